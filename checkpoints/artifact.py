@@ -1,0 +1,136 @@
+"""What every artifact on disk has in common: atomic files, a JSON header written last, fingerprints."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from checkpoints.errors import UserError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to write to; it is renamed into place on success and removed on failure.
+
+    A reader therefore sees the whole file or none, whenever the writer is killed. The temporary name is the same for
+    every attempt, so a killed writer leaves at most one stray file, which the next attempt overwrites.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # some writers (safetensors) keep their files to themselves
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as readable JSON with sorted keys, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def combine_hashes(hashes: dict[str, str]) -> str:
+    """Fingerprint of several files: SHA-256 over their sorted (file name, file hash) pairs."""
+    digest = hashlib.sha256()
+    for name in sorted(hashes):
+        digest.update(f"{name}\0{hashes[name]}\n".encode())
+    return digest.hexdigest()
+
+
+def fingerprint(paths: Path | Iterable[Path]) -> str:
+    """Fingerprint of one file or several, by their bytes and names (not their folders)."""
+    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    return combine_hashes({file.name: file_hash(file) for file in files})
+
+
+def write_header(
+    directory: Path,
+    name: str,
+    *,
+    kind: str,
+    schema: int,
+    made_by: str,
+    config: dict[str, Any],
+    parents: dict[str, str],
+    **fields: Any,
+) -> None:
+    """Write an artifact's JSON header, which declares it complete: call it after everything else is written.
+
+    Args:
+        directory: The artifact.
+        name: File name of the header, e.g. `faces.json`.
+        kind: What the artifact is, e.g. `faces store`.
+        schema: Version of the artifact's form; readers refuse others.
+        made_by: The command that made it, e.g. `preprocessing/run.py`.
+        config: The resolved configuration (no absolute paths, no times).
+        parents: Fingerprint by name of each artifact it was made from.
+        fields: Whatever else readers of this kind need.
+    """
+    from importlib.metadata import version
+
+    header = {
+        "kind": kind,
+        "schema": schema,
+        "made_by": f"wildaffect {version('wildaffect')} {made_by}",
+        "config": config,
+        "parents": parents,
+        **fields,
+    }
+    write_json(Path(directory) / name, header)
+
+
+def read_header(directory: Path, name: str, *, kind: str, schema: int) -> dict[str, Any]:
+    """Read an artifact's header.
+
+    Raises:
+        UserError: The directory is missing, is incomplete, is another kind of artifact or has an unknown schema.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"{directory} does not exist; expected a {kind} directory")
+    if not (directory / name).is_file():
+        raise UserError(f"{directory} is no complete {kind}: it has no {name} (finish the command that writes it)")
+    header = read_json(directory / name)
+    found = header.get("kind") if isinstance(header, dict) else None
+    if found != kind:
+        raise UserError(f"{directory / name} describes a {found or 'thing of unknown kind'}, not a {kind}")
+    if header.get("schema") != schema:
+        raise UserError(
+            f"{directory} is a {kind} of schema {header.get('schema')!r}; this version reads schema {schema}: "
+            f"make it again with this version, or read it with the one that made it ({header.get('made_by')})"
+        )
+    return header

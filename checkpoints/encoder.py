@@ -1,0 +1,250 @@
+"""The encoder artifact: a timm image model, its input and pooling, and how it was trained.
+
+An encoder directory holds `model.safetensors` and `config.json`. One loader reads our stage 1 and stage 2 products,
+imported weights and timm models by name (`timm:vit_base_patch16_224.augreg_in21k`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from checkpoints.artifact import atomic_file, fingerprint, read_header, write_header
+from checkpoints.errors import UserError
+
+KIND = "encoder"
+SCHEMA = 1
+POOLINGS = ("cls", "mean", "cls_mean", "model")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What an encoder is and what it expects.
+
+    Attributes:
+        architecture: Name of a timm model.
+        image_size: Side of the square input in pixels.
+        kwargs: Further arguments of `timm.create_model` (`patch_size`, `embed_dim`, `depth`, ...).
+        mean: Subtracted per channel from images scaled to [0, 1].
+        std: Divided by per channel.
+        pooling: How tokens become one vector: `cls`, `mean` (patch tokens), `cls_mean` (both, concatenated) or `model`
+            (whatever the timm model itself does before its classifier; the only choice for networks without tokens).
+    """
+
+    architecture: str
+    image_size: int
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        """Check the values that come from files and command lines."""
+        if self.pooling not in POOLINGS:
+            raise UserError(f"pooling {self.pooling!r} is not one of {', '.join(POOLINGS)}")
+
+
+class Encoder(nn.Module):
+    """A timm backbone with the normalisation before it and the pooling behind it.
+
+    Args:
+        config: What to build.
+        provenance: How and on what the weights were trained, as written by the stage that trained them
+            (`stage`, `recipe`, `synthetic`, `unlabelled_videos`, `labelled_videos`, `label_task`).
+        pretrained: Let timm fetch its published weights for the architecture.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, config: EncoderConfig, *, provenance: dict[str, Any] | None = None, pretrained: bool = False
+    ) -> None:
+        super().__init__()
+        import timm
+
+        self.config = config
+        self.provenance = provenance or {}
+        self.fingerprint = ""
+        arguments = dict(config.kwargs)
+        if "vit" in config.architecture:
+            arguments["img_size"] = config.image_size
+        try:
+            self.backbone = timm.create_model(config.architecture, pretrained=pretrained, num_classes=0, **arguments)
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"timm cannot build {config.architecture!r} with {arguments}: {error}") from None
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    @property
+    def dim(self) -> int:
+        """Length of the feature vector."""
+        return int(self.backbone.num_features) * (2 if self.config.pooling == "cls_mean" else 1)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Turn uint8 images `[B, 3, H, W]` into what the backbone expects."""
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 images `[B, 3, H, W]` to features `[B, dim]`."""
+        tokens = self.backbone.forward_features(self.normalise(images))
+        pooling = self.config.pooling
+        if pooling == "model":
+            return self.backbone.forward_head(tokens, pre_logits=True)
+        prefix = self.backbone.num_prefix_tokens
+        if pooling == "cls":
+            return tokens[:, 0]
+        mean = tokens[:, prefix:].mean(dim=1)
+        return mean if pooling == "mean" else torch.cat([tokens[:, 0], mean], dim=1)
+
+
+def save_encoder(
+    directory: Path,
+    encoder: Encoder,
+    *,
+    made_by: str,
+    recipe: dict[str, Any],
+    parents: dict[str, str],
+    dtype: torch.dtype = torch.float32,
+    **fields: Any,
+) -> None:
+    """Write an encoder directory: weights first, `config.json` last.
+
+    Args:
+        directory: Where to; made if missing.
+        encoder: What to write.
+        made_by: The command that made it.
+        recipe: Resolved configuration of that command.
+        parents: Fingerprints of what it was trained from.
+        dtype: Precision of the stored weights.
+        fields: Further header fields, e.g. validation scores.
+    """
+    weights = Path(directory) / "model.safetensors"
+    save_tensors(weights, {name: tensor.to(dtype) for name, tensor in encoder.backbone.state_dict().items()})
+    write_header(
+        directory,
+        "config.json",
+        kind=KIND,
+        schema=SCHEMA,
+        made_by=made_by,
+        config=recipe,
+        parents=parents,
+        encoder=asdict(encoder.config),
+        provenance=encoder.provenance,
+        weights=fingerprint(weights),
+        **fields,
+    )
+
+
+def load_encoder(where: str | Path) -> Encoder:
+    """Load an encoder directory (`ENC`, `RUN` or `RUN/encoder`) or a timm model (`timm:NAME`).
+
+    `encoder.fingerprint` identifies the weights together with everything that shapes the features.
+
+    Raises:
+        UserError: Nothing there, another schema, or weights that do not fit the architecture.
+    """
+    if str(where).startswith("timm:"):
+        return _load_timm(str(where).removeprefix("timm:"))
+    directory = encoder_directory(where)
+    header = read_header(directory, "config.json", kind=KIND, schema=SCHEMA)
+    stored = header["encoder"]
+    config = EncoderConfig(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
+    encoder = Encoder(config, provenance=header["provenance"])
+    load_weights(encoder.backbone, load_tensors(directory / "model.safetensors"), source=directory)
+    encoder.fingerprint = encoder_fingerprint(header["weights"], config)
+    return encoder.eval()
+
+
+def encoder_directory(where: str | Path) -> Path:
+    """Find the encoder that a path on the command line means: the directory itself or the `encoder` inside a run."""
+    directory = Path(where)
+    return directory / "encoder" if (directory / "encoder").is_dir() else directory
+
+
+def encoder_fingerprint(weights: str, config: EncoderConfig) -> str:
+    """Identify features: the weights' fingerprint with the architecture, input and pooling."""
+    import hashlib
+    import json
+
+    return hashlib.sha256(f"{weights}{json.dumps(asdict(config), sort_keys=True)}".encode()).hexdigest()
+
+
+def load_weights(module: nn.Module, tensors: dict[str, torch.Tensor], *, source: object) -> None:
+    """Load a state dict strictly.
+
+    Raises:
+        UserError: Lists every missing, unknown and mis-shaped key.
+    """
+    wanted = module.state_dict()
+    problems = [f"missing {key}" for key in wanted if key not in tensors]
+    problems += [f"unknown {key}" for key in tensors if key not in wanted]
+    problems += [
+        f"{key} is {list(tensors[key].shape)}, expected {list(wanted[key].shape)}"
+        for key in wanted
+        if key in tensors and tensors[key].shape != wanted[key].shape
+    ]
+    if problems:
+        raise UserError(f"the weights in {source} do not fit: {_first(problems)}")
+    module.load_state_dict(tensors)
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors to one safetensors file, atomically."""
+    from safetensors.torch import save_file
+
+    with atomic_file(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: The file is missing, truncated or not safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _load_timm(name: str) -> Encoder:
+    import hashlib
+
+    import timm
+
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('.', maxsplit=1)[0][:12]}*")
+        raise UserError(f"timm has no model {name!r}; near names: {', '.join(near[:5]) or 'none'}")
+    settings = timm.get_pretrained_cfg(name)
+    config = EncoderConfig(
+        architecture=name,
+        image_size=settings.input_size[-1],
+        mean=tuple(settings.mean),
+        std=tuple(settings.std),
+        pooling="model",
+    )
+    try:
+        encoder = Encoder(config, provenance={"stage": "timm", "recipe": name}, pretrained=True)
+    except Exception as error:  # hub errors are many and belong to the network
+        raise UserError(
+            f"the published weights of {name} could not be had ({type(error).__name__}: {error}); "
+            "download them once where there is a network, or convert a local file with checkpoints/convert.py"
+        ) from None
+    digest = hashlib.sha256()
+    for key, tensor in sorted(encoder.backbone.state_dict().items()):
+        digest.update(key.encode() + tensor.float().numpy().tobytes())
+    encoder.fingerprint = encoder_fingerprint(digest.hexdigest(), config)
+    return encoder.eval()
+
+
+def _first(problems: Sequence[str], most: int = 6) -> str:
+    rest = len(problems) - most
+    return "; ".join(problems[:most]) + (f"; and {rest} more" if rest > 0 else "")

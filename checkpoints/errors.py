@@ -1,0 +1,23 @@
+"""Errors a user can cause, and how a command ends on one."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    The message says what is wrong, where (file, line, frame) and what to do.
+    """
+
+
+def guarded(main: Callable[[], object]) -> None:
+    """Run a command's `main`; end with one clear line and status 2 on a :class:`UserError`, 130 on Ctrl-C."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,83 @@
+"""Training state on disk: what a killed run needs to go on as if nothing had happened.
+
+`state/step_00001200/` holds one safetensors file per named group of tensors and `state.json`. A state is written to a
+temporary directory and renamed, so it exists whole or not at all; if a file of the newest one was damaged later, the
+one before it is taken, with a warning.
+"""
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpoints.artifact import read_json, write_json
+from checkpoints.encoder import load_tensors, save_tensors
+from checkpoints.errors import UserError
+
+TensorGroups = dict[str, dict[str, torch.Tensor]]
+
+
+def save_state(
+    directory: Path, step: int, groups: Mapping[str, Mapping[str, torch.Tensor]], facts: dict[str, Any], keep: int = 2
+) -> Path:
+    """Write the state after `step` optimizer steps and delete all but the newest `keep` states.
+
+    Args:
+        directory: The run's `state` directory.
+        step: Number of optimizer steps done.
+        groups: Tensors by group name, e.g. `model`, `ema`, `optimizer`.
+        facts: JSON values (best score so far, ...).
+        keep: How many states to keep.
+    """
+    final = directory / f"step_{step:08d}"
+    temporary = directory / f".{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, tensors in groups.items():
+        save_tensors(temporary / f"{name}.safetensors", dict(tensors))
+    sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
+    write_json(temporary / "state.json", {"step": step, "sizes": sizes, "facts": facts})
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    for old in _states(directory)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def load_state(directory: Path) -> tuple[int, TensorGroups, dict[str, Any]] | None:
+    """Read the newest whole state: (step, tensor groups, facts), or None where there is none."""
+    for state in reversed(_states(directory)):
+        try:
+            header = read_json(state / "state.json")
+            for name, size in header["sizes"].items():
+                if (state / name).stat().st_size != size:
+                    raise UserError(f"{state / name} is truncated")
+            groups = {Path(name).stem: load_tensors(state / name) for name in header["sizes"]}
+            return int(header["step"]), groups, header["facts"]
+        except (UserError, OSError, KeyError) as error:
+            warnings.warn(f"training state {state} is damaged ({error}); falling back to the one before", stacklevel=2)
+    return None
+
+
+def _states(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("step_*") if path.is_dir())
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Flatten an optimizer's state to `<parameter number>.<name>` tensors (learning rates follow from the step)."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": torch.as_tensor(value) for number, slot in state.items() for name, value in slot.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load what :func:`optimizer_tensors` flattened into an optimizer over the same parameters."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,201 @@
+"""Masked autoencoder (He et al. 2021, arXiv 2111.06377) on a timm Vision Transformer."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from checkpoints.encoder import Encoder
+from checkpoints.errors import UserError
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Size of the decoder, which is thrown away after stage 1.
+
+    Attributes:
+        dim: Width of its tokens.
+        depth: Number of its blocks.
+        num_heads: Attention heads per block.
+    """
+
+    dim: int
+    depth: int
+    num_heads: int
+
+
+class MaskedPatches(NamedTuple):
+    """What the network said about the masked patches.
+
+    Attributes:
+        loss: Mean squared error over masked patches, a scalar.
+        predicted: `[B, M, patch_size**2 * 3]`, in the loss's units (normalised per patch with `norm_pix_loss`).
+        target: The same for the original.
+        masked: `[B, M]`, which patches these are.
+    """
+
+    loss: torch.Tensor
+    predicted: torch.Tensor
+    target: torch.Tensor
+    masked: torch.Tensor
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encode the visible patches, decode all of them, compare the masked ones.
+
+    Args:
+        encoder: Its backbone must be a timm `VisionTransformer` with a class token and a final norm.
+        decoder: Size of the decoder.
+        mask_ratio: Share of patches that are hidden.
+        norm_pix_loss: Whether each target patch is normalised to mean 0 and variance 1.
+
+    Raises:
+        UserError: The encoder is of another kind.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: DecoderConfig, *, mask_ratio: float, norm_pix_loss: bool) -> None:
+        super().__init__()
+        from timm.layers import LayerNorm
+        from timm.models.vision_transformer import Block, VisionTransformer
+
+        backbone = encoder.backbone
+        if not isinstance(backbone, VisionTransformer) or backbone.cls_token is None:
+            raise UserError(
+                f"stage 1 needs a timm VisionTransformer with a class token, not {encoder.config.architecture}"
+            )
+        if isinstance(backbone.norm, nn.Identity):
+            raise UserError(f"{encoder.config.architecture} has no final norm: give it global_pool='token'")
+        self.encoder = encoder
+        self.mask_ratio = mask_ratio
+        self.norm_pix_loss = norm_pix_loss
+        self.patch_size: int = backbone.patch_embed.patch_size[0]
+        self.grid: int = backbone.patch_embed.grid_size[0]
+        width = backbone.embed_dim
+        self.decoder_embed = nn.Linear(width, decoder.dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.dim))
+        self.decoder_pos_embed = nn.Parameter(torch.zeros(1, self.grid**2 + 1, decoder.dim), requires_grad=False)
+        self.decoder_blocks = nn.ModuleList(
+            Block(decoder.dim, decoder.num_heads, qkv_bias=True, norm_layer=LayerNorm) for _ in range(decoder.depth)
+        )
+        self.decoder_norm = LayerNorm(decoder.dim)  # timm's epsilon is the paper's, 1e-6
+        self.decoder_pred = nn.Linear(decoder.dim, self.patch_size**2 * 3)
+        backbone.pos_embed.requires_grad = False
+
+    def initialise(self) -> None:
+        """Set all weights as the paper does: Xavier-uniform matrices, fixed sine-cosine positions."""
+        from timm.layers import build_sincos2d_pos_embed
+
+        self.apply(_initialise_linear)
+        backbone = self.encoder.backbone
+        nn.init.xavier_uniform_(backbone.patch_embed.proj.weight.view(backbone.embed_dim, -1))
+        for position in (backbone.pos_embed, self.decoder_pos_embed):
+            table = build_sincos2d_pos_embed([self.grid, self.grid], position.shape[-1], reverse_coord=True)
+            position.data.zero_()
+            position.data[0, 1:] = table
+        nn.init.normal_(backbone.cls_token, std=0.02)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    @property
+    def num_patches(self) -> int:
+        """Number of patches L of an image."""
+        return self.grid**2
+
+    def decoder_state(self) -> dict[str, torch.Tensor]:
+        """Weights of everything that is not the encoder."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("encoder.")}
+
+    def patchify(self, images: torch.Tensor) -> torch.Tensor:
+        """Cut images `[B, 3, H, W]` into patches `[B, L, patch_size**2 * 3]` (pixel by pixel, channels last)."""
+        batch, p, g = images.shape[0], self.patch_size, self.grid
+        patches = images.reshape(batch, 3, g, p, g, p).permute(0, 2, 4, 3, 5, 1)
+        return patches.reshape(batch, g * g, p * p * 3)
+
+    def unpatchify(self, patches: torch.Tensor) -> torch.Tensor:
+        """Put patches `[B, L, patch_size**2 * 3]` together to images `[B, 3, H, W]`."""
+        batch, p, g = patches.shape[0], self.patch_size, self.grid
+        images = patches.reshape(batch, g, g, p, p, 3).permute(0, 5, 1, 3, 2, 4)
+        return images.reshape(batch, 3, g * p, g * p)
+
+    def forward(self, images: torch.Tensor, noise: torch.Tensor) -> MaskedPatches:
+        """Reconstruct what the noise hides.
+
+        Args:
+            images: uint8 `[B, 3, H, W]`.
+            noise: `[B, L]`; the patches with the smallest values stay visible.
+        """
+        pixels = self.encoder.normalise(images)
+        order = noise.argsort(dim=1)
+        visible_count = int(self.num_patches * (1 - self.mask_ratio))
+        visible, masked = order[:, :visible_count], order[:, visible_count:]
+        latent = self.encode(pixels, visible)
+        predicted = self.decode(latent, order, masked)
+        target = _take(self.patchify(pixels), masked)
+        if self.norm_pix_loss:
+            mean, variance = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
+            target = (target - mean) / (variance + 1e-6).sqrt()
+        loss = (predicted.float() - target).square().mean()
+        return MaskedPatches(loss, predicted, target, masked)
+
+    def encode(self, pixels: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Run the encoder on the class token and the visible patches `[B, V]`; returns `[B, 1 + V, D]`."""
+        backbone = self.encoder.backbone
+        tokens = backbone.patch_embed(pixels) + backbone.pos_embed[:, 1:]
+        cls = (backbone.cls_token + backbone.pos_embed[:, :1]).expand(len(pixels), -1, -1)
+        tokens = torch.cat([cls, _take(tokens, visible)], dim=1)
+        for block in backbone.blocks:
+            tokens = block(tokens)
+        return backbone.norm(tokens)
+
+    def decode(self, latent: torch.Tensor, order: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+        """Predict the masked patches `[B, M]` from the latent of the visible ones; returns their pixels."""
+        tokens = self.decoder_embed(latent)
+        hidden = self.mask_token.expand(*masked.shape, -1).to(tokens.dtype)
+        in_order = torch.cat([tokens[:, 1:], hidden], dim=1)
+        in_place = _take(in_order, order.argsort(dim=1))
+        tokens = torch.cat([tokens[:, :1], in_place], dim=1) + self.decoder_pos_embed
+        for block in self.decoder_blocks:
+            tokens = block(tokens)
+        return self.decoder_pred(self.decoder_norm(_take(tokens[:, 1:], masked)))
+
+    @torch.no_grad()
+    def reconstruct(self, images: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures of what the network sees and imagines.
+
+        With `norm_pix_loss` the prediction is brought back to the original patch's mean and spread, without which it
+        looks like noise; visible patches are pasted in.
+
+        Args:
+            images: uint8 `[B, 3, H, W]`.
+            noise: `[B, L]`.
+
+        Returns:
+            uint8 images `[B, 3, H, W]`: the input with grey masked patches, and the prediction.
+        """
+        result = self(images, noise)
+        patches = self.patchify(self.encoder.normalise(images))
+        predicted = result.predicted.float()
+        if self.norm_pix_loss:
+            original = _take(patches, result.masked)
+            predicted = predicted * (original.var(dim=-1, keepdim=True) + 1e-6).sqrt()
+            predicted = predicted + original.mean(dim=-1, keepdim=True)
+        place = result.masked.unsqueeze(-1).expand_as(predicted)
+        return tuple(
+            self._to_uint8(self.unpatchify(patches.scatter(1, place, fill)))
+            for fill in (torch.zeros_like(predicted), predicted)
+        )  # type: ignore[return-value]
+
+    def _to_uint8(self, pixels: torch.Tensor) -> torch.Tensor:
+        return ((pixels * self.encoder.std + self.encoder.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _take(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Pick tokens `[B, N, D]` by index `[B, K]`."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def _initialise_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,147 @@
+"""What stage 1 starts from and leaves behind: the network, and the encoder directory with its decoder."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpoints.artifact import fingerprint, read_header
+from checkpoints.encoder import KIND as ENCODER
+from checkpoints.encoder import SCHEMA as ENCODER_SCHEMA
+from checkpoints.encoder import (
+    Encoder,
+    EncoderConfig,
+    encoder_directory,
+    load_encoder,
+    load_tensors,
+    load_weights,
+    save_encoder,
+    save_tensors,
+)
+from checkpoints.errors import UserError
+from pretrain.faces_mixture import FacesMixture
+from pretrain.mae import DecoderConfig, MaskedAutoencoder
+from pretrain.recipes import Pretrain
+from training.rundir import RunDirectory
+
+DECODER = "decoder.safetensors"
+
+
+def build(config: Pretrain) -> MaskedAutoencoder:
+    """Make the network that a recipe describes, with fresh weights or those of `config.init`."""
+    encoder = Encoder(
+        EncoderConfig(
+            architecture=config.architecture,
+            image_size=config.image_size,
+            kwargs={
+                "patch_size": config.patch_size,
+                "embed_dim": config.embed_dim,
+                "depth": config.depth,
+                "num_heads": config.num_heads,
+                "global_pool": "token",
+            },
+            mean=config.mean,
+            std=config.std,
+            pooling="mean",
+        )
+    )
+    decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)
+    model = MaskedAutoencoder(encoder, decoder, mask_ratio=config.mask_ratio, norm_pix_loss=config.norm_pix_loss)
+    if config.init is None:
+        model.initialise()
+    else:
+        directory = encoder_directory(config.init)
+        load_weights(model.encoder.backbone, load_encoder(directory).backbone.state_dict(), source=directory)
+        load_decoder(model, directory)
+    return model
+
+
+def load_mae(directory: Path) -> MaskedAutoencoder:
+    """Load a stage-1 encoder directory with its decoder, as one network.
+
+    Raises:
+        UserError: It was not written by stage 1.
+    """
+    directory = encoder_directory(directory)
+    encoder = load_encoder(directory)
+    header = read_header(directory, "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
+    if "decoder" not in header:
+        raise UserError(f"{directory} holds no decoder: it is no product of stage 1")
+    settings = header["decoder"]
+    decoder = DecoderConfig(settings["dim"], settings["depth"], settings["num_heads"])
+    model = MaskedAutoencoder(
+        encoder, decoder, mask_ratio=settings["mask_ratio"], norm_pix_loss=settings["norm_pix_loss"]
+    )
+    load_decoder(model, directory)
+    return model.eval()
+
+
+def load_decoder(model: MaskedAutoencoder, directory: Path) -> None:
+    """Load the decoder's weights that stand beside an encoder's."""
+    if not (directory / DECODER).exists():
+        raise UserError(f"{directory} has no {DECODER}: stage 1 can only continue from a product of stage 1")
+    decoder = torch.nn.Module()
+    for name, child in model.named_children():
+        if name != "encoder":
+            decoder.add_module(name, child)
+    for name, parameter in model.named_parameters(recurse=False):
+        decoder.register_parameter(name, parameter)
+    load_weights(decoder, load_tensors(directory / DECODER), source=directory / DECODER)
+
+
+def fingerprints(init: Path | None) -> dict[str, str]:
+    """Fingerprint of what a run continues from, if anything."""
+    return {} if init is None else {"init": fingerprint(encoder_directory(init) / "model.safetensors")}
+
+
+def count_flops(model: MaskedAutoencoder) -> float:
+    """Floating-point operations of one picture's forward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    size = model.encoder.config.image_size
+    device = model.mask_token.device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(
+            torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device),
+            torch.rand(1, model.num_patches, device=device),
+        )
+    return float(counter.get_total_flops())
+
+
+def write_product(
+    run: RunDirectory, model: MaskedAutoencoder, faces: FacesMixture, config: Pretrain, summary: dict[str, Any]
+) -> None:
+    """Write `RUN/encoder`: weights, decoder, where they come from."""
+    provenance = {
+        "stage": "pretrain",
+        "synthetic": faces.synthetic,
+        "unlabelled_videos": faces.videos,
+        "labelled_videos": {},
+        "pictures_seen": summary["pictures_seen"],
+    }
+    if config.init is not None:
+        before = load_encoder(config.init).provenance
+        provenance["unlabelled_videos"] = sorted({*faces.videos, *before["unlabelled_videos"]})
+        provenance["synthetic"] = faces.synthetic and before["synthetic"]
+        provenance["pictures_seen"] += before["pictures_seen"]
+    model.encoder.provenance = provenance
+    write_encoder(run.path / "encoder", model, config, run)
+
+
+def write_encoder(
+    directory: Path, model: MaskedAutoencoder, config: Pretrain, run: RunDirectory, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the encoder directory with the decoder beside the encoder."""
+    header = read_header(run.path, "config.json", kind="run", schema=1)
+    decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)
+    save_tensors(directory / DECODER, {name: tensor.to(dtype) for name, tensor in model.decoder_state().items()})
+    save_encoder(
+        directory,
+        model.encoder,
+        made_by="pretrain/run.py",
+        recipe=header["config"],
+        parents=header["parents"],
+        dtype=dtype,
+        decoder=asdict(decoder) | {"mask_ratio": config.mask_ratio, "norm_pix_loss": config.norm_pix_loss},
+    )

@@ -1,0 +1,85 @@
+import json
+
+import pytest
+
+from checkpoints.artifact import atomic_file, fingerprint, read_header, read_json, write_header, write_json
+from checkpoints.errors import UserError, guarded
+
+
+def header(directory, **changes):
+    write_header(
+        directory,
+        "thing.json",
+        **{"kind": "thing", "schema": 1, "made_by": "test", "config": {}, "parents": {}} | changes,
+    )
+
+
+def test_atomic_file_leaves_the_old_content_when_writing_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_atomic_file_renames(tmp_path):
+    with atomic_file(tmp_path / "new" / "a.txt") as temporary:
+        assert not (tmp_path / "new" / "a.txt").exists()
+        temporary.write_text("whole")
+    assert (tmp_path / "new" / "a.txt").read_text() == "whole"
+
+
+def test_json_round_trip_and_errors(tmp_path):
+    write_json(tmp_path / "a.json", {"b": [1, "é"]})
+    assert read_json(tmp_path / "a.json") == {"b": [1, "é"]}
+    with pytest.raises(UserError, match="does not exist"):
+        read_json(tmp_path / "b.json")
+    (tmp_path / "c.json").write_text("{")
+    with pytest.raises(UserError, match=r"c\.json cannot be read"):
+        read_json(tmp_path / "c.json")
+
+
+def test_fingerprint_sees_names_and_bytes_but_not_order(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert fingerprint([a, b]) == fingerprint([b, a]) != fingerprint([a])
+    before = fingerprint([a, b])
+    a.write_text("c")
+    assert fingerprint([a, b]) != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"schema": 99}, "schema 99"), ({"kind": "other"}, "describes a other, not a thing")],
+)
+def test_header_of_another_schema_or_kind_is_refused(tmp_path, changes, message):
+    header(tmp_path, **changes)
+    with pytest.raises(UserError, match=message):
+        read_header(tmp_path, "thing.json", kind="thing", schema=1)
+
+
+def test_header_missing(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_header(tmp_path / "no", "thing.json", kind="thing", schema=1)
+    with pytest.raises(UserError, match="no complete thing"):
+        read_header(tmp_path, "thing.json", kind="thing", schema=1)
+
+
+def test_header_names_no_absolute_path_and_no_time(tmp_path):
+    header(tmp_path)
+    content = json.loads((tmp_path / "thing.json").read_text())
+    assert set(content) == {"kind", "schema", "made_by", "config", "parents"}
+    assert read_header(tmp_path, "thing.json", kind="thing", schema=1) == content
+
+
+def test_guarded_ends_with_one_line_and_status_2(capsys):
+    def main():
+        raise UserError("labels.txt line 3: not a number")
+
+    with pytest.raises(SystemExit) as stop:
+        guarded(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: labels.txt line 3: not a number\n"

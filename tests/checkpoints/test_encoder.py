@@ -1,0 +1,81 @@
+import json
+
+import pytest
+import torch
+
+from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from checkpoints.errors import UserError
+
+TINY = {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "global_pool": "token"}
+
+
+def encoder(pooling="mean", **kwargs):
+    torch.manual_seed(0)
+    return Encoder(EncoderConfig("vit_tiny_patch16_224", 32, TINY | kwargs, pooling=pooling)).eval()
+
+
+def save(directory, enc, **kwargs):
+    save_encoder(directory, enc, made_by="test", recipe={}, parents={}, **kwargs)
+
+
+@pytest.mark.parametrize(("pooling", "dim"), [("cls", 24), ("mean", 24), ("cls_mean", 48), ("model", 24)])
+def test_round_trip(tmp_path, pooling, dim):
+    original = encoder(pooling)
+    save(tmp_path / "run" / "encoder", original)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    for where in (tmp_path / "run", tmp_path / "run" / "encoder"):
+        loaded = load_encoder(where)
+        features = loaded(images)
+        assert features.shape == (2, dim) and loaded.dim == dim
+        assert torch.equal(features, original(images))
+
+
+def test_pooling_takes_the_tokens_it_says():
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    tokens = encoder().backbone.forward_features(encoder().normalise(images))
+    torch.testing.assert_close(encoder("cls")(images), tokens[:, 0])
+    torch.testing.assert_close(encoder("mean")(images), tokens[:, 1:].mean(1))
+
+
+def test_fingerprint_changes_with_weights_and_pooling(tmp_path):
+    save(tmp_path / "a", encoder())
+    save(tmp_path / "b", encoder("cls"))
+    changed = encoder()
+    with torch.no_grad():
+        changed.backbone.cls_token += 1
+    save(tmp_path / "c", changed)
+    assert len({load_encoder(tmp_path / name).fingerprint for name in "abc"}) == 3
+    save(tmp_path / "again", encoder())
+    assert load_encoder(tmp_path / "again").fingerprint == load_encoder(tmp_path / "a").fingerprint
+
+
+def test_half_precision_is_stored_and_read_back_in_full(tmp_path):
+    save(tmp_path, encoder(), dtype=torch.float16)
+    assert next(load_encoder(tmp_path).backbone.parameters()).dtype == torch.float32
+
+
+def test_misfits_are_named(tmp_path):
+    save(tmp_path, encoder())
+    header = json.loads((tmp_path / "config.json").read_text())
+    header["encoder"]["kwargs"]["depth"] = 2
+    (tmp_path / "config.json").write_text(json.dumps(header))
+    with pytest.raises(UserError, match=r"missing blocks\.1"):
+        load_encoder(tmp_path)
+
+
+def test_truncated_weights(tmp_path):
+    save(tmp_path, encoder())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_encoder(tmp_path)
+
+
+def test_unknown_timm_model():
+    with pytest.raises(UserError, match="timm has no model"):
+        load_encoder("timm:vit_gigantic_face")
+
+
+def test_unbuildable_architecture_is_refused():
+    with pytest.raises(UserError, match="timm cannot build"):
+        Encoder(EncoderConfig("vit_tiny_patch16_224", 32, {"no_such": 1}))

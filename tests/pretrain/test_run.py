@@ -1,0 +1,174 @@
+"""Stage 1 from end to end on a small store: resume, kill, two processes, refusals."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from checkpoints.encoder import load_encoder, load_tensors
+from checkpoints.errors import UserError
+from preprocessing.faces import finish_store, write_shard
+from pretrain.product import load_mae
+from pretrain.recipes import DEMO
+from pretrain.run import main
+from training.launch import start
+
+ROOT = Path(__file__).parents[2]
+TINY = {"image_size": 32, "embed_dim": 32, "depth": 1, "num_heads": 2, "decoder_dim": 16, "decoder_depth": 1}
+TINY |= {"decoder_heads": 2, "batch_size": 8, "steps": 8, "save_every": 2, "log_every": 1, "workers": 0}
+TINY |= {"precision": "fp32"}
+
+
+def picture(seed):
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    small.resize((40, 40), Image.Resampling.BICUBIC).save(buffer, "jpeg", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    store = tmp_path_factory.mktemp("store") / "faces"
+    rows = [
+        {"video": f"v{n // 10}", "subject": "", "frame": n % 10 + 1, "time_s": n / 30, "image": picture(n)}
+        for n in range(30)
+    ]
+    rows[7]["image"] = None
+    write_shard(store, "a", rows)
+    finish_store(store, made_by="test", config={}, image_size=40, problems=[], synthetic=True)
+    return store
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(faces, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "whole"
+    main(replace(DEMO, faces=(faces,), out=out, **TINY))
+    return out
+
+
+def arguments(faces, out):
+    changed = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items()]
+    return [str(ROOT / "pretrain" / "run.py"), "demo", "--faces", str(faces), "--out", str(out), *changed]
+
+
+def weights(run):
+    return {name: (run / "encoder" / f"{name}.safetensors").read_bytes() for name in ("model", "decoder")}
+
+
+def test_product(uninterrupted):
+    finished = json.loads((uninterrupted / "finished.json").read_text())
+    records = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, 9))
+    assert finished["steps"] == 8 and finished["loss"] == records[-1]["loss"] < records[0]["loss"]
+    encoder = load_encoder(uninterrupted)
+    assert encoder.provenance["unlabelled_videos"] == ["v0", "v1", "v2"]
+    assert encoder.provenance["synthetic"] is True
+    assert "data:image/png" in (uninterrupted / "report.html").read_text()
+    assert load_mae(uninterrupted).mask_ratio == 0.75
+
+
+def test_a_finished_run_is_left_alone(uninterrupted, faces, capsys):
+    before = (uninterrupted / "encoder" / "model.safetensors").stat().st_mtime_ns
+    main(replace(DEMO, faces=(faces,), out=uninterrupted, **TINY))
+    assert "is finished" in capsys.readouterr().out
+    assert (uninterrupted / "encoder" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_killed_and_resumed_equals_uninterrupted(uninterrupted, faces, tmp_path):
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, *arguments(faces, out)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "state" / "step_00000004").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (out / "state").exists()
+    main(replace(DEMO, faces=(faces,), out=out, **TINY))
+    assert weights(out) == weights(uninterrupted)
+    losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()] for run in (out, uninterrupted)]
+    assert losses[0] == losses[1]
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(uninterrupted, faces, tmp_path, monkeypatch):
+    from training.loop import PREEMPTED, Loop
+
+    out = tmp_path / "preempted"
+    log = Loop._log
+
+    def terminate(self, *args):
+        log(self, *args)
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Loop, "_log", terminate)
+    with pytest.raises(SystemExit) as stop:
+        main(replace(DEMO, faces=(faces,), out=out, **TINY))
+    assert stop.value.code == PREEMPTED
+    monkeypatch.undo()
+    main(replace(DEMO, faces=(faces,), out=out, **TINY))
+    assert weights(out) == weights(uninterrupted)
+
+
+def test_two_processes_follow_the_same_curve(uninterrupted, faces, tmp_path):
+    out = tmp_path / "two"
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *arguments(faces, out)],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+    losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()] for run in (out, uninterrupted)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    ours, theirs = (load_tensors(run / "encoder" / "model.safetensors") for run in (out, uninterrupted))
+    assert max((ours[name] - theirs[name]).abs().max() for name in ours) < 1e-3
+
+
+def test_a_launch_that_accelerate_does_not_see_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="started 2 processes but Accelerate sees 1"):
+        start("fp32")
+
+
+def test_another_setting_in_the_same_directory_is_refused(uninterrupted, faces):
+    changed = TINY | {"mask_ratio": 0.5}
+    with pytest.raises(UserError, match=r"mask_ratio is 0\.75, now it is 0\.5"):
+        main(replace(DEMO, faces=(faces,), out=uninterrupted, **changed))
+
+
+def test_continuing_from_weights(uninterrupted, faces, tmp_path):
+    out = tmp_path / "more"
+    summary = main(replace(DEMO, faces=(faces,), out=out, init=uninterrupted, **TINY))
+    before = json.loads((uninterrupted / "metrics.jsonl").read_text().splitlines()[0])
+    after = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
+    assert after["loss"] < before["loss"]
+    assert load_encoder(out).provenance["pictures_seen"] == 2 * summary["pictures_seen"]
+
+
+def test_non_finite_loss_stops_with_the_state_before_it(faces, tmp_path):
+    settings = TINY | {"lr": 1e30}
+    with pytest.raises(UserError, match="the loss of step"):
+        main(replace(DEMO, faces=(faces,), out=tmp_path / "nan", **settings))
+    report = json.loads((tmp_path / "nan" / "non_finite.json").read_text())
+    assert (tmp_path / "nan" / "state" / f"step_{report['step']:08d}").is_dir()
+
+
+def test_missing_store_and_foreign_init_are_named(faces, uninterrupted, tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        main(replace(DEMO, faces=(tmp_path / "no",), out=tmp_path / "a", **TINY))
+    (uninterrupted / "encoder" / "decoder.safetensors").rename(tmp_path / "decoder")
+    try:
+        with pytest.raises(UserError, match="only continue from a product of stage 1"):
+            main(replace(DEMO, faces=(faces,), out=tmp_path / "b", init=uninterrupted, **TINY))
+    finally:
+        (tmp_path / "decoder").rename(uninterrupted / "encoder" / "decoder.safetensors")

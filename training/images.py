@@ -1,0 +1,151 @@
+"""JPEG bytes to batches of uint8 crops: decoded, cropped and flipped on tensors; normalised later, on the device."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional
+
+from checkpoints.errors import UserError
+from training.batches import BatchPlan, sample_rng
+
+
+def decode(jpeg: bytes) -> torch.Tensor:
+    """Decode a JPEG to a uint8 tensor `[3, H, W]`; grey pictures get three equal channels."""
+    data = torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)
+    return decode_jpeg(data, mode=ImageReadMode.RGB)
+
+
+def resize(image: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize a uint8 picture `[3, H, W]` to `[3, size, size]`, antialiased."""
+    if image.shape[-2:] == (size, size):
+        return image
+    return functional.resize(image, [size, size], antialias=True)
+
+
+def random_resized_crop(
+    image: torch.Tensor, rng: np.random.Generator, size: int, scale: tuple[float, float], flip: bool = True
+) -> torch.Tensor:
+    """Cut a random part out of a picture, resize it and mirror it half of the time.
+
+    Args:
+        image: uint8 `[3, H, W]`.
+        rng: The sample's own randomness.
+        size: Side of the result in pixels.
+        scale: Smallest and largest share of the picture's area that is kept; the aspect ratio varies by 3/4 to 4/3.
+        flip: Whether to mirror.
+    """
+    height, width = image.shape[-2:]
+    area = height * width * rng.uniform(*scale)
+    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))) if scale[0] < 1 else width / height
+    crop_w = min(width, max(1, round(float(np.sqrt(area * ratio)))))
+    crop_h = min(height, max(1, round(float(np.sqrt(area / ratio)))))
+    top = int(rng.integers(height - crop_h + 1))
+    left = int(rng.integers(width - crop_w + 1))
+    crop = functional.resized_crop(image, top, left, crop_h, crop_w, [size, size], antialias=True)
+    return functional.horizontal_flip(crop) if flip and rng.random() < 0.5 else crop
+
+
+@dataclass
+class BadImages:
+    """Counts pictures that cannot be decoded; too large a share of them ends the run.
+
+    Attributes:
+        most: Largest tolerated share of bad pictures among those read so far.
+    """
+
+    most: float = 0.01
+    seen: int = 0
+    bad: int = 0
+
+    def add(self, name: str, error: Exception) -> None:
+        """Note one bad picture.
+
+        Raises:
+            UserError: There are too many.
+        """
+        self.bad += 1
+        print(f"skipped a bad picture: {name}: {error}", flush=True)
+        if self.bad > max(3, self.most * self.seen):
+            raise UserError(f"{self.bad} of {self.seen} pictures cannot be decoded, last {name}: check the store")
+
+
+class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
+    """Whole micro-batches of crops, addressed by their (epoch, sample index) pairs.
+
+    Args:
+        count: Number of samples.
+        jpeg: Sample index to JPEG bytes.
+        name: Sample index to a name for messages.
+        size: Side of the crops in pixels.
+        scale: See :func:`random_resized_crop`.
+        seed: Seed of the samples' randomness.
+        extras: (rng, sample index) to further arrays of a sample (mask noise, label), which are stacked.
+        augment: Applied to each crop with the sample's rng.
+        prepare: (decoded picture, sample index) to the picture that is cropped, e.g. a part of the face.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        jpeg: Callable[[int], bytes],
+        name: Callable[[int], str],
+        size: int,
+        scale: tuple[float, float],
+        seed: int,
+        extras: Callable[[np.random.Generator, int], dict[str, Any]] | None = None,
+        augment: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
+        prepare: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
+    ) -> None:
+        self.count, self.jpeg, self.name, self.size, self.scale = count, jpeg, name, size, scale
+        self.seed, self.extras, self.augment, self.prepare = seed, extras, augment, prepare
+        self.bad = BadImages()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, pair: tuple[int, int]) -> dict[str, Any]:
+        """Crop one sample; a picture that cannot be decoded gives its place to the next one."""
+        epoch, index = pair
+        rng = sample_rng(self.seed, epoch, index)
+        for attempt in range(self.count):
+            taken = (index + attempt) % self.count
+            self.bad.seen += 1
+            try:
+                picture = decode(self.jpeg(taken))
+            except RuntimeError as error:
+                self.bad.add(self.name(taken), error)
+                continue
+            if self.prepare is not None:
+                picture = self.prepare(picture, taken)
+            crop = random_resized_crop(picture, rng, self.size, self.scale)
+            if self.augment is not None:
+                crop = self.augment(crop, rng)
+            return {"images": crop, **(self.extras(rng, taken) if self.extras else {})}
+        raise UserError("no picture of the store can be decoded")
+
+    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
+        """Crop a micro-batch: each value stacked to `[B, ...]`."""
+        samples = [self[pair] for pair in pairs]
+        return {key: torch.stack([torch.as_tensor(sample[key]) for sample in samples]) for key in samples[0]}
+
+
+def crop_batches(dataset: CropDataset, plan: BatchPlan, first: int, last: int, workers: int) -> Iterator[Any]:
+    """Micro-batches of steps `first` to `last` for this process, prepared by `workers` processes ahead of time."""
+    loader = torch.utils.data.DataLoader(
+        dataset,
+        batch_sampler=plan.micro_batches(first, last),  # type: ignore[arg-type]  # any iterable will do
+        num_workers=workers,
+        collate_fn=_as_is,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+    return iter(loader)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

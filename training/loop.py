@@ -1,0 +1,247 @@
+"""The training loop that every stage shares; what differs (batches, loss, evaluation) is handed in."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import nn
+from tqdm import tqdm
+
+from checkpoints.artifact import write_json
+from checkpoints.errors import UserError
+from checkpoints.state import load_state, optimizer_tensors, restore_optimizer, save_state
+from training.launch import reseed
+from training.rundir import RunDirectory
+from training.schedule import set_lr
+
+PREEMPTED = (
+    143  # exit status after SIGTERM: the state is saved, the same command goes on (128 + 15, as shells report it)
+)
+
+Facts = dict[str, Any]
+
+
+@dataclass
+class Loop:
+    """Forward, backward, step, log, save: in this order, `steps` times, whatever happens in between.
+
+    Attributes:
+        run: Where records and states go.
+        accelerator: Processes, device, precision.
+        model: The network; its parameters are what is saved.
+        optimizer: Over the network's parameters; not prepared.
+        steps: Optimizer steps of the whole run.
+        batch_size: Samples per optimizer step over all processes.
+        accumulation: Micro-batches per optimizer step.
+        lr_at: Learning rate as a function of the 0-based step.
+        seed: Seed of what is drawn inside steps.
+        clip_grad: Largest gradient norm; 0 leaves gradients as they are.
+        log_every: Steps between records.
+        save_every: Steps between states.
+        flops: Floating-point operations of one sample's forward pass; 0 where nobody counted.
+        ema: Moving average of the weights, updated after each step.
+        facts: What else must survive a kill (best score so far, ...): JSON values.
+    """
+
+    run: RunDirectory
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    steps: int
+    batch_size: int
+    lr_at: Callable[[int], float]
+    seed: int
+    accumulation: int = 1
+    clip_grad: float = 0.0
+    log_every: int = 10
+    save_every: int = 100
+    flops: float = 0.0
+    ema: nn.Module | None = None
+    facts: Facts = field(default_factory=dict)
+    step: int = 0
+    _stop: bool = False
+
+    def resume(self) -> int:
+        """Load the newest whole state, if there is one; returns the number of steps done."""
+        loaded = load_state(self.run.state)
+        if loaded is not None:
+            self.step, groups, self.facts = loaded
+            self.model.load_state_dict(groups["model"])
+            restore_optimizer(self.optimizer, groups["optimizer"])
+            if self.ema is not None:
+                self.ema.load_state_dict(groups["ema"])
+            self.accelerator.print(f"resumed after step {self.step} of {self.steps}")
+        self.run.rewind(self.step)
+        return self.step
+
+    def save(self) -> None:
+        """Write the state after the steps done so far."""
+        if self.accelerator.is_main_process:
+            groups = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
+            if self.ema is not None:
+                groups["ema"] = self.ema.state_dict()
+            save_state(self.run.state, self.step, groups, self.facts)
+        self.accelerator.wait_for_everyone()
+
+    def train(
+        self,
+        batches: Iterable[Any],
+        loss_of: Callable[[nn.Module, Any], torch.Tensor],
+        after_step: Callable[[int], None] | None = None,
+    ) -> None:
+        """Train from `self.step` to `self.steps`.
+
+        Args:
+            batches: This process's micro-batches from step `self.step` on, `accumulation` per step.
+            loss_of: (network, batch) to the mean loss over the micro-batch; all micro-batches are of one size.
+            after_step: Called with the number of steps done, after each; evaluates, draws, keeps the best.
+
+        Raises:
+            UserError: The loss is not finite; the state before that step is saved.
+        """
+        network: nn.Module = self.accelerator.prepare_model(self.model)
+        network.train()
+        source = iter(batches)
+        previous = _on_sigterm(self._request_stop)
+        meter = Meter(self.batch_size, self.flops)
+        bar = tqdm(
+            total=self.steps,
+            initial=self.step,
+            unit="step",
+            disable=not (self.accelerator.is_main_process and sys.stderr.isatty()),
+        )
+        try:
+            while self.step < self.steps:
+                lr = self.lr_at(self.step)
+                set_lr(self.optimizer, lr)
+                reseed(self.seed, self.step, self.accelerator.process_index)
+                loss = self._forward_backward(network, source, loss_of, meter)
+                if self.clip_grad:
+                    torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                if self.ema is not None:
+                    self.ema.update(self.model)  # type: ignore[operator]
+                self.step += 1
+                meter.add(loss)
+                bar.update()
+                if self.step % self.log_every == 0 or self.step == self.steps:
+                    self._log(meter, lr, bar)
+                if after_step is not None:
+                    after_step(self.step)
+                    network.train()
+                if self.step % self.save_every == 0 or self.step == self.steps or self._stop:
+                    self.save()
+                if self._stop and self.step < self.steps:
+                    self.accelerator.print(f"stopped by SIGTERM after step {self.step}; the same command goes on")
+                    sys.exit(PREEMPTED)
+        finally:
+            bar.close()
+            signal.signal(signal.SIGTERM, previous)
+
+    def _forward_backward(
+        self,
+        network: nn.Module,
+        source: Iterator[Any],
+        loss_of: Callable[[nn.Module, Any], torch.Tensor],
+        meter: "Meter",
+    ) -> float:
+        """Accumulate gradients over the step's micro-batches; returns the loss averaged over processes."""
+        total = torch.zeros((), device=self.accelerator.device)
+        for number in range(self.accumulation):
+            with meter.waiting():
+                batch = send_to_device(next(source), self.accelerator.device, non_blocking=True)
+            last = number == self.accumulation - 1
+            with nullcontext() if last else self.accelerator.no_sync(network):
+                with self.accelerator.autocast():
+                    loss = loss_of(network, batch) / self.accumulation
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        # One collective per step carries both the loss and a preemption that any of the processes was told of.
+        pair = torch.stack([total, torch.tensor(float(self._stop), device=total.device)])
+        mean, stop = self.accelerator.reduce(pair, reduction="mean").tolist()  # type: ignore[union-attr]
+        self._stop = stop > 0
+        if not torch.isfinite(torch.tensor(mean)):
+            self._report_non_finite(mean)
+        return float(mean)
+
+    def _report_non_finite(self, loss: float) -> None:
+        self.save()
+        report = self.run.path / "non_finite.json"
+        if self.accelerator.is_main_process:
+            write_json(report, {"step": self.step, "loss": str(loss)})
+        raise UserError(
+            f"the loss of step {self.step} is {loss}: the state before it is saved in {self.run.state} and the step is "
+            f"named in {report}. Running the same command again replays exactly this step; a lower lr, clip_grad or "
+            "--precision fp32 in another --out avoids it"
+        )
+
+    def _log(self, meter: "Meter", lr: float, bar: tqdm) -> None:  # type: ignore[type-arg]
+        record = {"step": self.step, "lr": lr, **meter.read()}
+        self.run.log(record)
+        left = (self.steps - self.step) * self.batch_size / max(record["images_per_s"], 1e-9)
+        line = (
+            f"step {self.step}/{self.steps}  loss {record['loss']:.4f}  lr {lr:.2e}  {record['images_per_s']:.0f}/s  "
+            f"waiting {record['data_wait']:.0%}"
+        )
+        line += f"  {record['tflops']:.3f} TFLOP/s" if self.flops else ""
+        if self.accelerator.is_main_process:
+            bar.write(f"{line}  {left / 60:.1f} min left", file=sys.stdout)
+
+    def _request_stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stop = True
+
+
+class Meter:
+    """Means since the last record: loss, rate, share of time spent waiting for data, arithmetic done."""
+
+    def __init__(self, batch_size: int, flops: float) -> None:
+        self.batch_size = batch_size
+        self.flops = flops
+        self._reset()
+
+    def _reset(self) -> None:
+        self._start = time.perf_counter()
+        self._wait = 0.0
+        self._losses: list[float] = []
+
+    def waiting(self) -> "Meter":
+        """Context manager around the call that fetches a batch."""
+        return self
+
+    def __enter__(self) -> None:
+        self._wait_from = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._wait += time.perf_counter() - self._wait_from
+
+    def add(self, loss: float) -> None:
+        """Count one optimizer step."""
+        self._losses.append(loss)
+
+    def read(self) -> dict[str, float]:
+        """Give the means and start anew; a training step costs three forward passes."""
+        seconds = time.perf_counter() - self._start
+        samples = len(self._losses) * self.batch_size
+        record = {
+            "loss": sum(self._losses) / len(self._losses),
+            "images_per_s": samples / seconds,
+            "data_wait": self._wait / seconds,
+        }
+        if self.flops:
+            record["tflops"] = 3 * self.flops * samples / seconds / 1e12
+        self._reset()
+        return record
+
+
+def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Any:
+    """Install a SIGTERM handler; returns the one before."""
+    return signal.signal(signal.SIGTERM, handler)

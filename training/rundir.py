@@ -1,0 +1,93 @@
+"""The run directory: what a training run was asked, what it measured, where it stands and what it made.
+
+`config.json` (resolved configuration and parents), `metrics.jsonl` (one line per logged step), `state/` (to resume),
+`finished.json` (last of all), beside the product in `encoder/` or `head/`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from checkpoints.artifact import atomic_file, read_header, read_json, write_header, write_json
+from checkpoints.errors import UserError
+
+KIND = "run"
+SCHEMA = 1
+
+
+class RunDirectory:
+    """A new run, or one to go on with.
+
+    Args:
+        path: The directory.
+        made_by: The command.
+        config: Resolved configuration; a run is only resumed with the same.
+        parents: Fingerprints of the artifacts it trains on or from.
+        main: Whether this process writes (rank 0).
+
+    Raises:
+        UserError: The directory holds a run of another command, configuration or data.
+    """
+
+    def __init__(
+        self, path: Path, *, made_by: str, config: dict[str, Any], parents: dict[str, str], main: bool = True
+    ) -> None:
+        self.path = Path(path)
+        self.state = self.path / "state"
+        self.main = main
+        config = json.loads(json.dumps(config))  # as it will be read back: tuples are lists
+        if (self.path / "config.json").exists():
+            self._check_same(made_by, config, parents)
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(f"{self.path} holds other files and no run: choose another --out")
+        elif main:
+            write_header(
+                self.path, "config.json", kind=KIND, schema=SCHEMA, made_by=made_by, config=config, parents=parents
+            )
+
+    def _check_same(self, made_by: str, config: dict[str, Any], parents: dict[str, str]) -> None:
+        header = read_header(self.path, "config.json", kind=KIND, schema=SCHEMA)
+        if header["made_by"].split()[-1] != made_by:
+            raise UserError(f"{self.path} holds a run of {header['made_by']}: choose another --out")
+        for what, old, new in (("setting", header["config"], config), ("input", header["parents"], parents)):
+            for key in sorted({*old, *new}):
+                if old.get(key) != new.get(key):
+                    raise UserError(
+                        f"{self.path} holds a run whose {what} {key} is {old.get(key)!r}, now it is {new.get(key)!r}: "
+                        "repeat the command it was started with, or choose another --out"
+                    )
+
+    @property
+    def finished(self) -> dict[str, Any] | None:
+        """What the run said at its end, or None while it is not finished."""
+        path = self.path / "finished.json"
+        return read_json(path) if path.exists() else None
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Declare the run complete."""
+        if self.main:
+            write_json(self.path / "finished.json", summary)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one record to `metrics.jsonl`."""
+        if self.main:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read what was logged so far (a half-written last line, as a kill leaves it, is passed over)."""
+        path = self.path / "metrics.jsonl"
+        records = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+    def rewind(self, step: int) -> None:
+        """Drop records of steps after `step`, which a resumed run is about to do again."""
+        if self.main and (self.path / "metrics.jsonl").exists():
+            kept = [record for record in self.metrics() if record["step"] <= step]
+            with atomic_file(self.path / "metrics.jsonl") as temporary:
+                temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
