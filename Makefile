@@ -35,7 +35,7 @@ setup: .venv/.ready
 ifeq ($(LOCKED),)
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[detect,app,export,dev]'
 else
-	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r requirements.lock
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r requirements.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 endif
 	@touch $@

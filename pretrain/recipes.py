@@ -90,11 +90,12 @@ DEMO = replace(
     norm_pix_loss=False,
     mean=(0.5, 0.5, 0.5),
     std=(0.25, 0.25, 0.25),
-    batch_size=256,
-    epochs=40,
-    lr=1e-3,
+    crop_scale=(0.6, 1.0),
+    batch_size=128,
+    epochs=24,
+    lr=1.5e-3,
     clip_grad=1.0,
-    workers=1,
+    workers=0,
     save_every=100,
 )
 RECIPES: dict[str, tuple[str, Pretrain]] = {

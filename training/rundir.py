@@ -75,15 +75,8 @@ class RunDirectory:
                 file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read what was logged so far (a half-written last line, as a kill leaves it, is passed over)."""
-        path = self.path / "metrics.jsonl"
-        records = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
-        return records
+        """Read what was logged so far."""
+        return read_metrics(self.path)
 
     def rewind(self, step: int) -> None:
         """Drop records of steps after `step`, which a resumed run is about to do again."""
@@ -91,3 +84,15 @@ class RunDirectory:
             kept = [record for record in self.metrics() if record["step"] <= step]
             with atomic_file(self.path / "metrics.jsonl") as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Records of a run's `metrics.jsonl` (a half-written last line, as a kill leaves it, is passed over)."""
+    path = Path(run) / "metrics.jsonl"
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records

@@ -1,0 +1,222 @@
+"""The whole line on the synthetic corpus: `make demo` (stage 1 continues from shipped weights) or `make demo-full`.
+
+Calls the stage commands one after another in one process. Every stage resumes by itself, so a demo that was
+interrupted anywhere goes on from there when started again, and ends with the same scores.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from checkpoints.artifact import read_json, write_json
+from checkpoints.errors import guarded
+
+TASKS = ("va", "expr", "au")
+EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}
+SHIPPED = Path(__file__).parent / "checkpoints" / "demo"
+CONTINUED_STEPS = 150
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Run all stages on SynthWild and write a summary and a report."""
+
+    out: Path = Path("runs/demo")
+    """Where everything goes."""
+    from_scratch: bool = False
+    """Train stage 1 from nothing instead of continuing from the shipped weights."""
+    size: str = "small"
+    """Size of the corpus."""
+    workers: int = 2
+    """Processes that draw and detect."""
+
+
+class Stages:
+    """Runs stages and adds up their seconds, also over interruptions."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "stages.json"
+        self.seconds: dict[str, float] = read_json(self.path) if self.path.exists() else {}
+
+    def run(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do one stage's work, or the rest of it."""
+        print(f"\n=== {name}", flush=True)
+        start = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            write_json(self.path, self.seconds)
+
+
+def main(config: Demo) -> dict[str, Any]:
+    """Go through all stages; returns the summary."""
+    out, stages = config.out, Stages(config.out)
+    corpus, release = out / "corpus", out / "corpus" / "release"
+    stages.run("synthwild", lambda: draw(config, corpus))
+    stages.run("preprocess", lambda: preprocess(config, corpus))
+    stages.run("pretrain", lambda: pretrain(config))
+    stages.run("finetune", lambda: finetune(out, release))
+    stages.run("extract", lambda: extract(out))
+    stages.run("temporal", lambda: temporal(out, release))
+    scores = stages.run("evaluate", lambda: evaluate(out, corpus))
+    summary = {
+        "corpus": {"name": "SynthWild (synthetic)", **read_json(corpus / "synthwild.json")["counts"]},
+        "stage_1": "from nothing" if config.from_scratch else f"{CONTINUED_STEPS} steps from checkpoints/demo",
+        "stages": {name: {"seconds": round(seconds, 1)} for name, seconds in stages.seconds.items()},
+        "scores": scores,
+    }
+    write_report(config, summary)
+    write_json(out / "summary.json", summary)
+    print_table(summary)
+    return summary
+
+
+def print_table(summary: dict[str, Any]) -> None:
+    """Print what the report's first table shows."""
+    print("\nScores on the test split of SynthWild (synthetic faces), from the written challenge files:")
+    print(f"{'task':6}{'score':>8}{'95 % interval':>18}{'single frames':>15}{'chance':>8}")
+    for task, scores in summary["scores"].items():
+        interval = f"{scores['ci_low']:.3f} to {scores['ci_high']:.3f}"
+        print(f"{task:6}{scores['score']:8.3f}{interval:>18}{scores['framewise']:15.3f}{scores['chance']:8.3f}")
+    total = sum(stage["seconds"] for stage in summary["stages"].values())
+    print(f"stage 1: {summary['stage_1']}; {total / 60:.1f} minutes in all")
+
+
+def draw(config: Demo, corpus: Path) -> None:
+    """Write the corpus."""
+    from preprocessing.synthwild import Config, generate
+
+    generate(corpus, Config(size=config.size, workers=config.workers))
+
+
+def preprocess(config: Demo, corpus: Path) -> None:
+    """Find the faces in the raw videos: of the labelled release, and of the people nobody labelled."""
+    from preprocessing.run import Config, run
+
+    for source, store in (("release", "faces"), ("unlabelled", "unlabelled_faces")):
+        run(Config(source=[corpus / source], out=config.out / store, workers=config.workers))
+
+
+def pretrain(config: Demo) -> None:
+    """Stage 1 on the unlabelled people, from the shipped weights or from nothing."""
+    from pretrain.recipes import RECIPES
+    from pretrain.run import main as run
+
+    recipe = replace(RECIPES["demo"][1], faces=(config.out / "unlabelled_faces",), out=config.out / "pretrain")
+    if not config.from_scratch:
+        recipe = replace(recipe, init=SHIPPED, steps=CONTINUED_STEPS, lr=recipe.lr / 5)
+    run(recipe)
+
+
+def finetune(out: Path, release: Path) -> dict[str, Any]:
+    """Stage 2 on the expression labels of the training videos."""
+    from finetune.recipes import RECIPES
+    from finetune.run import main as run
+
+    recipe = RECIPES["demo"][1]
+    return run(
+        replace(recipe, faces=out / "faces", labels=release, encoder=str(out / "pretrain"), out=out / "finetune")
+    )
+
+
+def extract(out: Path) -> None:
+    """Features of every frame."""
+    from finetune.extract import Extract
+    from finetune.extract import main as run
+
+    run(Extract(encoder=str(out / "finetune"), faces=out / "faces", out=out / "features"))
+
+
+def temporal(out: Path, release: Path) -> None:
+    """Stage 3: a TCN and Transformer head per task, and a linear one on single frames to compare with."""
+    from temporal.recipes import recipe
+    from temporal.run import main as run
+
+    for task in TASKS:
+        for name, place in (("demo", task), ("framewise", f"{task}_framewise")):
+            run(replace(recipe(name, task), features=(out / "features",), labels=release, out=out / place))
+
+
+def evaluate(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
+    """Write challenge files for the test split and score them against the answers, which no stage has seen."""
+    from temporal.evaluate import Evaluate
+    from temporal.evaluate import main as score
+    from temporal.submit import Submit
+    from temporal.submit import main as submit
+
+    scores: dict[str, dict[str, float]] = {}
+    for task in TASKS:
+        results = {}
+        for head in (task, f"{task}_framewise"):
+            file = out / "challenge" / f"{head}.txt"
+            example = corpus / "release" / "test_set_examples" / f"CVPR_6th_ABAW_{EXAMPLES[task]}_test_set_example.txt"
+            submit(Submit(heads=(out / head,), features=(out / "features",), example=example, out=file))
+            results[head] = score(Evaluate(task=task, predictions=file, labels=corpus / "answers" / task))
+        kept = ("score", "ccc_valence", "ccc_arousal", "f1", "chance", "ci_low", "ci_high", "videos", "frames")
+        scores[task] = {key: results[task][key] for key in kept if key in results[task]}
+        scores[task]["framewise"] = results[f"{task}_framewise"]["score"]
+    return scores
+
+
+def write_report(config: Demo, summary: dict[str, Any]) -> None:
+    """Write `report.html`: the table, what stage 1 imagines, the curves, the three tasks on the test split."""
+    from pretrain.faces_mixture import FacesMixture
+    from pretrain.pictures import reconstructions
+    from pretrain.product import load_mae
+    from report.figures import loss_curves, mae_reconstructions
+    from report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
+    from temporal.evaluate import Evaluate, load_scored
+    from temporal.plots import task_sections
+    from training.rundir import read_metrics
+
+    out = config.out
+    faces = FacesMixture([out / "unlabelled_faces"])
+    blocks = [
+        Figure(
+            mae_reconstructions(reconstructions(load_mae(out / "pretrain"), faces)),
+            f"Stage 1 ({summary['stage_1']}): masked input, prediction with the visible patches pasted in, original",
+        ),
+        Figure(loss_curves(read_metrics(out / "pretrain")), "Stage 1: error of masked patches"),
+        Figure(loss_curves(read_metrics(out / "finetune")), "Stage 2: loss on expression labels"),
+    ]
+    scores = [
+        [task, part["score"], f"{part['ci_low']:.3f} to {part['ci_high']:.3f}", part["framewise"], part["chance"]]
+        for task, part in summary["scores"].items()
+    ]
+    header = ["task", "score", "95 % interval", "linear head on single frames", "best constant"]
+    caption = (
+        "VA: mean CCC; Expr: macro F1; AU: mean F1. From the written challenge files against the kept-apart answers; "
+        "the interval is a bootstrap over videos."
+    )
+    seconds = [[name, stage["seconds"]] for name, stage in summary["stages"].items()]
+    sections = [
+        Section(
+            "Scores on the test split",
+            [Table(header, scores, caption), Table(["stage", "seconds"], seconds, f"Stage 1: {summary['stage_1']}.")],
+        )
+    ]
+    for task in TASKS:
+        predictions = Evaluate(
+            task=task, predictions=out / "challenge" / f"{task}.txt", labels=out / "corpus" / "answers" / task
+        )
+        sections += task_sections(task, summary["scores"][task], load_scored(predictions, task), "test")
+    write_page(
+        out / "report.html",
+        "wildaffect: the whole line on SynthWild",
+        [sections[0], Section("Learning", blocks), *sections[1:]],
+        note=SYNTHETIC_NOTE,
+    )
+
+
+def command_line() -> None:
+    """Parse the command line and run the demo."""
+    import tyro
+
+    main(tyro.cli(Demo, description=__doc__))
+
+
+if __name__ == "__main__":
+    guarded(command_line)

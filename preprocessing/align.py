@@ -1,0 +1,107 @@
+"""Alignment: a similarity transform takes the five landmarks of a face to fixed places in a square picture."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# The five points in a 112 x 112 picture to which ArcFace and most tools of this field align faces (Deng et al. 2019,
+# arXiv:1801.07698): left eye, right eye, nose tip, left and right mouth corner, as seen in the picture.
+ARCFACE_112 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+
+MARGIN = 0.1
+"""Room added on every side, as a part of the side: it keeps the chin of an open mouth and raised brows in view."""
+
+JPEG_QUALITY = 95
+
+
+def template(size: int, margin: float = MARGIN) -> np.ndarray:
+    """Places of the five landmarks in an aligned picture of `size` x `size` pixels, [5, 2]."""
+    return ((ARCFACE_112 + 0.5) / 112 * (1 - 2 * margin) + margin) * size - 0.5
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Least-squares similarity transform (rotation, one scale, shift; no mirroring) from points to points.
+
+    In two dimensions the solution of Umeyama (1991, IEEE TPAMI 13(4)) is a division of complex numbers.
+
+    Args:
+        source: Points [P, 2].
+        target: Where they should go [P, 2].
+
+    Returns:
+        Matrix [2, 3] for column vectors (x, y, 1).
+
+    Raises:
+        ValueError: The source points coincide.
+    """
+    z = source[:, 0] + 1j * source[:, 1]
+    w = target[:, 0] + 1j * target[:, 1]
+    centred = z - z.mean()
+    power = np.vdot(centred, centred).real
+    if not power > 0:
+        raise ValueError("landmarks coincide")
+    a = np.vdot(centred, w - w.mean()) / power
+    shift = w.mean() - a * z.mean()
+    return np.array([[a.real, -a.imag, shift.real], [a.imag, a.real, shift.imag]])
+
+
+def align(image: np.ndarray, landmarks: np.ndarray, size: int, margin: float = MARGIN) -> np.ndarray:
+    """Cut a face out of a picture, upright and scaled.
+
+    Where the face is much larger than the result, its neighbourhood is first shrunk by area averaging, so that skin and
+    hair do not alias. Beyond the border of the picture the border is repeated.
+
+    Args:
+        image: RGB, uint8 [H, W, 3].
+        landmarks: Five points (x, y) in pixels [5, 2].
+        size: Side of the result.
+        margin: See `MARGIN`.
+
+    Returns:
+        RGB, uint8 [size, size, 3].
+    """
+    import cv2
+
+    matrix = similarity(np.asarray(landmarks, dtype=np.float64), template(size, margin))
+    shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))
+    if shrink >= 2:
+        image, matrix = _shrunk(image, matrix, size, shrink)
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _shrunk(image: np.ndarray, matrix: np.ndarray, size: int, shrink: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink the part of the picture that the result shows by a whole number, and adapt the transform to it."""
+    import cv2
+
+    inverse = np.linalg.inv(matrix[:, :2])
+    corners = (np.array([[0, 0], [size, 0], [0, size], [size, size]]) - matrix[:, 2]) @ inverse.T
+    height, width = image.shape[:2]
+    x1, y1 = np.clip(np.floor(corners.min(0)).astype(int) - shrink, 0, [width - 1, height - 1])
+    x2, y2 = np.clip(np.ceil(corners.max(0)).astype(int) + shrink, 1, [width, height])
+    columns, rows = (x2 - x1) // shrink, (y2 - y1) // shrink
+    if columns < 1 or rows < 1:
+        return image, matrix
+    part = image[y1 : y1 + rows * shrink, x1 : x1 + columns * shrink]
+    small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    # Pixel centres: x = x1 + (x_small + 0.5) * shrink - 0.5
+    to_source = np.array([[shrink, 0, x1 + (shrink - 1) / 2], [0, shrink, y1 + (shrink - 1) / 2], [0, 0, 1]])
+    return small, matrix @ to_source
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """JPEG bytes of an RGB picture, uint8 [H, W, 3]."""
+    import cv2
+
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not done:
+        raise ValueError(f"cannot encode a picture of shape {image.shape}")
+    return bytes(data)
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """RGB picture, uint8 [H, W, 3], of JPEG bytes."""
+    import cv2
+
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -1,0 +1,308 @@
+"""The faces store: aligned face pictures of every frame, as Parquet shards with a JSON header.
+
+    <store>/
+        data/<shard>.parquet    one per video, or per some hundred short videos or pictures
+        faces.json              written last: the store is complete
+        report.html             the data sheet
+        .arrow/                 memory-mapped copy that `datasets` makes on first use; may be deleted at any time
+
+A row is one frame of one subject. The main subject (`subject == ""`) has a row for every frame of its video, any other
+subject from its first to its last frame. A frame without a face is a row whose `image` is null.
+
+The shards carry the feature types of Hugging Face `datasets`, so `load_dataset("parquet", data_files="STORE/data/*")`
+opens them in any other program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from checkpoints.artifact import atomic_file, combine_hashes, file_hash, read_header, write_header
+from checkpoints.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KIND = "faces store"
+SCHEMA = 1
+HEADER = "faces.json"
+DATA = "data"
+ROW_GROUP = 256
+
+FEATURES: dict[str, dict[str, Any]] = {
+    # id of the video (or picture); for Aff-Wild2 the name of the file without its ending
+    "video": {"dtype": "string", "_type": "Value"},
+    # "" is the main subject
+    "subject": {"dtype": "string", "_type": "Value"},
+    # 1-based, as Aff-Wild2 counts
+    "frame": {"dtype": "int32", "_type": "Value"},
+    # presentation time in seconds; NaN where the source has no clock
+    "time_s": {"dtype": "float64", "_type": "Value"},
+    # JPEG bytes, square, RGB; null where there is no face
+    "image": {"decode": False, "_type": "Image"},
+    # x1, y1, x2, y2 in source pixels; null if unknown
+    "box": {"feature": {"dtype": "float32", "_type": "Value"}, "length": 4, "_type": "List"},
+    # left eye, right eye, nose, left and right mouth corner (as seen in the picture): x, y in source pixels
+    "landmarks": {"feature": {"dtype": "float32", "_type": "Value"}, "length": 10, "_type": "List"},
+    # the detector's confidence in 0..1; null if unknown
+    "score": {"dtype": "float32", "_type": "Value"},
+    # box and landmarks were bridged between two detections
+    "interpolated": {"dtype": "bool", "_type": "Value"},
+}
+
+
+def arrow_schema() -> pa.Schema:
+    """The Arrow schema of a shard; its metadata hold the feature types for `datasets`."""
+    import pyarrow as pa
+
+    def arrow_type(feature: dict[str, Any]) -> pa.DataType:
+        if feature["_type"] == "Image":
+            return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        if feature["_type"] == "List":
+            return pa.list_(arrow_type(feature["feature"]), feature["length"])
+        return pa.type_for_alias(feature["dtype"])
+
+    metadata = {"huggingface": json.dumps({"info": {"features": FEATURES}})}
+    return pa.schema([(name, arrow_type(feature)) for name, feature in FEATURES.items()], metadata=metadata)
+
+
+def write_shard(store: Path, shard_name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write one shard atomically with `ROW_GROUP` rows in memory at a time; the same rows give the same bytes.
+
+    Args:
+        store: Directory of the store; made if missing.
+        shard_name: File name without ending. Shards are read in the order of their names.
+        rows: Mappings with the columns of `FEATURES`, grouped by video and subject and ordered by frame. `image` is
+            JPEG bytes, a mapping that holds them as `bytes`, or None; `box`, `landmarks`, `score` and `interpolated`
+            may be missing.
+
+    Returns:
+        The path of the shard.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = arrow_schema()
+    path = Path(store) / DATA / f"{shard_name}.parquet"
+    iterator = iter(rows)
+    with (
+        atomic_file(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=["video", "subject"]) as writer,
+    ):
+        while chunk := [_normal_row(row) for row in islice(iterator, ROW_GROUP)]:
+            writer.write_table(pa.Table.from_pylist(chunk, schema=schema), row_group_size=ROW_GROUP)
+    return path
+
+
+def _normal_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill the optional columns and name the picture: a reader learns from `image.path` alone whether there is one."""
+    if unknown := row.keys() - FEATURES.keys():
+        raise ValueError(f"a row of a faces store has no column {sorted(unknown)}")
+    image = row["image"]
+    jpeg = image["bytes"] if isinstance(image, Mapping) else image
+    time_s = row["time_s"]
+    return {
+        **row,
+        "image": None if jpeg is None else {"bytes": jpeg, "path": f"{row['frame']:05d}.jpg"},
+        "time_s": float("nan") if time_s is None else time_s,
+        "interpolated": bool(row.get("interpolated", False)),
+    }
+
+
+def finish_store(
+    store: Path,
+    *,
+    made_by: str,
+    config: dict[str, Any],
+    image_size: int,
+    problems: list[dict[str, Any]],
+    parents: dict[str, str] | None = None,
+    **fields: Any,
+) -> None:
+    """Declare a store complete: write `faces.json` with the name, rows and bytes of every shard and a fingerprint.
+
+    Args:
+        store: The store; every `data/*.parquet` in it belongs to it.
+        made_by: The command that made it.
+        config: Its resolved configuration.
+        image_size: Side of the pictures in pixels.
+        problems: One mapping per source that could not be read in full (`source`, `problem`, ...).
+        parents: Fingerprint by name of each artifact the store was made from.
+        fields: Further fields of the header.
+    """
+    import pyarrow.parquet as pq
+
+    store = Path(store)
+    paths = sorted((store / DATA).glob("*.parquet"))
+    shards = [
+        {"name": path.name, "rows": pq.read_metadata(path).num_rows, "bytes": path.stat().st_size} for path in paths
+    ]
+    write_header(
+        store,
+        HEADER,
+        kind=KIND,
+        schema=SCHEMA,
+        made_by=made_by,
+        config=config,
+        parents=parents or {},
+        image_size=image_size,
+        rows=sum(shard["rows"] for shard in shards),
+        shards=shards,
+        fingerprint=combine_hashes({path.name: file_hash(path) for path in paths}),
+        problems=problems,
+        **fields,
+    )
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """The frames of one subject of one video: rows `start` to `start + length - 1` of the store.
+
+    Attributes:
+        video: Id of the video.
+        subject: "" for the main subject.
+        start: First row in the store.
+        length: Number of rows; frames are consecutive.
+        first_frame: 1-based frame number of the first row.
+    """
+
+    video: str
+    subject: str
+    start: int
+    length: int
+    first_frame: int
+
+    @property
+    def id(self) -> str:
+        """`video`, or `video_subject`: the name of the subject's label file and feature cache."""
+        return f"{self.video}_{self.subject}" if self.subject else self.video
+
+
+class FacesStore:
+    """A finished faces store, open for reading.
+
+    The index columns are read without the pictures; pictures are memory mapped on first use, so that any number of
+    processes share one copy and none holds the store in memory. A store can be pickled to worker processes.
+
+    Attributes:
+        path: Directory of the store.
+        header: Content of `faces.json`.
+        fingerprint: Identifies the rows of the store.
+        image_size: Side of the pictures in pixels.
+        video, subject: Object arrays of strings [N].
+        frame: 1-based frame numbers, int32 [N].
+        time_s: Presentation times in seconds, float64 [N]; NaN where the source has no clock.
+        valid: Whether the row has a picture, bool [N].
+    """
+
+    def __init__(self, path: str | Path):
+        """Open a store.
+
+        Raises:
+            UserError: The store is missing, empty, incomplete, damaged or of an unknown schema.
+        """
+        self.path = Path(path)
+        self.header = read_header(self.path, HEADER, kind=KIND, schema=SCHEMA)
+        self.fingerprint: str = self.header["fingerprint"]
+        self.image_size: int = self.header["image_size"]
+        self._shards = [self.path / DATA / shard["name"] for shard in self.header["shards"]]
+        for path_, shard in zip(self._shards, self.header["shards"], strict=True):
+            if not path_.is_file() or path_.stat().st_size != shard["bytes"]:
+                raise UserError(
+                    f"{path_} is missing or was changed since {self.path / HEADER} was written: "
+                    "delete it and run preprocessing again"
+                )
+        if not self.header["rows"]:
+            raise UserError(f"{self.path} is an empty faces store: its sources held no readable frame")
+        self._read_index()
+
+    def _read_index(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = ["video", "subject", "frame", "time_s", "image.path"]
+        index = pa.concat_tables(pq.read_table(path, columns=names, partitioning=None) for path in self._shards)
+
+        def strings(name: str) -> np.ndarray:
+            encoded = index.column(name).combine_chunks().dictionary_encode()
+            return np.array(encoded.dictionary.to_pylist(), dtype=object)[encoded.indices.to_numpy()]
+
+        self.video = strings("video")
+        self.subject = strings("subject")
+        self.frame: np.ndarray = index.column("frame").to_numpy()
+        self.time_s: np.ndarray = index.column("time_s").to_numpy()
+        self.valid: np.ndarray = index.column("path").is_valid().to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def sequences(self) -> list[Sequence]:
+        """The sequences of the store in its order; together they cover every row once."""
+        same = (self.video[1:] == self.video[:-1]) & (self.subject[1:] == self.subject[:-1])
+        bounds = [0, *(np.flatnonzero(~same) + 1).tolist(), len(self)]
+        return [
+            Sequence(self.video[start], self.subject[start], start, end - start, int(self.frame[start]))
+            for start, end in pairwise(bounds)
+        ]
+
+    def jpeg(self, row: int) -> bytes | None:
+        """JPEG bytes of a row's picture, None if it has none."""
+        return self._column("image", row, "bytes")
+
+    def landmarks(self, row: int) -> np.ndarray | None:
+        """Five points (x, y) in source pixels, float32 [5, 2], None if there are none."""
+        points = self._column("landmarks", row)
+        return None if points is None else np.asarray(points, dtype=np.float32).reshape(5, 2)
+
+    def _column(self, name: str, row: int, field: str | None = None) -> Any:
+        starts, chunks = self._table[name]
+        chunk = int(np.searchsorted(starts, row, side="right")) - 1
+        value = chunks[chunk][row - int(starts[chunk])]
+        if not value.is_valid:
+            return None
+        return (value[field] if field else value).as_py()
+
+    @cached_property
+    def _table(self) -> dict[str, tuple[np.ndarray, list[pa.Array]]]:
+        """Memory-mapped columns as (first row of each chunk, chunks)."""
+        import datasets
+
+        with _quiet(datasets):
+            mapped = datasets.load_dataset(
+                "parquet",
+                data_files=[glob.escape(str(path.resolve())) for path in self._shards],
+                split="train",
+                cache_dir=str(self.path / ".arrow"),
+            )
+        columns = {}
+        for name in ("image", "landmarks"):
+            chunks = mapped.data.column(name).chunks
+            starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])[:-1]
+            columns[name] = (starts, chunks)
+        return columns
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process maps the Arrow files itself.
+        return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+
+@contextlib.contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """No progress bars of `datasets` inside."""
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

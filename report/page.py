@@ -1,0 +1,152 @@
+"""Self-contained HTML pages: one file that can be mailed, opened without a network, on a laptop or a phone."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from markupsafe import Markup
+
+from checkpoints.artifact import atomic_file
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.figure import Figure as Drawing
+
+SYNTHETIC_NOTE = (
+    "Synthetic data: everything here was measured on drawn faces (SynthWild). The numbers say how the software "
+    "behaves, nothing about real people, and must not be put beside Aff-Wild2 numbers."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        header: Column names.
+        rows: Cells; floats are shown with three decimals, None as a dash.
+        caption: What the table shows.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with a caption.
+
+    Attributes:
+        image: A matplotlib figure, an RGB or grey uint8 array `[H, W(, 3)]`, or PNG/JPEG bytes.
+        caption: What it shows; also read out in place of the picture.
+        width: Widest it is shown, in CSS pixels; 0 for the page's width.
+    """
+
+    image: Drawing | np.ndarray | bytes
+    caption: str = ""
+    width: int = 0
+
+    @property
+    def source(self) -> str:
+        """The picture as a `data:` address."""
+        data = self.image if isinstance(self.image, bytes) else png(self.image)
+        kind = "jpeg" if data.startswith(b"\xff\xd8") else "png"
+        return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A highlighted remark: `kind` is `note` or `warning`."""
+
+    text: str
+    kind: Literal["note", "warning"] = "note"
+
+
+Block = str | Markup | Table | Figure | Note
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a page.
+
+    Attributes:
+        title: Heading; also listed at the top of the page.
+        blocks: Paragraphs (`str`, escaped), tables, figures, notes, or ready HTML (`markupsafe.Markup`).
+    """
+
+    title: str
+    blocks: Sequence[Block] = field(default_factory=tuple)
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section], *, note: str = "") -> None:
+    """Write one self-contained HTML file, atomically.
+
+    Args:
+        path: Where to.
+        title: Title and first heading.
+        sections: The page's parts, in order.
+        note: A warning shown first of all, such as `SYNTHETIC_NOTE`.
+    """
+    with atomic_file(Path(path)) as temporary:
+        temporary.write_text(render_page(title, sections, note=note), encoding="utf-8")
+
+
+def render_page(title: str, sections: Sequence[Section], *, note: str = "") -> str:
+    """The text of :func:`write_page`."""
+    return _template().render(title=title, sections=sections, note=note)
+
+
+def png(image: Drawing | np.ndarray) -> bytes:
+    """Encode a matplotlib figure or a uint8 array `[H, W(, 3)]` (RGB) as PNG."""
+    buffer = io.BytesIO()
+    if isinstance(image, np.ndarray):
+        from PIL import Image
+
+        Image.fromarray(image).save(buffer, format="png", optimize=True)
+    else:
+        image.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
+    """Encode a uint8 array `[H, W(, 3)]` (RGB) as JPEG: for photographs and thumbnails."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="jpeg", quality=quality)
+    return buffer.getvalue()
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = _cell
+    environment.tests["number"] = lambda value: isinstance(value, int | float | np.number)
+    environment.filters["kind"] = lambda block: type(block).__name__.lower()
+    return environment.get_template("page.html")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float | np.floating):
+        return f"{value:.3f}"
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return f"{value:,}".replace(",", "\u2009")
+    return str(value)

@@ -1,0 +1,121 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from checkpoints.errors import UserError
+from preprocessing.faces import DATA, FEATURES, HEADER, FacesStore, arrow_schema, finish_store, write_shard
+
+
+def row(video: str, subject: str, frame: int, jpeg: bytes | None) -> dict:
+    seen = jpeg is not None
+    return {
+        "video": video,
+        "subject": subject,
+        "frame": frame,
+        "time_s": frame / 25,
+        "image": jpeg,
+        "box": [1.0, 2.0, 3.0, 4.0] if seen else None,
+        "landmarks": list(map(float, range(10))) if seen else None,
+        "score": 0.99 if seen else None,
+    }
+
+
+def finish(store, **changes):
+    finish_store(store, **{"made_by": "test", "config": {}, "image_size": 8, "problems": [], **changes})
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Video `a` of 600 frames with gaps and a second subject in frames 3 and 4, and video `b` of one frame."""
+    main = [row("a", "", k, None if k % 7 == 0 else f"a{k}".encode()) for k in range(1, 601)]
+    other = [row("a", "left", k, f"left{k}".encode()) for k in (3, 4)]
+    write_shard(tmp_path, "a", main + other)
+    write_shard(tmp_path, "b", [row("b", "", 1, b"b1")])
+    finish(tmp_path)
+    return tmp_path
+
+
+def test_round_trip(store):
+    faces = FacesStore(store)
+    assert len(faces) == 603
+    assert [(s.id, s.start, s.length, s.first_frame) for s in faces.sequences()] == [
+        ("a", 0, 600, 1),
+        ("a_left", 600, 2, 3),
+        ("b", 602, 1, 1),
+    ]
+    assert np.array_equal(faces.valid[:600], np.arange(1, 601) % 7 != 0)
+    assert faces.jpeg(0) == b"a1"
+    assert faces.jpeg(6) is None
+    assert [faces.jpeg(k) for k in (599, 600, 602)] == [b"a600", b"left3", b"b1"]
+    assert faces.landmarks(600).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    assert faces.landmarks(6) is None
+    assert faces.time_s[1] == 2 / 25
+
+
+def test_a_pickled_store_reads(store):
+    faces = FacesStore(store)
+    faces.jpeg(0)
+    copy = pickle.loads(pickle.dumps(faces))
+    assert copy.jpeg(600) == b"left3"
+
+
+def test_datasets_reads_the_shards_with_their_features(store):
+    import datasets
+
+    assert arrow_schema() == datasets.Features.from_dict(FEATURES).arrow_schema
+    features = datasets.load_dataset("parquet", data_files=str(store / DATA / "*"), cache_dir=str(store / "hf"))[
+        "train"
+    ]
+    assert features.features["image"] == datasets.Image(decode=False)
+    assert features[6]["image"] is None
+    assert features[0]["image"]["bytes"] == b"a1"
+
+
+def test_same_rows_same_bytes(tmp_path):
+    rows = [row("v", "", k, bytes([k % 256]) * k) for k in range(1, 700)]
+    first = write_shard(tmp_path / "1", "v", iter(rows)).read_bytes()
+    assert write_shard(tmp_path / "2", "v", rows).read_bytes() == first
+
+
+def test_fingerprint_follows_the_rows(store, tmp_path):
+    before = FacesStore(store).fingerprint
+    write_shard(store, "b", [row("b", "", 1, b"other")])
+    finish(store)
+    assert FacesStore(store).fingerprint != before
+
+
+def test_a_failing_writer_leaves_nothing(tmp_path):
+    def rows():
+        yield row("v", "", 1, b"x")
+        raise RuntimeError("decoder died")
+
+    with pytest.raises(RuntimeError, match="decoder died"):
+        write_shard(tmp_path, "v", rows())
+    assert list((tmp_path / DATA).iterdir()) == []
+
+
+def test_unknown_column_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="oops"):
+        write_shard(tmp_path, "v", [{**row("v", "", 1, b""), "oops": 1}])
+
+
+def test_refusals(store, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("other")
+    with pytest.raises(UserError, match="does not exist"):
+        FacesStore(elsewhere / "missing")
+    with pytest.raises(UserError, match=r"faces\.json"):
+        FacesStore(elsewhere)
+    finish(elsewhere)
+    with pytest.raises(UserError, match="empty"):
+        FacesStore(elsewhere)
+
+    header = json.loads((store / HEADER).read_text())
+    (store / HEADER).write_text(json.dumps({**header, "schema": 99}))
+    with pytest.raises(UserError, match="schema 99"):
+        FacesStore(store)
+    (store / HEADER).write_text(json.dumps(header))
+    (store / DATA / "b.parquet").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"b\.parquet"):
+        FacesStore(store)
