@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
 
-TASKS = ("va", "expr", "au")
+TASKS: tuple[Literal["va", "expr", "au"], ...] = ("va", "expr", "au")
 EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}
 SHIPPED = Path(__file__).parent / "checkpoints" / "demo"
 CONTINUED_STEPS = 150
@@ -27,7 +27,7 @@ class Demo:
     """Where everything goes."""
     from_scratch: bool = False
     """Train stage 1 from nothing instead of continuing from the shipped weights."""
-    size: str = "small"
+    size: Literal["tiny", "small", "medium"] = "small"
     """Size of the corpus."""
     workers: int = 2
     """Processes that draw and detect."""
@@ -97,7 +97,7 @@ def preprocess(config: Demo, corpus: Path) -> None:
     from preprocessing.run import Config, run
 
     for source, store in (("release", "faces"), ("unlabelled", "unlabelled_faces")):
-        run(Config(source=[corpus / source], out=config.out / store, workers=config.workers))
+        run(Config(source=[str(corpus / source)], out=config.out / store, workers=config.workers))
 
 
 def pretrain(config: Demo) -> None:

@@ -17,7 +17,8 @@ from checkpoints.errors import UserError
 
 KIND = "encoder"
 SCHEMA = 1
-POOLINGS = ("cls", "mean", "cls_mean", "model")
+SQUEEZE = "squeeze."
+POOLINGS = ("cls", "mean", "cls_mean", "grid", "model")
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,11 @@ class EncoderConfig:
         kwargs: Further arguments of `timm.create_model` (`patch_size`, `embed_dim`, `depth`, ...).
         mean: Subtracted per channel from images scaled to [0, 1].
         std: Divided by per channel.
-        pooling: How tokens become one vector: `cls`, `mean` (patch tokens), `cls_mean` (both, concatenated) or `model`
-            (whatever the timm model itself does before its classifier; the only choice for networks without tokens).
+        pooling: How tokens become one vector: `cls`, `mean` (patch tokens), `cls_mean` (both, concatenated), `grid`
+            (each patch token squeezed to `grid_channels` by one linear layer, then laid side by side: in an aligned
+            face a place says which part of the face it is) or `model` (whatever the timm model itself does before its
+            classifier; the only choice for networks without tokens).
+        grid_channels: Channels that `grid` keeps of each patch token.
     """
 
     architecture: str
@@ -40,6 +44,7 @@ class EncoderConfig:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     pooling: str = "mean"
+    grid_channels: int = 16
 
     def __post_init__(self) -> None:
         """Check the values that come from files and command lines."""
@@ -59,6 +64,7 @@ class Encoder(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    backbone: Any  # a timm model; their attributes differ
 
     def __init__(
         self, config: EncoderConfig, *, provenance: dict[str, Any] | None = None, pretrained: bool = False
@@ -76,13 +82,35 @@ class Encoder(nn.Module):
             self.backbone = timm.create_model(config.architecture, pretrained=pretrained, num_classes=0, **arguments)
         except (RuntimeError, TypeError, ValueError, AssertionError) as error:
             raise UserError(f"timm cannot build {config.architecture!r} with {arguments}: {error}") from None
+        self.squeeze: nn.Linear | None = None
+        if config.pooling == "grid":
+            self.squeeze = nn.Linear(int(self.backbone.num_features), config.grid_channels)
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
     @property
     def dim(self) -> int:
         """Length of the feature vector."""
+        if self.squeeze is not None:
+            return int(self.backbone.patch_embed.num_patches) * self.config.grid_channels
         return int(self.backbone.num_features) * (2 if self.config.pooling == "cls_mean" else 1)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What is stored: the backbone's weights under timm's names, and those of the pooling where it has any."""
+        pooling = {} if self.squeeze is None else self.squeeze.state_dict()
+        return self.backbone.state_dict() | {f"{SQUEEZE}{name}": tensor for name, tensor in pooling.items()}
+
+    def load(self, weights: dict[str, torch.Tensor], *, source: object) -> None:
+        """Load what :meth:`weights` gave.
+
+        Raises:
+            UserError: Lists every missing, unknown and mis-shaped key.
+        """
+        pooling = {name.removeprefix(SQUEEZE): w for name, w in weights.items() if name.startswith(SQUEEZE)}
+        if self.squeeze is not None:
+            load_weights(self.squeeze, pooling, source=source)
+        backbone = {name: tensor for name, tensor in weights.items() if not name.startswith(SQUEEZE)}
+        load_weights(self.backbone, backbone, source=source)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Turn uint8 images `[B, 3, H, W]` into what the backbone expects."""
@@ -95,6 +123,8 @@ class Encoder(nn.Module):
         if pooling == "model":
             return self.backbone.forward_head(tokens, pre_logits=True)
         prefix = self.backbone.num_prefix_tokens
+        if self.squeeze is not None:
+            return self.squeeze(tokens[:, prefix:]).flatten(1)
         if pooling == "cls":
             return tokens[:, 0]
         mean = tokens[:, prefix:].mean(dim=1)
@@ -123,7 +153,7 @@ def save_encoder(
         fields: Further header fields, e.g. validation scores.
     """
     weights = Path(directory) / "model.safetensors"
-    save_tensors(weights, {name: tensor.to(dtype) for name, tensor in encoder.backbone.state_dict().items()})
+    save_tensors(weights, {name: tensor.to(dtype) for name, tensor in encoder.weights().items()})
     write_header(
         directory,
         "config.json",
@@ -154,7 +184,7 @@ def load_encoder(where: str | Path) -> Encoder:
     stored = header["encoder"]
     config = EncoderConfig(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
     encoder = Encoder(config, provenance=header["provenance"])
-    load_weights(encoder.backbone, load_tensors(directory / "model.safetensors"), source=directory)
+    encoder.load(load_tensors(directory / "model.safetensors"), source=directory)
     encoder.fingerprint = encoder_fingerprint(header["weights"], config)
     return encoder.eval()
 
@@ -223,7 +253,7 @@ def _load_timm(name: str) -> Encoder:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('.', maxsplit=1)[0][:12]}*")
         raise UserError(f"timm has no model {name!r}; near names: {', '.join(near[:5]) or 'none'}")
-    settings = timm.get_pretrained_cfg(name)
+    settings: Any = timm.get_pretrained_cfg(name)
     config = EncoderConfig(
         architecture=name,
         image_size=settings.input_size[-1],

@@ -1,7 +1,7 @@
 """Masked autoencoder (He et al. 2021, arXiv 2111.06377) on a timm Vision Transformer."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -59,8 +59,8 @@ class MaskedAutoencoder(nn.Module):
         from timm.layers import LayerNorm
         from timm.models.vision_transformer import Block, VisionTransformer
 
-        backbone = encoder.backbone
-        if not isinstance(backbone, VisionTransformer) or backbone.cls_token is None:
+        backbone: Any = encoder.backbone
+        if not isinstance(encoder.backbone, VisionTransformer) or backbone.cls_token is None:
             raise UserError(
                 f"stage 1 needs a timm VisionTransformer with a class token, not {encoder.config.architecture}"
             )

@@ -23,6 +23,8 @@ from checkpoints.errors import UserError
 from pretrain.faces_mixture import FacesMixture
 from pretrain.mae import DecoderConfig, MaskedAutoencoder
 from pretrain.recipes import Pretrain
+from training.rundir import KIND as RUN
+from training.rundir import SCHEMA as RUN_SCHEMA
 from training.rundir import RunDirectory
 
 DECODER = "decoder.safetensors"
@@ -126,22 +128,43 @@ def write_product(
         provenance["synthetic"] = faces.synthetic and before["synthetic"]
         provenance["pictures_seen"] += before["pictures_seen"]
     model.encoder.provenance = provenance
-    write_encoder(run.path / "encoder", model, config, run)
+    header = read_header(run.path, "config.json", kind=RUN, schema=RUN_SCHEMA)
+    decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)
+    write_encoder(
+        run.path / "encoder",
+        model,
+        decoder=asdict(decoder) | {"mask_ratio": config.mask_ratio, "norm_pix_loss": config.norm_pix_loss},
+        recipe=header["config"],
+        parents=header["parents"],
+    )
 
 
 def write_encoder(
-    directory: Path, model: MaskedAutoencoder, config: Pretrain, run: RunDirectory, dtype: torch.dtype = torch.float32
+    directory: Path,
+    model: MaskedAutoencoder,
+    *,
+    decoder: dict[str, Any],
+    recipe: dict[str, Any],
+    parents: dict[str, str],
+    dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write the encoder directory with the decoder beside the encoder."""
-    header = read_header(run.path, "config.json", kind="run", schema=1)
-    decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)
+    """Write an encoder directory with the decoder beside the encoder.
+
+    Args:
+        directory: Where to.
+        model: What to write.
+        decoder: Fields of its `DecoderConfig`, `mask_ratio` and `norm_pix_loss`.
+        recipe: Resolved configuration of the training.
+        parents: Fingerprints of what it was trained on.
+        dtype: Precision of the stored weights.
+    """
     save_tensors(directory / DECODER, {name: tensor.to(dtype) for name, tensor in model.decoder_state().items()})
     save_encoder(
         directory,
         model.encoder,
         made_by="pretrain/run.py",
-        recipe=header["config"],
-        parents=header["parents"],
+        recipe=recipe,
+        parents=parents,
         dtype=dtype,
-        decoder=asdict(decoder) | {"mask_ratio": config.mask_ratio, "norm_pix_loss": config.norm_pix_loss},
+        decoder=decoder,
     )

@@ -138,7 +138,7 @@ def crop_batches(dataset: CropDataset, plan: BatchPlan, first: int, last: int, w
     """Micro-batches of steps `first` to `last` for this process, prepared by `workers` processes ahead of time."""
     loader = torch.utils.data.DataLoader(
         dataset,
-        batch_sampler=plan.micro_batches(first, last),  # type: ignore[arg-type]  # any iterable will do
+        batch_sampler=plan.micro_batches(first, last),  # any iterable will do
         num_workers=workers,
         collate_fn=_as_is,
         pin_memory=torch.cuda.is_available(),

@@ -167,7 +167,7 @@ class Loop:
             total += loss.detach()
         # One collective per step carries both the loss and a preemption that any of the processes was told of.
         pair = torch.stack([total, torch.tensor(float(self._stop), device=total.device)])
-        mean, stop = self.accelerator.reduce(pair, reduction="mean").tolist()  # type: ignore[union-attr]
+        mean, stop = self.accelerator.reduce(pair, reduction="mean").tolist()
         self._stop = stop > 0
         if not torch.isfinite(torch.tensor(mean)):
             self._report_non_finite(mean)
@@ -184,7 +184,7 @@ class Loop:
             "--precision fp32 in another --out avoids it"
         )
 
-    def _log(self, meter: "Meter", lr: float, bar: tqdm) -> None:  # type: ignore[type-arg]
+    def _log(self, meter: "Meter", lr: float, bar: tqdm) -> None:
         record = {"step": self.step, "lr": lr, **meter.read()}
         self.run.log(record)
         left = (self.steps - self.step) * self.batch_size / max(record["images_per_s"], 1e-9)
