@@ -1,0 +1,301 @@
+"""The extraction job: which sequences are stale, batches that fill across videos, one atomic file per sequence."""
+
+import hashlib
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from checkpoints.artifact import read_json
+from checkpoints.errors import UserError
+from finetune.embed import Embedder
+from finetune.features import HEADER, finish_cache, source_of, write_features
+from finetune.frames import StillFrames, picture_bytes, still_batches
+from preprocessing.faces import FacesStore
+from preprocessing.faces import Sequence as FaceSequence
+
+
+class Cache:
+    """A feature cache that is being made or brought up to date.
+
+    Args:
+        path: Its directory.
+        embedder: What makes the features.
+        store: Where the faces are.
+        encoder_path: Where the encoder stands, for those who read the cache.
+        precision: Of the arithmetic.
+    """
+
+    def __init__(self, path: Path, embedder: Embedder, store: FacesStore, *, encoder_path: str, precision: str) -> None:
+        self.path, self.embedder, self.store, self.precision = path, embedder, store, precision
+        self._encoder_path = encoder_path
+        self._made_of = f"{embedder.feature_id} {precision}"
+
+    @property
+    def _parents(self) -> dict[str, str]:
+        return {"encoder": self.embedder.encoder.fingerprint, "faces": self.store.fingerprint}
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        embedder = self.embedder
+        return {
+            "view": embedder.view,
+            "flip": embedder.flip,
+            "pooling": embedder.encoder.config.pooling,
+            "precision": self.precision,
+        }
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the cache is complete and was made of exactly this."""
+        if not (self.path / HEADER).exists():
+            return False
+        header = read_json(self.path / HEADER)
+        same = (header.get("parents"), header.get("config")) == (self._parents, self._config)
+        files = (self.path / f"{sequence.id}.safetensors" for sequence in self.store.sequences())
+        return same and all(file.exists() for file in files)
+
+    def open(self) -> None:
+        """Make the directory, and take away the header that would call it complete.
+
+        Raises:
+            UserError: It holds something that is not of a feature cache.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        known = {HEADER, "report.html"}
+        foreign = [
+            file.name
+            for file in self.path.iterdir()
+            if file.name not in known and file.suffix != ".safetensors" and not file.name.startswith(".")
+        ]
+        if foreign:
+            raise UserError(f"{self.path} holds {foreign[0]!r}, which is not of a feature cache: choose another --out")
+        (self.path / HEADER).unlink(missing_ok=True)
+
+    def source(self, content: str) -> str:
+        """What a file of the cache is made of, given the content of its faces."""
+        return f"{self._made_of} {content}"
+
+    def stale(self, id: str, source: str) -> str | None:
+        """Why a sequence has to be extracted (`missing`, or what has changed since); None if it need not."""
+        found = source_of(self.path, id)
+        if found == source:
+            return None
+        if found is None:
+            return "missing" if not (self.path / f"{id}.safetensors").exists() else "of unknown origin"
+        old, new = found.split(" "), source.split(" ")
+        names = ("made by another encoder or view", "made in another precision", "made from other faces")
+        return next(name for name, a, b in zip(names, old, new, strict=True) if a != b)
+
+    def finish(self) -> None:
+        """Delete what is no longer in the store and write the header."""
+        ids = {sequence.id for sequence in self.store.sequences()}
+        for file in self.path.glob("*.safetensors"):
+            if file.stem not in ids:
+                print(f"deleted {file}: the store has no such sequence", flush=True)
+                file.unlink()
+        encoder = self.embedder.encoder
+        where = self._encoder_path
+        if not where.startswith("timm:"):
+            where = os.path.relpath(where, self.path)
+        finish_cache(
+            self.path,
+            made_by="finetune/extract.py",
+            config=self._config,
+            parents=self._parents,
+            feature_id=self.embedder.feature_id,
+            dim=encoder.dim,
+            encoder=where,
+            trained_on=encoder.provenance.get("labelled_videos") or {},
+            synthetic=bool(self.store.header.get("synthetic", False)),
+        )
+
+
+def share(sequences: Sequence[FaceSequence], rank: int, world: int) -> list[FaceSequence]:
+    """This process's sequences: the longest first to whoever has the fewest frames, then in the store's order."""
+    loads = np.zeros(world)
+    owner = np.zeros(len(sequences), int)
+    for number in sorted(range(len(sequences)), key=lambda number: -sequences[number].length):
+        owner[number] = loads.argmin()
+        loads[owner[number]] += sequences[number].length
+    return [sequence for number, sequence in enumerate(sequences) if owner[number] == rank]
+
+
+def content_of(store: FacesStore, sequence: FaceSequence) -> str:
+    """Fingerprint of a sequence's rows: frame numbers, times and the bytes of its pictures."""
+    rows = slice(sequence.start, sequence.start + sequence.length)
+    digest = hashlib.sha256()
+    for column in (store.frame, store.time_s, store.valid):
+        digest.update(np.ascontiguousarray(column[rows]).tobytes())
+    for row in np.flatnonzero(store.valid[rows]) + sequence.start:
+        digest.update(hashlib.sha256(picture_bytes(store, int(row))).digest())
+    return digest.hexdigest()
+
+
+@dataclass
+class Done:
+    """What one process did."""
+
+    extracted: int = 0
+    frames: int = 0
+    up_to_date: int = 0
+    unreadable: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class OpenSequence:
+    """A sequence whose features are coming in.
+
+    Attributes:
+        sequence: Which one.
+        rows: `[n]` store rows with a picture.
+        caches: Those that lack it, with the source to write down.
+        filled: How many of the rows are done.
+    """
+
+    sequence: FaceSequence
+    rows: np.ndarray
+    sources: dict[int, str]
+    filled: int = 0
+    features: np.ndarray | None = None
+    valid: np.ndarray | None = None
+
+
+class Job:
+    """Hands out batches of rows and takes in their features, in the same order.
+
+    Args:
+        store: The faces.
+        sequences: What to extract.
+        caches: Where to, one per view.
+        batch_size: Pictures per batch.
+        bar: Advanced by frames.
+    """
+
+    def __init__(
+        self,
+        store: FacesStore,
+        sequences: Sequence[FaceSequence],
+        caches: Sequence[Cache],
+        batch_size: int,
+        bar: "tqdm[Any]",
+    ) -> None:
+        self.store, self.sequences, self.caches = store, sequences, caches
+        self.batch_size, self.bar = batch_size, bar
+        self.done = Done()
+        self._open: deque[OpenSequence] = deque()
+
+    def batches(self) -> Iterator[list[int]]:
+        """Batches of rows, across the borders of sequences; what is up to date is passed over."""
+        batch: list[int] = []
+        for sequence in self.sequences:
+            content = content_of(self.store, sequence)
+            sources = {}
+            for number, cache in enumerate(self.caches):
+                source = cache.source(content)
+                reason = cache.stale(sequence.id, source)
+                if reason is not None:
+                    sources[number] = source
+                    if reason != "missing":
+                        self.bar.write(f"extracted again: {cache.path}/{sequence.id} is {reason}", file=sys.stdout)
+            if not sources:
+                self.done.up_to_date += 1
+                self.bar.update(sequence.length)
+                continue
+            rows = np.flatnonzero(self.store.valid[sequence.start : sequence.start + sequence.length]) + sequence.start
+            self._open.append(OpenSequence(sequence, rows, sources))
+            for row in rows.tolist():
+                batch.append(row)
+                if len(batch) == self.batch_size:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
+
+    def take(self, features: np.ndarray, readable: np.ndarray) -> None:
+        """Take in the features `[B, V, D]` of the next batch and write the sequences that are full."""
+        at = 0
+        while at < len(features):
+            self._close_full()
+            head = self._open[0]
+            if head.features is None or head.valid is None:
+                head.features = np.zeros((len(self.caches), head.sequence.length, features.shape[2]), np.float16)
+                head.valid = np.zeros(head.sequence.length, bool)
+            count = min(len(features) - at, len(head.rows) - head.filled)
+            place = head.rows[head.filled : head.filled + count] - head.sequence.start
+            good = readable[at : at + count]
+            head.features[:, place[good]] = features[at : at + count][good].swapaxes(0, 1)
+            head.valid[place] = good
+            self.done.unreadable += int((~good).sum())
+            head.filled += count
+            at += count
+        self._close_full()
+
+    def close(self) -> None:
+        """Write what is left, which has no faces."""
+        self._close_full()
+        assert not self._open, "every batch was taken in"
+
+    def _close_full(self) -> None:
+        while self._open and self._open[0].filled == len(self._open[0].rows):
+            full = self._open.popleft()
+            sequence, store = full.sequence, self.store
+            rows = slice(sequence.start, sequence.start + sequence.length)
+            for number, source in full.sources.items():
+                cache = self.caches[number]
+                nothing = np.zeros((sequence.length, cache.embedder.encoder.dim), np.float16)
+                write_features(
+                    cache.path,
+                    sequence.id,
+                    features=nothing if full.features is None else full.features[number],
+                    valid=np.zeros(sequence.length, bool) if full.valid is None else full.valid,
+                    time_s=store.time_s[rows],
+                    first_frame=sequence.first_frame,
+                    source=source,
+                )
+            self.done.extracted += 1
+            self.done.frames += len(full.rows)
+            self.bar.update(sequence.length)
+
+
+def extract_sequences(
+    accelerator: Accelerator,
+    store: FacesStore,
+    sequences: Sequence[FaceSequence],
+    caches: Sequence[Cache],
+    *,
+    batch_size: int,
+    workers: int,
+) -> Done:
+    """Extract this process's sequences into the caches; call under `torch.inference_mode`."""
+    start = time.perf_counter()
+    views = [cache.embedder.view for cache in caches]
+    stills = StillFrames(store, views, caches[0].embedder.encoder.config.image_size)
+    total = sum(sequence.length for sequence in sequences)
+    shown = accelerator.is_main_process and sys.stderr.isatty()
+    with tqdm(total=total, unit="frame", unit_scale=True, disable=not shown) as bar:
+        job = Job(store, sequences, caches, batch_size, bar)
+        waiting: tuple[torch.Tensor, torch.Tensor] | None = None
+        for batch in still_batches(stills, job.batches(), workers):  # type: ignore[arg-type]  # any iterable will do
+            images = batch["images"].to(accelerator.device, non_blocking=True)
+            with accelerator.autocast():
+                made = torch.stack([cache.embedder(images[:, view]) for view, cache in enumerate(caches)], dim=1)
+            # Fetched one batch late, so that a GPU never waits for the copy.
+            if waiting is not None:
+                job.take(*(tensor.cpu().numpy() for tensor in waiting))
+            waiting = made.half(), batch["readable"]
+        if waiting is not None:
+            job.take(*(tensor.cpu().numpy() for tensor in waiting))
+        job.close()
+    job.done.seconds = time.perf_counter() - start
+    return job.done

@@ -1,0 +1,136 @@
+"""What stage 2 trains: an encoder under a linear classifier."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from checkpoints.encoder import SQUEEZE, Encoder
+from checkpoints.errors import UserError
+from tasks import EXPRESSIONS
+
+
+class Classifier(nn.Module):
+    """Encoder and linear layer: uint8 images `[B, 3, S, S]` to logits `[B, 8]`.
+
+    Args:
+        encoder: Gives the features.
+        dropout: Share of them dropped in training.
+    """
+
+    def __init__(self, encoder: Encoder, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.dim, len(EXPRESSIONS))
+        nn.init.trunc_normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits `[B, 8]`."""
+        return self.head(self.dropout(self.encoder(images)))
+
+
+def trainable(encoder: Encoder, *, pooling: str, drop_path: float, patch_drop: float) -> Encoder:
+    """Copy an encoder into the form in which it is fine-tuned.
+
+    Args:
+        encoder: The parent, left as it is.
+        pooling: `average`, `grid` or `parent`; networks without tokens stay as they are. `average` takes the mean of
+             the patch tokens before the final norm instead of after it; the norm's weights move along.
+        drop_path: Stochastic depth.
+        patch_drop: Share of patch tokens dropped in training.
+    """
+    from timm.models.vision_transformer import VisionTransformer
+
+    config = encoder.config
+    kwargs: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    if isinstance(encoder.backbone, VisionTransformer):
+        if patch_drop:
+            kwargs["patch_drop_rate"] = patch_drop
+        if pooling == "average":
+            config = replace(config, kwargs=config.kwargs | {"global_pool": "avg"}, pooling="model")
+        elif pooling == "grid":
+            if patch_drop:
+                raise UserError("patch_drop leaves holes in the grid of tokens: use pooling average, or patch_drop 0")
+            config = replace(config, pooling="grid")
+    copy = Encoder(replace(config, kwargs=config.kwargs | kwargs), provenance=encoder.provenance)
+    # timm names the norm behind the pooling `fc_norm`.
+    moved = (
+        "fc_norm." if hasattr(copy.backbone, "fc_norm") and not isinstance(copy.backbone.fc_norm, nn.Identity) else ""
+    )
+    weights = encoder.weights()
+    if moved and not any(name.startswith(moved) for name in weights):
+        weights = {name.replace("norm.", moved) if name.startswith("norm.") else name: w for name, w in weights.items()}
+    fresh = {name: tensor for name, tensor in copy.weights().items() if name.startswith(SQUEEZE)}
+    copy.load(fresh | weights, source="the parent encoder")
+    return copy
+
+
+def product(trained: Encoder, parent: Encoder) -> Encoder:
+    """The trained encoder without what only training needed (stochastic depth, token dropping)."""
+    kept = parent.config.kwargs.keys() | {"global_pool"}
+    kwargs = {name: value for name, value in trained.config.kwargs.items() if name in kept}
+    encoder = Encoder(replace(trained.config, kwargs=kwargs), provenance=trained.provenance)
+    encoder.load(trained.weights(), source="the trained encoder")
+    return encoder.eval()
+
+
+def parameter_groups(model: Classifier, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+    """Optimizer groups: the learning rate falls by `layer_decay` per layer towards the input; the head has it whole."""
+    from timm.optim import param_groups_layer_decay
+
+    backbone = model.encoder.backbone
+    spared: Any = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
+    groups = param_groups_layer_decay(
+        backbone, weight_decay=weight_decay, no_weight_decay_list=spared, layer_decay=layer_decay
+    )
+    new = [layer for layer in (model.head, model.encoder.squeeze) if layer is not None]
+    return [
+        *groups,
+        {"params": [layer.weight for layer in new], "weight_decay": weight_decay},
+        {"params": [layer.bias for layer in new], "weight_decay": 0.0},
+    ]
+
+
+def build_optimizer(model: Classifier, *, lr: float, weight_decay: float, layer_decay: float) -> torch.optim.Optimizer:
+    """AdamW over :func:`parameter_groups`."""
+    groups = parameter_groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
+    return torch.optim.AdamW(groups, lr=lr, fused=model.head.weight.is_cuda)
+
+
+def moving_average(model: Classifier, decay: float) -> Any:
+    """Moving average of the weights (timm's); None for a decay of 0."""
+    if not decay:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(model, decay=decay)
+
+
+def describe_input(encoder: Encoder, name: str, store_size: int) -> str:
+    """What an encoder expects and what a store gives it, in words.
+
+    Raises:
+        UserError: The encoder's normalisation is not for images in [0, 1].
+    """
+    config = encoder.config
+    if not all(0 <= value <= 1 for value in config.mean) or not all(0 < value <= 1 for value in config.std):
+        raise UserError(
+            f"{name} normalises with mean {config.mean} and std {config.std}, but images are scaled to [0, 1] before: "
+            "divide both by 255 in its config.json"
+        )
+    mean, std = (", ".join(f"{value:.3f}" for value in values) for values in (config.mean, config.std))
+    text = (
+        f"encoder {name}: {config.architecture}, input {config.image_size} px, mean ({mean}), std ({std}), pooling "
+        f"{config.pooling}, {encoder.dim}-d features"
+    )
+    if store_size > config.image_size:
+        text += f"\nthe store's faces of {store_size} px are reduced to the encoder's {config.image_size} px"
+    elif store_size < config.image_size:
+        text += (
+            f"\nnote: the store's faces have {store_size} px, the encoder takes {config.image_size} px: they are "
+            f"enlarged, which adds no detail; preprocessing --size {config.image_size} keeps what the videos have"
+        )
+    return text

@@ -1,0 +1,56 @@
+"""One encoder looking at one view: what a feature is, wherever it is computed (extraction, inference)."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import torch
+
+from checkpoints.encoder import Encoder, encoder_fingerprint
+from checkpoints.errors import UserError
+
+
+class Embedder:
+    """Pictures of a view to features.
+
+    Args:
+        encoder: In evaluation mode, on its device.
+        view: Part of the face that the pictures show; they come ready cut and resized.
+        flip: Average the features of each picture and its mirror image.
+    """
+
+    def __init__(self, encoder: Encoder, view: str = "full", flip: bool = False) -> None:
+        self.encoder, self.view, self.flip = encoder, view, flip
+
+    @property
+    def feature_id(self) -> str:
+        """Identifies what the features mean: weights, architecture, input size, normalisation, pooling, view, flip."""
+        content = json.dumps([self.encoder.fingerprint, self.view, self.flip])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 images `[B, 3, S, S]` to features `[B, dim]` float32."""
+        features = self.encoder(images).float()
+        return (features + self.encoder(images.flip(-1)).float()) / 2 if self.flip else features
+
+
+def with_pooling(encoder: Encoder, pooling: str | None) -> Encoder:
+    """The same encoder with another pooling (None: as it is).
+
+    Raises:
+        UserError: The network has no tokens, or they are not normalised before it pools them itself.
+    """
+    if pooling is None or pooling == encoder.config.pooling:
+        return encoder
+    backbone = encoder.backbone
+    if pooling != "model" and not hasattr(backbone, "num_prefix_tokens"):
+        raise UserError(f"{encoder.config.architecture} has no tokens to pool by {pooling!r}: leave --pooling out")
+    if pooling != "model" and isinstance(getattr(backbone, "norm", None), torch.nn.Identity):
+        raise UserError(
+            f"this {encoder.config.architecture} normalises its features after its own pooling, so that its tokens "
+            f"cannot be pooled by {pooling!r}: leave --pooling out"
+        )
+    other = Encoder(replace(encoder.config, pooling=pooling), provenance=encoder.provenance)
+    other.backbone.load_state_dict(backbone.state_dict())
+    other.fingerprint = encoder_fingerprint(encoder.fingerprint, other.config)
+    return other.eval()

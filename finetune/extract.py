@@ -1,0 +1,107 @@
+"""Feature extraction: `accelerate launch finetune/extract.py --encoder ENC --faces STORE --out CACHE`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from checkpoints.errors import guarded
+from finetune.views import ViewName
+
+MADE_BY = "finetune/extract.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract:
+    """Cache an encoder's features of every frame of a faces store; goes on where a killed run stopped."""
+
+    encoder: str
+    """Encoder directory, or a run that made one, or timm:NAME."""
+    faces: Path
+    """Faces store."""
+    out: Path
+    """Feature cache; with several views the folder that gets one cache per view."""
+    view: tuple[ViewName, ...] = ("full",)
+    """Parts of the face; several are extracted in one pass."""
+    pooling: Literal["cls", "mean", "cls_mean", "model"] | None = None
+    """How tokens become one vector; none: as the encoder was trained."""
+    flip: bool = False
+    """Average the features of each picture and its mirror image."""
+    batch_size: int = 256
+    """Pictures per forward pass; batches fill across videos."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic; auto: bf16 where the hardware has it."""
+    workers: int = 1
+    """Processes per process that decode pictures; 0: none."""
+
+
+def main(config: Extract) -> dict[str, Any]:
+    """Extract what is missing or stale; returns what was done.
+
+    Raises:
+        UserError: Inputs are missing or do not fit, or `out` holds something else.
+    """
+    import torch
+
+    from checkpoints.encoder import load_encoder
+    from finetune.batch_job import Cache, extract_sequences, share
+    from finetune.classifier import describe_input
+    from finetune.embed import Embedder, with_pooling
+    from preprocessing.faces import FacesStore
+    from training.launch import start
+
+    accelerator = start(config.precision)
+    store = FacesStore(config.faces)
+    encoder = with_pooling(load_encoder(config.encoder), config.pooling).to(accelerator.device)
+    text = describe_input(encoder, config.encoder, store.image_size)
+    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    caches = [
+        Cache(
+            config.out / view if len(config.view) > 1 else config.out,
+            Embedder(encoder, view, config.flip),
+            store,
+            encoder_path=config.encoder,
+            precision=precision,
+        )
+        for view in config.view
+    ]
+    if all(cache.up_to_date for cache in caches):
+        accelerator.print(f"{config.out} is up to date: {len(store.sequences()):,} sequences")
+        return {"extracted": 0, "frames": 0, "up_to_date": len(store.sequences())}
+    if accelerator.is_main_process:
+        for cache in caches:
+            cache.open()
+    accelerator.wait_for_everyone()
+    accelerator.print(
+        f"{text}\n{len(store.sequences()):,} sequences, {len(store):,} frames, {int(store.valid.sum()):,} with a face; "
+        f"{', '.join(config.view)}; batches of {config.batch_size}"
+    )
+    mine = share(store.sequences(), accelerator.process_index, accelerator.num_processes)
+    with torch.inference_mode():
+        done = extract_sequences(accelerator, store, mine, caches, batch_size=config.batch_size, workers=config.workers)
+    counts = torch.tensor([done.extracted, done.frames, done.up_to_date, done.unreadable], device=accelerator.device)
+    total = accelerator.reduce(counts).tolist()
+    summary = dict(zip(("extracted", "frames", "up_to_date", "unreadable"), total, strict=True))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for cache in caches:
+            cache.finish()
+        accelerator.print(
+            f"{config.out}: {summary['extracted']:,} sequences with {summary['frames']:,} faces extracted in "
+            f"{done.seconds:.1f} s ({summary['frames'] / max(done.seconds, 1e-9):.0f}/s), {summary['up_to_date']:,} "
+            f"were up to date"
+            + (f", {summary['unreadable']} pictures could not be decoded" if summary["unreadable"] else "")
+        )
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return summary
+
+
+def command_line() -> None:
+    """Parse the command line and extract."""
+    import tyro
+
+    main(tyro.cli(Extract, description=__doc__))
+
+
+if __name__ == "__main__":
+    guarded(command_line)

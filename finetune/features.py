@@ -1,0 +1,281 @@
+"""The feature cache: frozen encoder features of every frame, one file per video and subject.
+
+    <cache>/<id>.safetensors   features [T, D] float16, valid [T] bool, time_s [T] float64, first_frame [1] int64
+    <cache>/features.json      the header, written last: its presence means that the cache is complete
+
+Row `t` holds frame `first_frame + t` (frames count from 1, as in Aff-Wild2). A frame without a face has
+`valid = False`. Whoever reads says which frames it wants (a label file's or an example file's) and gets exactly those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpoints.artifact import atomic_file, read_header, write_header
+from checkpoints.errors import UserError
+
+HEADER = "features.json"
+KIND = "feature cache"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frame features of one subject of one video.
+
+    Attributes:
+        features: `[T, D]` float16. Rows that are not valid repeat the nearest valid row (the earlier one of two
+            equally near); without any valid row they are zero.
+        valid: `[T]` bool, true where the frame was seen by the encoder.
+        time_s: `[T]` seconds; beyond the cached frames the clock goes on at the sequence's median rate.
+        first_frame: number of the frame in row 0.
+    """
+
+    features: np.ndarray
+    valid: np.ndarray
+    time_s: np.ndarray
+    first_frame: int
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def write_features(
+    cache: Path,
+    id: str,
+    *,
+    features: np.ndarray,
+    valid: np.ndarray,
+    time_s: np.ndarray,
+    first_frame: int,
+    source: str = "",
+) -> None:
+    """Write one sequence of a cache, atomically.
+
+    Args:
+        cache: the cache's directory, made when missing.
+        id: `video` or `video_subject`; becomes the file name.
+        features: `[T, D]`, stored as float16.
+        valid: `[T]` bool.
+        time_s: `[T]` seconds.
+        first_frame: number of the first row's frame, from 1.
+        source: what the features were made of, for whoever brings the cache up to date (:func:`source_of`).
+
+    Raises:
+        UserError: for an id that is no file name, arrays of different lengths, or features that are not finite.
+    """
+    from safetensors.numpy import save_file
+
+    if not id or "/" in id or id.startswith("."):
+        raise UserError(f"{id!r} cannot name a file of the feature cache {cache}: rename the video")
+    features = np.ascontiguousarray(features, dtype=np.float16)
+    valid = np.ascontiguousarray(valid, dtype=bool)
+    time_s = np.ascontiguousarray(time_s, dtype=np.float64)
+    if features.ndim != 2 or valid.shape != features.shape[:1] or time_s.shape != features.shape[:1]:
+        raise UserError(
+            f"{id}: features {features.shape}, valid {valid.shape} and time_s {time_s.shape} do not describe the same "
+            "frames"
+        )
+    _refuse_nonfinite(features, valid, f"{cache}/{id}", first_frame)
+    Path(cache).mkdir(parents=True, exist_ok=True)
+    with atomic_file(Path(cache) / f"{id}.safetensors") as temporary:
+        save_file(
+            {"features": features, "valid": valid, "time_s": time_s, "first_frame": np.array([first_frame], np.int64)},
+            temporary,
+            metadata={"source": source} if source else None,
+        )
+
+
+def source_of(cache: Path, id: str) -> str | None:
+    """What a sequence's file says it was made of; None without a readable file or where it does not say."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(cache) / f"{id}.safetensors", framework="numpy") as file:
+            return (file.metadata() or {}).get("source")
+    except (OSError, SafetensorError):
+        return None
+
+
+def finish_cache(
+    cache: Path, *, made_by: str, config: dict, parents: dict[str, str], feature_id: str, dim: int, **fields: Any
+) -> None:
+    """Write the header, which declares the cache complete.
+
+    Args:
+        cache: directory whose `*.safetensors` are all written.
+        made_by: the command, for the reader.
+        config: resolved configuration of that command.
+        parents: name -> fingerprint of what the features were made from (`encoder`, `faces`).
+        feature_id: hash of everything that fixes what a feature means (weights, view, pooling, normalisation, size).
+        dim: D.
+        **fields: further header fields. `trained_on` (task name -> ids whose labels the encoder was trained on) is
+            what evaluation uses to find leaks.
+
+    Raises:
+        UserError: when there is no file, or one of another width.
+    """
+    from safetensors import safe_open
+
+    sequences = {}
+    for path in sorted(Path(cache).glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as file:
+            frames, width = file.get_slice("features").get_shape()
+            if width != dim:
+                raise UserError(f"{path} holds {width}-d features, the cache {dim}-d: extract this video again")
+            sequences[path.stem] = {
+                "first_frame": int(file.get_tensor("first_frame")[0]),
+                "frames": frames,
+                "valid": int(file.get_tensor("valid").sum()),
+            }
+    if not sequences:
+        raise UserError(f"no features were written to {cache}: nothing to finish")
+    write_header(
+        cache,
+        HEADER,
+        kind=KIND,
+        schema=SCHEMA,
+        made_by=made_by,
+        config=config,
+        parents=parents,
+        feature_id=feature_id,
+        dim=dim,
+        sequences=sequences,
+        **fields,
+    )
+
+
+class FeatureCache:
+    """A complete feature cache, open for reading.
+
+    Attributes:
+        path: its directory.
+        header: the whole header.
+        feature_id: what the features mean; a head accepts only the id it was trained on.
+        dim: D.
+        ids: sorted ids of the sequences.
+        trained_on: task name -> ids whose labels the encoder was trained on.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Open `path`.
+
+        Raises:
+            UserError: when it is missing, incomplete, empty, or of another kind or schema.
+        """
+        self.path = Path(path)
+        self.header = read_header(self.path, HEADER, kind=KIND, schema=SCHEMA)
+        self.feature_id: str = self.header["feature_id"]
+        self.dim: int = self.header["dim"]
+        self.sequences: dict[str, dict[str, int]] = self.header["sequences"]
+        self.ids: list[str] = sorted(self.sequences)
+        self.trained_on: dict[str, list[str]] = self.header.get("trained_on", {})
+
+    def __contains__(self, id: str) -> bool:
+        return id in self.sequences
+
+    def span(self, id: str) -> tuple[int, int]:
+        """First and last frame number cached for `id`."""
+        sequence = self._sequence(id)
+        return sequence["first_frame"], sequence["first_frame"] + sequence["frames"] - 1
+
+    def read(self, id: str, length: int | None = None, first_frame: int | None = None) -> Features:
+        """Features of the frames `first_frame .. first_frame + length - 1`.
+
+        Args:
+            id: the sequence.
+            length: number of frames wanted (a label file's lines); None: the frames that are cached.
+            first_frame: number of the first frame wanted; 1 when a length is given, else the first one cached.
+
+        Returns:
+            Exactly `length` rows: frames that are not cached, and gaps, are flagged invalid and filled with the
+            nearest valid row.
+
+        Raises:
+            UserError: for an unknown id, a damaged file, or features that are not finite.
+        """
+        sequence = self._sequence(id)
+        path = self.path / f"{id}.safetensors"
+        arrays = _load(path)
+        features, valid, time_s = arrays["features"], arrays["valid"], arrays["time_s"]
+        start = int(arrays["first_frame"][0])
+        if features.shape != (sequence["frames"], self.dim) or not len(features) == len(valid) == len(time_s):
+            raise UserError(
+                f"{path} holds features {features.shape}, valid {valid.shape} and time_s {time_s.shape}, the cache's "
+                f"header says {sequence['frames']} frames of {self.dim} dimensions: extract this video again"
+            )
+        _refuse_nonfinite(features, valid, str(path), start)
+        first = first_frame if first_frame is not None else (start if length is None else 1)
+        count = length if length is not None else max(0, start + len(features) - first)
+        rows = np.arange(first, first + count) - start
+        inside = (rows >= 0) & (rows < len(features))
+        seen = np.zeros(count, bool)
+        seen[inside] = valid[rows[inside]]
+        return Features(fill_nearest(features, valid, rows), seen, _clock(time_s, rows), first)
+
+    def _sequence(self, id: str) -> dict[str, int]:
+        if id not in self.sequences:
+            raise UserError(f"the feature cache {self.path} has no sequence {id!r}: extract features of that video")
+        return self.sequences[id]
+
+
+def fill_nearest(features: np.ndarray, valid: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of `features`, where every row that is invalid or out of range becomes the nearest valid one.
+
+    Args:
+        features: `[T, D]`.
+        valid: `[T]` bool.
+        rows: `[N]` wanted rows, possibly outside `0 .. T-1`.
+
+    Returns:
+        `[N, D]`; zeros when no row is valid.
+    """
+    known = np.flatnonzero(valid)
+    if not len(known):
+        return np.zeros((len(rows), features.shape[1]), features.dtype)
+    if len(known) == len(valid) == len(rows) and rows[0] == 0 and rows[-1] == len(rows) - 1:
+        return features  # nothing to fill: no copy
+    after = np.searchsorted(known, rows)
+    right = known[np.minimum(after, len(known) - 1)]
+    left = known[np.maximum(after - 1, 0)]
+    return features[np.where(np.abs(rows - left) <= np.abs(right - rows), left, right)]
+
+
+def _clock(time_s: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Times of `rows`, carried on beyond both ends at the median frame interval (1/30 s for a single frame)."""
+    if not len(time_s):
+        return np.maximum(rows, 0) / 30.0
+    step = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 1 / 30
+    inside = np.clip(rows, 0, len(time_s) - 1)
+    return time_s[inside] + (rows - inside) * step
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({error}): extract this video again") from error
+    missing = {"features", "valid", "time_s", "first_frame"} - set(arrays)
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(sorted(missing))}: it is no file of a feature cache")
+    return arrays
+
+
+def _refuse_nonfinite(features: np.ndarray, valid: np.ndarray, where: str, first_frame: int) -> None:
+    # Infinities and NaNs are the float16 bit patterns from 0x7C00 (positive) and from 0xFC00 (negative) on: two integer
+    # maxima find them at the speed of memory.
+    if not features.size or (features.view(np.int16).max() < 0x7C00 and features.view(np.uint16).max() < 0xFC00):
+        return
+    broken = np.flatnonzero(~np.isfinite(features).all(axis=1) & valid)
+    if len(broken):
+        raise UserError(
+            f"{where}: the features of frame {first_frame + broken[0]} are not finite ({len(broken)} such frames): "
+            "extract this video again"
+        )

@@ -1,0 +1,222 @@
+"""Where expression labels come from: Aff-Wild2 annotations, tables of classes or of votes, class-named folders."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpoints.artifact import read_json
+from checkpoints.errors import UserError
+from tasks import EXPRESSIONS, TASKS
+from tasks.labels import TRAIN, VALIDATION, read_annotations, read_columns
+
+CLASSES = len(EXPRESSIONS)
+SPLITS = {
+    TRAIN: ("train", "training", "train_set"),
+    VALIDATION: ("validation", "valid", "val", "validation_set", "val_set"),
+}
+KEYS = ("video", "subject", "frame", "split")
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+# Names that data sets use, in lower case. Contempt has no class of its own among the eight: it is one of "Other".
+SYNONYMS: dict[str, str | None] = {
+    **{name.lower(): name for name in EXPRESSIONS},
+    "angry": "Anger",
+    "disgusted": "Disgust",
+    "afraid": "Fear",
+    "fearful": "Fear",
+    "happy": "Happiness",
+    "joy": "Happiness",
+    "sad": "Sadness",
+    "surprised": "Surprise",
+    "contempt": "Other",
+    **dict.fromkeys(("nf", "no face", "no-face", "none", "uncertain", "unknown")),
+}
+
+
+@dataclass(frozen=True)
+class SequenceLabels:
+    """Labels of one subject of one video.
+
+    Attributes:
+        frames: `[n]` 1-based frame numbers.
+        targets: `[n, 8]` float32 distributions over the expressions.
+    """
+
+    frames: np.ndarray
+    targets: np.ndarray
+
+
+Source = dict[str, SequenceLabels]
+
+
+class ClassMap:
+    """From the labels' class names to the eight expressions; None: frames of that class are left out.
+
+    Args:
+        path: JSON object of names; names it does not list are looked up as they are.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        given = {} if path is None else read_json(path)
+        if not isinstance(given, dict):
+            raise UserError(f'{path}: expected a JSON object such as {{"contempt": "Other", "unknown": null}}')
+        for name, target in given.items():
+            if target is not None and target not in EXPRESSIONS:
+                raise UserError(f"{path}: {name!r} is mapped to {target!r}, which is none of {', '.join(EXPRESSIONS)}")
+        self._given = {name.lower(): target for name, target in given.items()}
+        self.used: dict[str, str | None] = {}
+
+    def knows(self, name: str) -> bool:
+        """Whether a name means something."""
+        return name.lower() in self._given or name.lower() in SYNONYMS
+
+    def __call__(self, name: str, where: object) -> int | None:
+        """Number of the expression that a name means, or None.
+
+        Raises:
+            UserError: Nobody said what it means.
+        """
+        if not self.knows(name):
+            raise UserError(
+                f"{where} has a class {name!r}, which is none of the eight expressions ({', '.join(EXPRESSIONS)}): say "
+                f'what it is with --class-map FILE, a JSON object such as {{"{name}": "Other"}} (null: leave out)'
+            )
+        key = name.lower()
+        target = self._given[key] if key in self._given else SYNONYMS[key]
+        self.used[name] = target
+        return None if target is None else EXPRESSIONS.index(target)
+
+
+def read_source(labels: Path, split: str, class_map: ClassMap, ids: Collection[str]) -> Source:
+    """Labels of one split by sequence id; empty where the labels have no such split.
+
+    Args:
+        labels: Folder or file.
+        split: `Train_Set` or `Validation_Set`.
+        class_map: What class names mean.
+        ids: The store's sequences, one of which each picture of a class-named folder is.
+
+    Raises:
+        UserError: They cannot be read, or hold a class or number that means nothing.
+    """
+    if labels.is_dir() and _is_class_folder(labels):
+        return _read_folder(labels, split, class_map, ids)
+    if labels.suffix in (".csv", ".parquet") and labels.is_file():
+        columns = read_columns(labels)
+        if not _is_numeric(columns):
+            return _read_table(labels, columns, split, class_map)
+    source = {}
+    for id, track in read_annotations(labels, TASKS["expr"], split).items():
+        seen = np.flatnonzero(track.mask[:, 0])
+        source[id] = SequenceLabels(seen + 1, one_hot(track.labels[seen, 0].astype(int)))
+    return source
+
+
+def one_hot(classes: np.ndarray) -> np.ndarray:
+    """Class numbers `[n]` to distributions `[n, 8]`."""
+    return np.eye(CLASSES, dtype=np.float32)[classes]
+
+
+def votes_to_targets(votes: np.ndarray, classes: Sequence[int | None]) -> np.ndarray:
+    """Raters' votes to distributions.
+
+    Args:
+        votes: `[n, K]` numbers of votes.
+        classes: `[K]` expression of each column; None: left out.
+
+    Returns:
+        `[n, 8]` float32; a row of zeros where there is no vote, or more than half of them are for classes left out.
+    """
+    targets = np.zeros((len(votes), CLASSES), np.float32)
+    for column, number in enumerate(classes):
+        if number is not None:
+            targets[:, number] += votes[:, column]
+    kept = targets.sum(axis=1)
+    use = (kept > 0) & (2 * kept >= votes.sum(axis=1))
+    return np.where(use[:, None], targets / np.maximum(kept, 1e-9)[:, None], 0).astype(np.float32)
+
+
+def _is_numeric(columns: dict[str, list[Any]]) -> bool:
+    """Whether a table holds the challenge's class numbers in a column `expression`."""
+    return not any(isinstance(value, str) for value in columns.get("expression", ["none"]))
+
+
+def _read_table(path: Path, columns: dict[str, list[Any]], split: str, class_map: ClassMap) -> Source:
+    if "video" not in columns:
+        raise UserError(f"{path} lacks the column video, which says which rows of the store its labels belong to")
+    keep = _rows_of_split(columns, split)
+    name = next((name for name in ("expression", "label", "emotion") if name in columns), None)
+    if name is not None:
+        numbers = [None if columns[name][row] is None else class_map(str(columns[name][row]), path) for row in keep]
+        keep = [row for row, number in zip(keep, numbers, strict=True) if number is not None]
+        targets = one_hot(np.array([number for number in numbers if number is not None], int))
+    else:
+        votes = [
+            column for column, values in columns.items() if column not in KEYS and class_map.knows(column) and values
+        ]
+        if not votes:
+            raise UserError(
+                f"{path} has no column expression (0..7 or names), label or emotion, and no columns of votes named for "
+                f"classes; its columns are {', '.join(columns)}"
+            )
+        counts = np.array([[columns[column][row] or 0 for column in votes] for row in keep], np.float32)
+        targets = votes_to_targets(counts.reshape(-1, len(votes)), [class_map(column, path) for column in votes])
+    return _by_sequence(path, columns, keep, targets)
+
+
+def _rows_of_split(columns: dict[str, list[Any]], split: str) -> list[int]:
+    rows = range(len(columns["video"]))
+    if "split" in columns:
+        return [row for row in rows if str(columns["split"][row]).lower() in SPLITS[split]]
+    return list(rows) if split == TRAIN else []
+
+
+def _by_sequence(path: Path, columns: dict[str, list[Any]], keep: Sequence[int], targets: np.ndarray) -> Source:
+    rows: dict[str, list[int]] = {}
+    subjects = columns.get("subject")
+    for place, row in enumerate(keep):
+        subject = str(subjects[row] or "") if subjects else ""
+        rows.setdefault(f"{columns['video'][row]}{'_' if subject else ''}{subject}", []).append(place)
+    source = {}
+    for id, places in rows.items():
+        frames = np.array([columns["frame"][keep[place]] if "frame" in columns else 1 for place in places], int)
+        if len(np.unique(frames)) != len(frames) or frames.min() < 1:
+            raise UserError(f"{path}: the frames of {id} are not distinct numbers from 1 on")
+        labelled = targets[places].sum(axis=1) > 0
+        source[id] = SequenceLabels(frames[labelled], targets[places][labelled])
+    return source
+
+
+def _is_class_folder(root: Path) -> bool:
+    """Whether a folder holds pictures in subfolders, and no annotation files."""
+    return not any(root.rglob("*.txt")) and any(file.suffix.lower() in PICTURES for file in root.rglob("*"))
+
+
+def _read_folder(root: Path, split: str, class_map: ClassMap, ids: Collection[str]) -> Source:
+    """Pictures in class-named folders, possibly below folders named for the splits."""
+    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in PICTURES and file.parent != root)
+    stems = Counter(file.stem for file in files)
+    splits = [_split_of(file.relative_to(root).parts) for file in files]
+    source: Source = {}
+    for file, found in zip(files, splits, strict=True):
+        number = class_map(file.parent.name, root)
+        if number is not None and (found == split if any(splits) else split == TRAIN):
+            names = _names_in_store(file.relative_to(root), unique=stems[file.stem] == 1)
+            id = next((name for name in names if name in ids), names[0])
+            source[id] = SequenceLabels(np.array([1]), one_hot(np.array([number])))
+    return source
+
+
+def _split_of(parts: Iterable[str]) -> str | None:
+    return next((split for split, names in SPLITS.items() if any(part.lower() in names for part in parts)), None)
+
+
+def _names_in_store(relative: Path, *, unique: bool) -> list[str]:
+    """What preprocessing may have called a picture: by its folders, by its ending besides, or by its stem alone."""
+    whole = relative.as_posix().replace("/", "__")
+    return [relative.with_suffix("").as_posix().replace("/", "__"), whole, *([relative.stem] if unique else [])]

@@ -1,0 +1,163 @@
+"""How expression labels meet the rows of a faces store, and which of them are validated on."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints.errors import UserError
+from finetune.frames import LabelledFrames
+from finetune.label_sources import CLASSES, ClassMap, SequenceLabels, read_source
+from preprocessing.faces import FacesStore
+from tasks import EXPRESSIONS
+from tasks.folds import hold_out
+from tasks.labels import TRAIN, VALIDATION
+
+
+@dataclass
+class Split:
+    """Training and validation frames of a store.
+
+    Attributes:
+        train: What is trained on.
+        validation: What decides which weights are kept.
+        class_map: What the labels' class names were taken for, where they have names.
+        notes: What was passed over and why, for the log and the report.
+    """
+
+    train: LabelledFrames
+    validation: LabelledFrames
+    class_map: dict[str, str | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies which frames have which targets."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation):
+            digest.update("\n".join(part.ids).encode())
+            for array in (part.bounds, part.rows, part.targets):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def counts(self) -> dict[str, list[int]]:
+        """Frames per class, by name of the split."""
+        parts = {"training": self.train, "validation": self.validation}
+        return {name: np.bincount(part.classes, minlength=CLASSES).tolist() for name, part in parts.items()}
+
+    def describe(self) -> str:
+        """Class map, frames per class and notes, as text."""
+        lines = [f"class {name!r} is {target or 'left out'}" for name, target in sorted(self.class_map.items())]
+        lines.append(f"{'':>12} " + " ".join(f"{name:>9}" for name in EXPRESSIONS))
+        for (name, counts), part in zip(self.counts().items(), (self.train, self.validation), strict=True):
+            numbers = " ".join(f"{count:>9,}" for count in counts)
+            lines.append(f"{name:>12} {numbers}  of {len(part.ids):,} video(s)")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def read_split(store: FacesStore, labels: Path, *, class_map: Path | None = None, seed: int = 0) -> Split:
+    """Read the labels of both splits and join them with the store.
+
+    Where the labels name no validation split, a tenth of the videos is held out.
+
+    Args:
+        store: The faces.
+        labels: See :func:`finetune.label_sources.read_source`.
+        class_map: JSON file; see :class:`finetune.label_sources.ClassMap`.
+        seed: Which videos are held out.
+
+    Raises:
+        UserError: There are no labels, or none that meets a row with a face.
+    """
+    names = ClassMap(class_map)
+    ids = {sequence.id for sequence in store.sequences()}
+    train, validation = (read_source(labels, split, names, ids) for split in (TRAIN, VALIDATION))
+    notes: list[str] = []
+    if not train:
+        raise UserError(
+            f"{labels} holds no expression labels to train on: expected Aff-Wild2 annotations (the release root, its "
+            "annotations folder or the EXPR folder in it), a CSV/Parquet table, or pictures in class-named folders"
+        )
+    if not validation:
+        kept, held = hold_out({id: len(part.frames) for id, part in train.items()}, 0.1, seed)
+        notes.append(f"the labels name no validation split: {len(held)} of {len(kept) + len(held)} videos are held out")
+        train, validation = {id: train[id] for id in kept}, {id: train[id] for id in held}
+    if both := sorted(train.keys() & validation.keys()):
+        raise UserError(f"{labels}: {_some(both)} are in the training and in the validation split")
+    unlabelled = ids - train.keys() - validation.keys()
+    if unlabelled:
+        notes.append(f"{len(unlabelled):,} of {len(ids):,} sequences of the store have no expression labels")
+    split = Split(
+        join(store, train, "training", labels, notes),
+        join(store, validation, "validation", labels, notes),
+        names.used,
+        notes,
+    )
+    for name, counts in split.counts().items():
+        empty = [expression for expression, count in zip(EXPRESSIONS, counts, strict=True) if not count]
+        if empty:
+            notes.append(f"no {name} frame shows {', '.join(empty)}: {_WITHOUT[name]}")
+    return split
+
+
+_WITHOUT = {
+    "training": "the classifier cannot learn what has no example",
+    "validation": "macro F1 is over the other classes, and no challenge score",
+}
+
+
+def join(
+    store: FacesStore, source: Mapping[str, SequenceLabels], what: str, labels: Path, notes: list[str]
+) -> LabelledFrames:
+    """Rows of the store that have a picture and a label.
+
+    Args:
+        store: The faces.
+        source: Labels by sequence id.
+        what: `training` or `validation`, for messages.
+        labels: Where they came from, for messages.
+        notes: Gets a line for whatever is passed over.
+
+    Raises:
+        UserError: Nothing is left.
+    """
+    sequences = {sequence.id: sequence for sequence in store.sequences()}
+    missing = sorted(source.keys() - sequences.keys())
+    if missing and len(missing) == len(source):
+        raise UserError(
+            f"none of the {len(source)} {what} videos in {labels} is in {store.path}: labels name {_some(missing)}; "
+            f"the store holds {_some(sorted(sequences))}"
+        )
+    if missing:
+        notes.append(f"{len(missing):,} of {len(source):,} {what} videos are not in the store: {_some(missing)}")
+    rows, targets, ids = [], [], []
+    labelled = without_face = beyond = 0
+    for id in sorted(source.keys() & sequences.keys()):
+        part, sequence = source[id], sequences[id]
+        labelled += len(part.frames)
+        place = part.frames - sequence.first_frame
+        inside = (place >= 0) & (place < sequence.length)
+        beyond += int((~inside).sum())
+        row = sequence.start + place[inside]
+        seen = store.valid[row]
+        without_face += int((~seen).sum())
+        if seen.any():
+            rows.append(row[seen])
+            targets.append(part.targets[inside][seen])
+            ids.append(id)
+    if not labelled:
+        raise UserError(f"every {what} label in {labels} is masked (-1) or left out: nothing to use")
+    if not rows:
+        raise UserError(f"none of the {labelled} labelled {what} frames in {labels} has a face in {store.path}")
+    if without_face:
+        notes.append(f"{without_face:,} of {labelled:,} labelled {what} frames have no face: left out")
+    if beyond:
+        notes.append(f"{beyond:,} of {labelled:,} labelled {what} frames have no row in the store: left out")
+    bounds = np.cumsum([0, *(len(part) for part in rows)])
+    return LabelledFrames(np.concatenate(rows).astype(np.int64), np.concatenate(targets), bounds, ids)
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")

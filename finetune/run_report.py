@@ -1,0 +1,119 @@
+"""The report of a stage-2 run: scores, confusion matrix, calibration, the most confident mistakes."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from finetune.labels import Split
+from finetune.validation import Validation
+from preprocessing.faces import FacesStore
+from report import figures
+from report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
+from tasks import EXPRESSIONS
+from training.rundir import RunDirectory
+
+MISTAKES = 24
+
+
+def write_report(
+    run: RunDirectory,
+    store: FacesStore,
+    split: Split,
+    validation: Validation,
+    probabilities: np.ndarray,
+    summary: dict[str, Any],
+) -> None:
+    """Write `RUN/report.html`.
+
+    Args:
+        run: Whose metrics are drawn.
+        store: Where the pictures are.
+        split: The labels.
+        validation: The validation frames.
+        probabilities: `[N, 8]` of those frames, from the weights that were kept.
+        summary: Their scores.
+    """
+    good = np.isfinite(probabilities).all(axis=1)
+    predicted, truth = probabilities[good], validation.frames.classes[good]
+    confidence, answer = predicted.max(axis=1), predicted.argmax(axis=1)
+    records = run.metrics()
+    sections = [
+        Section("Scores", _scores(split, summary)),
+        Section(
+            "Training",
+            [
+                Figure(figures.loss_curves(records, ["loss", "lr"]), "Training loss and learning rate"),
+                Figure(
+                    figures.loss_curves(records, ["validation_macro_f1", "validation_loss"]),
+                    f"Validation; the weights of step {summary['step']} are kept",
+                ),
+            ],
+        ),
+        Section(
+            "Confusion matrix",
+            [Figure(figures.confusion_matrix(np.array(summary["confusion"]), EXPRESSIONS), "Validation frames")],
+        ),
+        Section(
+            "Calibration",
+            [
+                Figure(
+                    figures.reliability(confidence, answer == truth),
+                    "How often an answer of some confidence is right; ECE: expected calibration error",
+                    width=420,
+                )
+            ],
+        ),
+        Section("Most confident mistakes", _mistakes(validation, np.flatnonzero(good), confidence, answer, truth)),
+        Section("Configuration", [Table(["setting", "value"], _settings(run))]),
+    ]
+    note = SYNTHETIC_NOTE if store.header.get("synthetic") else ""
+    write_page(run.path / "report.html", "Stage 2: fine-tuning on expressions", sections, note=note)
+
+
+def _scores(split: Split, summary: dict[str, Any]) -> list[Any]:
+    counts = split.counts()
+    rows = [
+        [name, counts["training"][number], counts["validation"][number], summary["f1"].get(name)]
+        for number, name in enumerate(EXPRESSIONS)
+    ]
+    blocks: list[Any] = [
+        f"Macro F1 {summary['macro_f1']:.4f} over {len(summary['classes'])} classes, accuracy "
+        f"{summary['accuracy']:.4f}, on {summary['frames']:,} frames of {len(split.validation.ids):,} videos that were "
+        "not trained on. The weights kept are those with the highest of these scores during the run, so it is a little "
+        "too good.",
+        Table(["class", "training frames", "validation frames", "F1"], rows),
+        Figure(figures.f1_bars(summary["f1"]), "F1 by class"),
+    ]
+    if split.class_map:
+        mapped = [[name, target or "left out"] for name, target in sorted(split.class_map.items())]
+        blocks.append(Table(["class of the labels", "taken for"], mapped, "Class map"))
+    return blocks + [Note(note) for note in split.notes]
+
+
+def _mistakes(
+    validation: Validation, frames: np.ndarray, confidence: np.ndarray, answer: np.ndarray, truth: np.ndarray
+) -> list[Any]:
+    """Pictures of the wrong answers given with most confidence, one per video as far as they go."""
+    wrong = np.flatnonzero(answer != truth)
+    if not len(wrong):
+        return ["There are none."]
+    ranked = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    video = np.searchsorted(validation.frames.bounds, frames, side="right")
+    first = np.unique(video[ranked], return_index=True)[1]
+    chosen = [*ranked[np.sort(first)], *np.delete(ranked, first)][:MISTAKES]
+    pictures, texts = [], []
+    for number in chosen:
+        picture = validation.stills[int(validation.frames.rows[frames[number]])]
+        if picture is not None:
+            pictures.append(picture[0].permute(1, 2, 0).numpy())
+            texts.append(f"{EXPRESSIONS[truth[number]]}\n→ {EXPRESSIONS[answer[number]]} {confidence[number]:.2f}")
+    return [
+        f"{len(wrong):,} of {len(answer):,} answers are wrong. Label → answer, and its probability; one per video.",
+        Figure(figures.image_grid(pictures, columns=6, labels=texts, side=120), "Most confident mistakes"),
+    ]
+
+
+def _settings(run: RunDirectory) -> list[list[str]]:
+    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))["config"]
+    return [[key, json.dumps(value)] for key, value in sorted(config.items())]

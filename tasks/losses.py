@@ -1,0 +1,151 @@
+"""Training losses of the three tasks, masked element by element.
+
+All take `outputs` of any leading shape and a boolean mask, and return the mean over the annotated elements (0, with a
+gradient of 0, where there is none). `reduction="sum"` of the additive losses returns the sum, for training
+that splits one batch over accumulation steps or processes and divides by the number of annotated elements in all of it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+FOCAL_ALPHA = 0.25
+FOCAL_GAMMA = 2.0
+
+
+def masked_mean(loss: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Weighted mean of `loss`; 0 when the weights are all 0."""
+    return (loss * weight).sum() / weight.sum().clamp_min(1e-8)
+
+
+def ccc_loss(values: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`1 - CCC` over the annotated elements, per group.
+
+    Args:
+        values: `[G, N]`: G groups (dimensions, or windows times dimensions) of N frames.
+        labels: `[G, N]`.
+        mask: `[G, N]` bool.
+
+    Returns:
+        Mean over the groups with at least two annotated frames, with the metric's population moments.
+    """
+    weight = mask.to(values.dtype)
+    count = weight.sum(-1).clamp_min(1)
+    labels = torch.where(mask, labels, 0)
+    mean_x, mean_y = (values * weight).sum(-1) / count, (labels * weight).sum(-1) / count
+    x, y = (values - mean_x[..., None]) * weight, (labels - mean_y[..., None]) * weight
+    covariance = (x * y).sum(-1) / count
+    spread = (x.square().sum(-1) + y.square().sum(-1)) / count + (mean_x - mean_y).square()
+    # With every label of a group equal, CCC is 0 whatever is predicted: the group teaches nothing and is left out.
+    useful = (weight.sum(-1) > 1).to(values.dtype)
+    return masked_mean(1 - 2 * covariance / spread.clamp_min(1e-8), useful)
+
+
+def va_loss(
+    values: torch.Tensor,
+    labels: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    ccc_over: str = "batch",
+    mse: float = 0.0,
+    mae: float = 0.0,
+) -> torch.Tensor:
+    """`(1 - CCC_v + 1 - CCC_a) / 2` plus optional squared and absolute errors.
+
+    The scale is that of paper msjae/ABAW (0.5 each); ling2024 uses the sum, which is the same up to the learning rate.
+
+    Args:
+        values: `[B, T, 2]` in [-1, 1] (or `[N, 2]`).
+        labels: the same shape.
+        mask: the same shape, bool.
+        ccc_over: `batch`: moments over all frames of the batch (both papers), close to the metric but dependent on
+            the batch size; `window`: over each window by itself, blind to differences between videos.
+        mse: weight of the mean squared error.
+        mae: weight of the mean absolute error.
+    """
+    columns = (values, labels, mask)
+    if ccc_over == "window":
+        grouped = [item.movedim(-1, -2).flatten(0, -2) for item in columns]
+    else:
+        grouped = [item.reshape(-1, 2).T for item in columns]
+    loss = ccc_loss(*grouped)
+    error = values - torch.where(mask, labels, 0)
+    weight = mask.to(values.dtype)
+    if mse:
+        loss = loss + mse * masked_mean(error.square(), weight)
+    if mae:
+        loss = loss + mae * masked_mean(error.abs(), weight)
+    return loss
+
+
+def expression_loss(
+    outputs: torch.Tensor,
+    labels: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    focal: bool = False,
+    class_weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """Cross-entropy, or the focal loss of min2024.
+
+    Args:
+        outputs: `[..., 8]` logits.
+        labels: `[...]` class numbers, anything where the mask is false.
+        mask: `[...]` bool.
+        focal: `alpha (1 - p_t)^gamma CE` with `p_t = exp(-CE)` (Lin et al. 2017; CE carries the class weights, as
+            in min2024), alpha 0.25, gamma 2.
+        class_weights: `[8]`.
+        label_smoothing: mass spread evenly over the classes (cross-entropy only).
+        reduction: `mean` as in `torch.nn.functional.cross_entropy` (divided by the weights of the frames; the focal
+            mean divides by their number) or `sum`.
+    """
+    outputs = outputs.reshape(-1, outputs.shape[-1])
+    mask = mask.reshape(-1)
+    target = torch.where(mask, labels.reshape(-1), 0).long()
+    loss = F.cross_entropy(
+        outputs, target, class_weights, reduction="none", label_smoothing=0.0 if focal else label_smoothing
+    )
+    weight = mask.to(outputs.dtype)
+    if focal:
+        loss = FOCAL_ALPHA * (1 - torch.exp(-loss)) ** FOCAL_GAMMA * loss
+    if reduction == "sum":
+        return (loss * weight).sum()
+    if class_weights is not None and not focal:
+        return (loss * weight).sum() / (weight * class_weights[target]).sum().clamp_min(1e-8)
+    return masked_mean(loss, weight)
+
+
+def action_unit_loss(
+    outputs: torch.Tensor,
+    labels: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    focal: bool = False,
+    pos_weight: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """Binary cross-entropy with a true `pos_weight`, or the sigmoid focal loss.
+
+    Args:
+        outputs: `[..., 12]` logits.
+        labels: `[..., 12]` zeros and ones, anything where the mask is false.
+        mask: `[..., 12]` bool.
+        focal: `alpha_t (1 - p_t)^gamma BCE` (Lin et al. 2017), alpha 0.25 for positives, 0.75 for negatives, gamma 2.
+        pos_weight: `[12]` factor on the positive term (negatives over positives), not on both terms.
+        label_smoothing: targets move this fraction of the way to 0.5.
+        reduction: `mean` over the annotated elements, or `sum`.
+    """
+    target = torch.where(mask, labels, 0).to(outputs.dtype)
+    smooth = target * (1 - label_smoothing) + label_smoothing / 2
+    loss = F.binary_cross_entropy_with_logits(outputs, smooth, reduction="none", pos_weight=pos_weight)
+    if focal:
+        p = outputs.sigmoid()
+        p_t = p * target + (1 - p) * (1 - target)
+        alpha_t = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
+        loss = alpha_t * (1 - p_t) ** FOCAL_GAMMA * loss
+    weight = mask.to(outputs.dtype)
+    return (loss * weight).sum() if reduction == "sum" else masked_mean(loss, weight)

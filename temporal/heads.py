@@ -1,0 +1,201 @@
+"""The head artifact: a trained network with the inputs it accepts, its smoothing and its thresholds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from checkpoints.artifact import atomic_file, read_header, write_header
+from checkpoints.errors import UserError
+from tasks import TASKS, Task
+from temporal.network import HeadNetwork
+from temporal.recipes import Architecture
+from temporal.smoothing import RAW, Smoothing
+
+HEADER = "config.json"
+KIND = "head"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class HeadInput:
+    """One cache a head reads.
+
+    Attributes:
+        feature_id: what its features mean.
+        dim: their width.
+        encoder: where the encoder stands, relative to the head's directory, or `timm:NAME`; empty when unknown.
+        view: part of the face the encoder looks at.
+        flip: whether features are averaged over each picture and its mirror image.
+        pooling: how tokens became one vector; None: as the encoder was trained.
+    """
+
+    feature_id: str
+    dim: int
+    encoder: str = ""
+    view: str = "full"
+    flip: bool = False
+    pooling: str | None = None
+
+
+@dataclass
+class Head:
+    """A trained head, ready to predict.
+
+    Attributes:
+        network: in evaluation mode.
+        tasks: what it predicts, in the order of its outputs.
+        architecture: of the network.
+        inputs: the caches it reads, in order.
+        recipe: name of the recipe it was trained with.
+        smoothing: task name -> how its values are smoothed.
+        thresholds: AU thresholds `[12]`, or None for 0.5.
+        trained_on: ids of the videos whose labels it was trained or tuned on.
+        encoder_trained_on: task name -> ids whose labels the encoders were trained on.
+        record: further facts for people: seed, validation scores, the encoders' own record.
+    """
+
+    network: HeadNetwork
+    tasks: tuple[Task, ...]
+    architecture: Architecture
+    inputs: tuple[HeadInput, ...]
+    recipe: str
+    smoothing: dict[str, Smoothing] = field(default_factory=dict)
+    thresholds: np.ndarray | None = None
+    trained_on: list[str] = field(default_factory=list)
+    encoder_trained_on: dict[str, list[str]] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`va`, `expr`, `au` or `joint`."""
+        return task_name(self.tasks)
+
+    def split(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Outputs `[..., sum of out_dim]` by task name."""
+        widths = [task.out_dim for task in self.tasks]
+        return {task.name: part for task, part in zip(self.tasks, outputs.split(widths, dim=-1), strict=True)}
+
+    def decode(self, task: str, values: np.ndarray, rate: float = 30.0) -> np.ndarray:
+        """Smoothed values `[T, out_dim]` as they stand in a label file `[T, label_width]`."""
+        decoded = TASKS[task].decode(values, self.thresholds if task == "au" else None)
+        return self.smoothing.get(task, RAW).on_decoded(decoded, rate)
+
+    def check_inputs(self, feature_ids: Sequence[str], where: str = "the features") -> None:
+        """Refuse features that are not those the head was trained on.
+
+        Raises:
+            UserError: naming both ids.
+        """
+        expected = [item.feature_id for item in self.inputs]
+        if list(feature_ids) != expected:
+            raise UserError(
+                f"{where} are of another encoder or view than the {self.name} head was trained on (feature id "
+                f"{', '.join(i[:12] for i in feature_ids)} instead of {', '.join(i[:12] for i in expected)}): extract "
+                "features with the head's own encoder, or train a head on these"
+            )
+
+
+def task_name(tasks: Sequence[Task]) -> str:
+    """`joint` for several tasks, else the task's own name."""
+    return tasks[0].name if len(tasks) == 1 else "joint"
+
+
+def tasks_of(name: str) -> tuple[Task, ...]:
+    """Tasks of a head: one, or all three for `joint`."""
+    return tuple(TASKS.values()) if name == "joint" else (TASKS[name],)
+
+
+def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, Any], parents: dict[str, str]) -> None:
+    """Write `model.safetensors` and, last, `config.json`."""
+    from safetensors.torch import save_file
+
+    with atomic_file(directory / "model.safetensors") as temporary:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.network.state_dict().items()}
+        save_file(tensors, temporary)
+    write_header(
+        directory,
+        HEADER,
+        kind=KIND,
+        schema=SCHEMA,
+        made_by=made_by,
+        config=config,
+        parents=parents,
+        task=head.name,
+        recipe=head.recipe,
+        architecture=asdict(head.architecture),
+        inputs=[asdict(item) for item in head.inputs],
+        smoothing={name: asdict(smoothing) for name, smoothing in head.smoothing.items()},
+        thresholds=None if head.thresholds is None else [round(float(value), 6) for value in head.thresholds],
+        trained_on=head.trained_on,
+        encoder_trained_on=head.encoder_trained_on,
+        record=head.record,
+    )
+
+
+def head_directories(path: Path | str) -> list[Path]:
+    """Directories of the head(s) at a path: RUN, RUN/head, or a run of several folds or seeds.
+
+    Raises:
+        UserError: where there is none.
+    """
+    path = Path(path)
+    members = [folder for pattern in ("fold*/head", "seed*/head") for folder in path.glob(pattern)]
+    if members:
+        # fold2 before fold10
+        return sorted(members, key=lambda folder: [int(n) for n in re.findall(r"\d+", folder.parent.name)])
+    return [path / "head" if (path / "head").is_dir() else path]
+
+
+def read_head_header(path: Path | str) -> list[dict[str, Any]]:
+    """Headers of the head(s) at a path, without their weights."""
+    return [read_header(directory, HEADER, kind=KIND, schema=SCHEMA) for directory in head_directories(path)]
+
+
+def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
+    """Read a head from its directory or its run's.
+
+    Raises:
+        UserError: for a missing, incomplete or damaged head, or one of another schema.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    (directory, *others) = head_directories(path)
+    if others:
+        raise UserError(f"{path} holds {len(others) + 1} heads: name one, such as {directory.parent}")
+    header = read_header(directory, HEADER, kind=KIND, schema=SCHEMA)
+    if set(header["architecture"]) != {item.name for item in fields(Architecture)}:
+        raise UserError(f"{directory / HEADER} describes an architecture this version does not know")
+    tasks = tasks_of(header["task"])
+    inputs = tuple(HeadInput(**item) for item in header["inputs"])
+    architecture = Architecture(**header["architecture"])
+    architecture = replace(architecture, tcn_channels=tuple(architecture.tcn_channels))
+    network = HeadNetwork(architecture, [item.dim for item in inputs], sum(task.out_dim for task in tasks))
+    try:
+        network.load_state_dict(load_file(directory / "model.safetensors"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{directory / 'model.safetensors'} cannot be read: {error}") from error
+    return Head(
+        network=network.to(device).eval(),
+        tasks=tasks,
+        architecture=architecture,
+        inputs=inputs,
+        recipe=header["recipe"],
+        smoothing={name: Smoothing(**options) for name, options in header["smoothing"].items()},
+        thresholds=None if header["thresholds"] is None else np.array(header["thresholds"]),
+        trained_on=header["trained_on"],
+        encoder_trained_on=header["encoder_trained_on"],
+        record=header["record"],
+    )
+
+
+def load_heads(paths: Sequence[Path | str], device: torch.device | str = "cpu") -> list[Head]:
+    """All heads at the given paths; a run of several folds or seeds counts as its heads."""
+    return [load_head(directory, device) for path in paths for directory in head_directories(path)]

@@ -1,0 +1,108 @@
+"""The network of a temporal head; one covers all recipes: fusion, masking, optional TCN and Transformer, readout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from checkpoints.errors import UserError
+from temporal.fusion import AttentionFusion, Concatenate
+from temporal.layers import TCN, FrameBatchNorm, Transformer
+from temporal.masking import RandomMasking
+from temporal.recipes import Architecture
+
+
+class HeadNetwork(nn.Module):
+    """The network of a head.
+
+    Args:
+        architecture: see there.
+        dims: widths of the caches.
+        out_dim: numbers per frame.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, architecture: Architecture, dims: Sequence[int], out_dim: int) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        self.dims = tuple(dims)
+        total = sum(dims)
+        self.register_buffer("mean", torch.zeros(total))
+        self.register_buffer("std", torch.ones(total))
+        self.masking = RandomMasking(a.mask_form, a.mask_ratio, a.mask_fill, total)
+        if a.fusion == "attention" and len(self.dims) != 2:
+            raise UserError(
+                f"attention fusion joins two feature caches, {len(self.dims)} given: pass --features MAIN AUX"
+            )
+        self.fuse = AttentionFusion(self.dims, a.fusion_width) if a.fusion == "attention" else Concatenate(self.dims)
+        dim = self.fuse.dim + (len(self.dims) if a.valid_flag else 0)
+        self.tcn = TCN(dim, a.tcn_channels, a.tcn_kernel, a.tcn_causal, a.dropout) if a.tcn_channels else None
+        dim = a.tcn_channels[-1] if a.tcn_channels else dim
+        self.transformer = None
+        if a.layers:
+            self.transformer = Transformer(
+                dim,
+                a.width,
+                a.layers,
+                a.attention_heads,
+                a.feedforward,
+                positions=a.positions,
+                norm_first=a.norm_first,
+                causal=a.attention_causal,
+                dropout=a.dropout,
+            )
+            dim = a.width
+        dim = dim * a.window if a.readout == "last" else dim
+        self.hidden = nn.Linear(dim, a.hidden) if a.hidden else None
+        self.hidden_norm = FrameBatchNorm(a.hidden) if a.hidden and a.hidden_norm else None
+        self.readout = nn.Linear(a.hidden or dim, out_dim)
+
+    def forward(self, features: torch.Tensor, valid: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """Outputs of a batch of windows.
+
+        Args:
+            features: `[B, T, D]`, the caches' features side by side, gaps filled.
+            valid: `[B, T, C]` bool, one flag per cache.
+            inside: `[B, T]` bool, false for padding.
+
+        Returns:
+            `[B, T, out_dim]`; with `readout="last"` all frames but the last are 0.
+        """
+        a = self.architecture
+        x = (features.float() - self.mean) / self.std
+        seen = valid.any(dim=-1)
+        x, shown = self.masking(x, seen, inside)
+        flags = valid & (shown | ~seen)[..., None]
+        if a.cache_dropout and self.training and len(self.dims) > 1:
+            x, flags = self._drop_caches(x, flags)
+        x = self.fuse(x)
+        if a.valid_flag:
+            x = torch.cat([x, flags.to(x.dtype)], dim=-1)
+        if self.tcn is not None:
+            x = self.tcn(x, inside)
+        if self.transformer is not None:
+            x = self.transformer(x, inside)
+        if a.readout == "last":
+            x = x.flatten(1)[:, None]
+        if self.hidden is not None:
+            x = self.hidden(x)
+            if self.hidden_norm is not None:
+                x = self.hidden_norm(x, inside[:, -1:] if a.readout == "last" else inside)
+            if a.hidden_activation:
+                x = nn.functional.gelu(x)
+        x = self.readout(x)
+        if a.readout == "last":
+            x = torch.cat([x.new_zeros(len(x), features.shape[1] - 1, x.shape[-1]), x], dim=1)
+        return x
+
+    def _drop_caches(self, x: torch.Tensor, flags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hide whole caches from samples, never all of one sample's."""
+        keep = torch.rand(len(x), len(self.dims), device=x.device) >= self.architecture.cache_dropout
+        spared = torch.randint(len(self.dims), (len(x),), device=x.device)
+        keep[torch.arange(len(x), device=x.device), spared] = True
+        wide = torch.cat([keep[:, i : i + 1].expand(-1, dim) for i, dim in enumerate(self.dims)], dim=1)
+        return x * wide[:, None], flags & keep[:, None]

@@ -1,0 +1,156 @@
+"""From features to one prediction per frame: overlapping windows, averaged before decoding, then smoothed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from checkpoints.errors import UserError
+from finetune.features import FeatureCache, Features
+from tasks import TASKS
+from temporal.data import frame_rate, take
+from temporal.heads import Head
+from temporal.network import HeadNetwork
+from temporal.smoothing import RAW
+from temporal.windows import FrameAverage, Windows
+
+BATCH_FRAMES = 8192  # frames taken through the network at once
+
+
+def predict_sequence(
+    head: Head | Sequence[Head],
+    features: np.ndarray,
+    valid: np.ndarray,
+    *,
+    rate: float = 30.0,
+    smooth: bool = True,
+) -> dict[str, np.ndarray]:
+    """Predict every frame of one sequence.
+
+    Args:
+        head: one head, or several whose values are averaged (each smoothed in its own way).
+        features: `[T, D]`, gaps filled with the nearest frame; several caches side by side, in the head's order.
+        valid: `[T]` or `[T, C]` bool, frames with a face, per cache.
+        rate: frames per second, for smoothing widths in seconds.
+        smooth: False for the raw values.
+
+    Returns:
+        task name -> values `[T, out_dim]` float32: valence and arousal, or probabilities. `Head.decode` makes labels
+        of them.
+
+    Raises:
+        UserError: when the features are not as wide as the head expects.
+    """
+    if not isinstance(head, Head):
+        every = [predict_sequence(one, features, valid, rate=rate, smooth=smooth) for one in head]
+        return average(every)
+    expected = sum(item.dim for item in head.inputs)
+    if features.ndim != 2 or features.shape[1] != expected:
+        raise UserError(f"features of shape {tuple(features.shape)} given to a head that reads [T, {expected}]")
+    flags = torch.from_numpy(np.asarray(valid, bool)).reshape(len(features), -1)
+    flags = flags.expand(-1, len(head.inputs))
+    values = predict_spans(
+        head.network, torch.as_tensor(np.ascontiguousarray(features)), flags, [(0, len(features))], head
+    )
+    arrays = {name: item.cpu().numpy() for name, item in values.items()}
+    if not smooth:
+        return arrays
+    return {
+        name: head.smoothing[name].on_values(item, rate) if name in head.smoothing else item
+        for name, item in arrays.items()
+    }
+
+
+def average(every: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Plain mean of several heads' values, task by task (a task counts the heads that predict it)."""
+    names = dict.fromkeys(name for values in every for name in values)
+    return {name: np.mean([values[name] for values in every if name in values], axis=0) for name in names}
+
+
+@torch.inference_mode()
+def predict_spans(
+    network: HeadNetwork,
+    features: torch.Tensor,
+    valid: torch.Tensor,
+    spans: list[tuple[int, int]],
+    head: Head,
+) -> dict[str, torch.Tensor]:
+    """Raw values of every frame of some spans of a table.
+
+    Args:
+        network: the head's network, or another state of it (a moving average).
+        features: `[N, D]`, wherever it lies; batches go to the network's device.
+        valid: `[N, C]` bool.
+        spans: (first row, length) of each sequence.
+        head: knows the tasks.
+
+    Returns:
+        task name -> `[N, out_dim]` float32; NaN for rows of no span.
+    """
+    a = network.architecture
+    device = network.mean.device
+    ending = a.readout == "last"
+    windows = Windows.cover(spans, a.window, 1 if ending else a.stride, ending)
+    averages = {task.name: FrameAverage(len(features), task.out_dim) for task in head.tasks}
+    was_training = network.training
+    network.eval()
+    step = max(1, BATCH_FRAMES // a.window)
+    for start in range(0, len(windows), step):
+        batch = windows[start : start + step]
+        rows, inside = (torch.from_numpy(item) for item in batch.rows())
+        outputs = network(take(features, rows).to(device), take(valid, rows).to(device), inside.to(device)).float()
+        predicted = torch.from_numpy(batch.predicted())
+        for task in head.tasks:
+            values = task.activate(head.split(outputs)[task.name]).cpu()
+            averages[task.name].add(rows, predicted, values)
+    network.train(was_training)
+    return {name: item.mean() for name, item in averages.items()}
+
+
+def pick_caches(head: Head, caches: Sequence[FeatureCache]) -> list[FeatureCache]:
+    """The caches a head reads, in its order.
+
+    Raises:
+        UserError: when one of them is not there: the given ones are of another encoder or view.
+    """
+    by_id = {cache.feature_id: cache for cache in caches}
+    if not all(item.feature_id in by_id for item in head.inputs):
+        head.check_inputs([cache.feature_id for cache in caches], ", ".join(str(cache.path) for cache in caches))
+    return [by_id[item.feature_id] for item in head.inputs]
+
+
+def predict_cached(
+    heads: Sequence[Head], caches: Sequence[FeatureCache], id: str, length: int | None = None, smooth: bool = True
+) -> tuple[dict[str, np.ndarray], Features]:
+    """Predict one cached sequence with the plain average of several heads.
+
+    Args:
+        heads: each reads those of the caches it was trained on.
+        caches: open caches.
+        id: the sequence.
+        length: frames wanted, from 1 (an example file's last frame); None for the frames cached.
+        smooth: False for raw values.
+
+    Returns:
+        task name -> values `[T, out_dim]`, and what was read of the first head's first cache.
+    """
+    every, first = [], None
+    for head in heads:
+        read = [cache.read(id, length) for cache in pick_caches(head, caches)]
+        first = first or read[0]
+        features = read[0].features if len(read) == 1 else np.concatenate([item.features for item in read], axis=1)
+        valid = np.stack([item.valid for item in read], axis=1)
+        every.append(predict_sequence(head, features, valid, rate=frame_rate(read[0].time_s), smooth=smooth))
+    if first is None:
+        raise UserError("no head given")
+    return average(every), first
+
+
+def decode(heads: Sequence[Head], task: str, values: np.ndarray, rate: float) -> np.ndarray:
+    """Averaged values `[T, out_dim]` as they stand in a label file: with the heads' mean thresholds and mode filter."""
+    able = [head for head in heads if any(item.name == task for item in head.tasks)]
+    chosen = [head.thresholds for head in able if head.thresholds is not None]
+    thresholds = np.mean(chosen, axis=0) if chosen and task == "au" else None
+    return able[0].smoothing.get(task, RAW).on_decoded(TASKS[task].decode(values, thresholds), rate)

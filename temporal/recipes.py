@@ -1,0 +1,309 @@
+"""Stage-3 recipes: named settings of `temporal/run.py`, one table per task.
+
+The dataclasses say everything a head is and how it is trained; recipes are instances of them. Where the papers' values
+come from: docs/temporal.md.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+MaskForm = Literal["none", "frames", "elements", "spans"]
+MaskFill = Literal["nearest", "zero", "token"]
+SmoothingKind = Literal["none", "box", "gaussian", "median", "mode"]
+SmoothingUnit = Literal["frames", "seconds"]
+TaskName = Literal["va", "expr", "au", "joint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Everything that fixes the shape and arithmetic of a head."""
+
+    window: int = 300
+    """Frames the network sees at once."""
+    stride: int = 200
+    """Frames between the windows, in training and prediction; overlapping predictions are averaged."""
+    normalise: bool = False
+    """Standardise each feature with mean and deviation of the training frames."""
+    valid_flag: bool = False
+    """Append each cache's validity flag to its features."""
+    cache_dropout: float = 0.0
+    """Probability of hiding a whole cache from a training sample (never all of them)."""
+    mask_form: MaskForm = "none"
+    """What random masking hides in training."""
+    mask_ratio: float = 0.5
+    """Expected share of it."""
+    mask_fill: MaskFill = "nearest"
+    """What stands in for hidden and for missing frames: the nearest one, zeros, or a learned token."""
+    fusion: Literal["concat", "attention"] = "concat"
+    """How several caches become one vector (attention: nguyen2024)."""
+    fusion_width: int = 1024
+    """Width of the attention fusion."""
+    tcn_channels: tuple[int, ...] = ()
+    """Width of each temporal block; none for no TCN."""
+    tcn_kernel: int = 5
+    """Taps of its convolutions."""
+    tcn_causal: bool = False
+    """Convolutions look back only."""
+    layers: int = 0
+    """Transformer layers; 0 for none."""
+    width: int = 512
+    """Width of the Transformer."""
+    attention_heads: int = 4
+    """Heads per layer."""
+    feedforward: int = 512
+    """Hidden width of a layer."""
+    positions: bool = False
+    """Add sinusoidal positions."""
+    norm_first: bool = False
+    """Pre-norm and GELU; otherwise post-norm and ReLU."""
+    attention_causal: bool = False
+    """Attend to the past only."""
+    dropout: float = 0.0
+    """In TCN and Transformer."""
+    readout: Literal["frames", "last"] = "frames"
+    """One prediction per frame of a window; or one per window, of its last frame, from all its frames flattened."""
+    hidden: int = 0
+    """Width of the readout's hidden layer; 0 for none."""
+    hidden_norm: bool = False
+    """Batch normalisation after it."""
+    hidden_activation: bool = False
+    """GELU after it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temporal(Architecture):
+    """Train a temporal head on cached features (stage 3)."""
+
+    features: tuple[Path, ...] = tyro.MISSING
+    """Feature caches; several are read side by side."""
+    labels: Path = tyro.MISSING
+    """Annotations: the release root or a folder in it, or a CSV/Parquet table."""
+    out: Path = tyro.MISSING
+    """Run directory; an interrupted run in it is resumed."""
+    task: Annotated[TaskName, tyro.conf.Suppress] = "va"
+    recipe: Annotated[str, tyro.conf.Suppress] = ""
+
+    folds: int = 0
+    """Train this many heads, each on all but one fold of the training videos; 0: one head."""
+    hold_out: float = 0.1
+    """Share of the training videos kept aside to choose epoch, smoothing and thresholds (without folds)."""
+    seeds: int = 1
+    """Train this many heads per split, from consecutive seeds; their average is scored."""
+    epochs: float = 20
+    """Passes over the windows."""
+    batch_size: int = 32
+    """Windows per optimizer step."""
+    lr: float = 3e-5
+    """AdamW learning rate after the warm-up."""
+    weight_decay: float = 1e-5
+    """AdamW weight decay of matrices."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    clip_grad: float = 0.0
+    """Largest gradient norm; 0: no limit."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is evaluated and kept; 0: none."""
+    jitter: bool = False
+    """Move every window by up to half a stride, anew in each epoch."""
+    evaluations: int = 10
+    """How often the held-out videos are scored in a run; the best state is kept."""
+    patience: int = 0
+    """Stop after so many evaluations without a better score; 0: never."""
+
+    ccc_over: Literal["batch", "window"] = "batch"
+    """Frames over which the CCC loss takes its moments."""
+    mse: float = 0.0
+    """Weight of the squared error in the VA loss."""
+    mae: float = 0.0
+    """Weight of the absolute error in the VA loss."""
+    focal: bool = False
+    """Focal loss for Expr and AU (alpha .25, gamma 2)."""
+    class_weights: Literal["none", "balanced", "complement"] = "none"
+    """Expr: none; balanced: inverse square root of the class's share; complement: 1 - share (min2024)."""
+    pos_weight: Literal["none", "balanced"] = "none"
+    """AU: none; balanced: square root of negatives over positives, as a true pos_weight."""
+    label_smoothing: float = 0.0
+    """For Expr and AU."""
+
+    smoothing: SmoothingKind = "none"
+    """Filter over the predictions."""
+    smoothing_width: float = 0.0
+    """Its width; 0: chosen on the held-out videos."""
+    smoothing_unit: SmoothingUnit = "frames"
+    """Unit of the width."""
+    thresholds: Literal["half", "chosen"] = "half"
+    """AU thresholds: 0.5, or chosen on the held-out videos."""
+
+    precision: Literal["auto", "bf16", "fp32"] = "fp32"
+    """Arithmetic of training; auto: bf16 where the hardware has it."""
+    save_every: int = 200
+    """Steps between states to resume from."""
+    log_every: int = 20
+    """Steps between records."""
+    seed: int = 0
+    """Of weights, order, masks and splits."""
+    allow_leak: bool = False
+    """Also score validation videos whose labels the encoder was trained on."""
+    rule_clean: bool = False
+    """Refuse encoders trained on labels of another task or of validation videos (the challenge's uni-task rule)."""
+
+
+def architecture_of(config: Temporal) -> Architecture:
+    """The part of a configuration that is stored in the head."""
+    return Architecture(**{item.name: getattr(config, item.name) for item in fields(Architecture)})
+
+
+def _by_task(values: dict[str, float], task: str) -> float:
+    """A value given per task; `joint` takes the longest."""
+    return values.get(task, max(values.values()))
+
+
+def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
+    """Recipes of a task: name -> (one line about it, settings)."""
+    ours = Temporal(
+        window=256,
+        stride=128,
+        normalise=True,
+        valid_flag=True,
+        cache_dropout=0.2,
+        mask_form="spans",
+        mask_ratio=0.2,
+        tcn_channels=(256, 256, 256),
+        layers=4,
+        width=256,
+        feedforward=1024,
+        norm_first=True,
+        dropout=0.2,
+        batch_size=32,
+        lr=3e-4,
+        weight_decay=0.05,
+        warmup=0.1,
+        clip_grad=1.0,
+        ema=0.995,
+        jitter=True,
+        evaluations=20,
+        patience=6,
+        mse=0.5,
+        class_weights="balanced",
+        pos_weight="balanced",
+        smoothing="gaussian",
+        smoothing_unit="seconds",
+        thresholds="chosen",
+        precision="auto",
+    )
+    demo = replace(
+        ours,
+        window=96,
+        stride=48,
+        tcn_channels=(64, 64),
+        layers=1,
+        width=64,
+        feedforward=128,
+        dropout=0.3,
+        batch_size=16,
+        epochs=30,
+        lr=2e-3,
+        ema=0.97,
+        evaluations=8,
+        patience=0,
+        save_every=100,
+        log_every=10,
+        precision="fp32",
+    )
+    framewise = replace(
+        demo,
+        window=64,
+        stride=64,
+        mask_form="none",
+        tcn_channels=(),
+        layers=0,
+        dropout=0.0,
+        lr=5e-3,
+        jitter=False,
+        smoothing="none",
+    )
+    mlp = replace(framewise, hidden=256, hidden_activation=True, lr=1e-3)
+    ling = Temporal(
+        tcn_channels=(768, 256, 128),
+        tcn_causal=True,
+        layers=8,
+        dropout=0.3,
+        hidden=256,
+        hidden_norm=True,
+        epochs=_by_task({"va": 40, "expr": 10, "au": 30}, task),
+        warmup=2 / _by_task({"va": 40, "expr": 10, "au": 30}, task),
+        evaluations=40,
+        smoothing="mode" if task == "expr" else "none",
+        smoothing_width=40 if task == "expr" else 0,
+        precision="auto",
+    )
+    minimum = Temporal(
+        window=100,
+        stride=50,
+        mask_form="elements",
+        mask_ratio=0.5,
+        layers=6,
+        width=768,
+        attention_heads=8,
+        feedforward=2048,
+        positions=True,
+        dropout=0.5,
+        readout="last",
+        hidden=1024,
+        hidden_norm=True,
+        batch_size=512 if task == "expr" else 268,
+        epochs=20,
+        lr=1e-4,
+        weight_decay=0.01,
+        warmup=0.0,
+        evaluations=20,
+        patience=3,
+        focal=True,
+        class_weights="complement",
+        precision="auto",
+    )
+    nguyen = Temporal(
+        window=64,
+        stride=64,
+        fusion="attention",
+        hidden=512,
+        batch_size=16,
+        epochs=1,
+        lr=1e-5,
+        weight_decay=0.0,
+        warmup=0.0,
+        evaluations=1,
+        smoothing="box",
+    )
+    table = {
+        "demo": ("small TCN and Transformer: seconds on a laptop", demo),
+        "framewise": ("linear, frame by frame: the baseline any temporal head must beat", framewise),
+        "mlp": ("one hidden layer, frame by frame", mlp),
+        "ours": ("non-causal TCN and Transformer, span masking, validity flag, moving average, chosen smoothing", ours),
+        "ours-causal": (
+            "the same looking back only, for predictions while a video runs",
+            replace(ours, tcn_causal=True, attention_causal=True, smoothing="none"),
+        ),
+        "ling2024": ("arXiv 2403.11440: causal TCN, 8-layer Transformer, windows 300/200", ling),
+        "min2024": ("arXiv 2403.13731: random masking, the 100 frames ending at the target, flattened", minimum),
+        "min2024-multi": (
+            "the same network with one prediction per frame of a window (its code's `multi`)",
+            replace(minimum, readout="frames", hidden=0, hidden_norm=False, batch_size=32),
+        ),
+        "nguyen2024": ("arXiv 2403.13039: attention between the scalars of two views, frame by frame", nguyen),
+        "nguyen2024-concat": (
+            "two views side by side and an MLP: the plain form to beat",
+            replace(
+                nguyen, fusion="concat", normalise=True, hidden_activation=True, epochs=10, lr=1e-3, evaluations=10
+            ),
+        ),
+    }
+    return {name: (text, replace(config, task=task, recipe=name)) for name, (text, config) in table.items()}
+
+
+def recipe(name: str, task: TaskName) -> Temporal:
+    """Settings of a named recipe (`replace` fills in features, labels and out)."""
+    return recipes(task)[name][1]

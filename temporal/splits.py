@@ -1,0 +1,69 @@
+"""Which sequences teach, which choose, which are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.folds import base_video, grouped_folds, groups, hold_out
+
+
+@dataclass(frozen=True)
+class Split:
+    """Ids of a training.
+
+    Attributes:
+        train: teach.
+        tune: choose epoch, smoothing and thresholds.
+        report: are only scored.
+    """
+
+    train: list[str]
+    tune: list[str]
+    report: list[str]
+
+
+def apart(train: Sequence[str], validation: Sequence[str]) -> list[str]:
+    """Training ids without those that share a video with a validation id.
+
+    The other subject of a video may stand in the other split (in the release two Expr videos do), and for joint heads a
+    video may train one task and validate another.
+    """
+    held = {base_video(id) for id in validation}
+    kept = [id for id in train if base_video(id) not in held]
+    if len(kept) < len(train):
+        print(
+            f"{len(train) - len(kept)} of {len(train)} training sequences share a video with validation: not trained on"
+        )
+    return kept
+
+
+def make_splits(
+    lengths: Mapping[str, int], report: list[str], *, folds: int, share: float, seed: int, seen: Collection[str]
+) -> list[Split]:
+    """One split, or one per fold; recordings are kept whole, with all their subjects and parts.
+
+    What is held out are, where there are enough of them, videos whose labels the encoder was not trained on either:
+    features of videos it was trained on are better than those of new ones and would mislead the choice.
+
+    Args:
+        lengths: training id -> frames.
+        report: ids that are only scored.
+        folds: number of folds; 0: hold out a share once.
+        share: that share of the videos.
+        seed: which of the many such splits.
+        seen: ids whose labels the encoder was trained on.
+
+    Raises:
+        UserError: when there are too few videos.
+    """
+    if folds:
+        return [Split(sorted(set(lengths) - set(fold)), fold, report) for fold in grouped_folds(lengths, folds, seed)]
+    known = {base_video(id) for id in seen}
+    fresh = {id: length for id, length in lengths.items() if base_video(id) not in known}
+    wanted = max(1, round(share * len(groups(lengths))))
+    pool = fresh if len(groups(fresh)) > wanted else lengths
+    _, held = hold_out(pool, wanted / len(groups(pool)), seed)
+    # A recording may have parts in the pool and out of it: all of them leave the training set.
+    together = {id for members in groups(lengths).values() if set(members) & set(held) for id in members}
+    return [Split(sorted(set(lengths) - together), sorted(together), report)]

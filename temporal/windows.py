@@ -1,0 +1,126 @@
+"""Windows over sequences: which frames they hold, and how their predictions become one per frame.
+
+All features of a set lie in one flat table; a sequence is a span (start, length) of its rows, a window is (sequence,
+first row), and a batch of windows is an array of row numbers: nothing is copied but the batch itself. Every frame of
+every sequence is in at least one window; a sequence shorter than a window is padded and the padding masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+def window_starts(length: int, size: int, stride: int) -> np.ndarray:
+    """First rows of the windows over one sequence: every `stride` rows, the last one right-aligned.
+
+    Args:
+        length: rows of the sequence.
+        size: rows of a window.
+        stride: rows between windows, at most `size`.
+
+    Returns:
+        `[K]` ascending, from 0; together the windows cover all rows, and none but the first of a short sequence reaches
+        beyond the end.
+    """
+    if length <= size:
+        return np.zeros(min(length, 1), np.int64)
+    starts = np.arange(0, length - size, stride)
+    return np.append(starts, length - size)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over several sequences.
+
+    Attributes:
+        size: rows per window.
+        sequence_start: `[K]` first table row of the window's sequence.
+        sequence_length: `[K]` its length.
+        first: `[K]` the window's first row, counted within the sequence. Negative in `ending` windows.
+        ending: windows that end at the frame they predict (min2024): rows before the sequence repeat its first row, and
+            only the last row counts.
+    """
+
+    size: int
+    sequence_start: np.ndarray
+    sequence_length: np.ndarray
+    first: np.ndarray
+    ending: bool = False
+
+    @classmethod
+    def cover(cls, spans: list[tuple[int, int]], size: int, stride: int, ending: bool = False) -> Windows:
+        """Windows that cover the spans (start, length): overlapping ones, or one ending at every `stride`-th frame."""
+        if ending:
+            firsts = [np.arange(0, length, stride) - size + 1 for _, length in spans]
+        else:
+            firsts = [window_starts(length, size, stride) for _, length in spans]
+        counts = [len(first) for first in firsts]
+        starts, lengths = (np.repeat([span[i] for span in spans], counts).astype(np.int64) for i in (0, 1))
+        return cls(size, starts, lengths, np.concatenate([np.zeros(0, np.int64), *firsts]), ending)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Windows:
+        return Windows(
+            self.size, self.sequence_start[index], self.sequence_length[index], self.first[index], self.ending
+        )
+
+    def shifted(self, offsets: np.ndarray) -> Windows:
+        """The same windows moved by `offsets` `[K]` rows, kept inside their sequences."""
+        last = np.maximum(self.sequence_length - self.size, 0)
+        return Windows(
+            self.size,
+            self.sequence_start,
+            self.sequence_length,
+            np.clip(self.first + offsets, 0, last),
+            self.ending,
+        )
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Table rows `[K, size]`, and `[K, size]` bool: false where the window reaches beyond its sequence.
+
+        Rows out of the sequence are its nearest row, so that a gather is always allowed. In `ending` windows they count
+        as inside: repeating the first frame is how those windows are padded.
+        """
+        local = self.first[:, None] + np.arange(self.size)
+        last = self.sequence_length[:, None] - 1
+        inside = np.ones_like(local, bool) if self.ending else (local >= 0) & (local <= last)
+        return self.sequence_start[:, None] + np.clip(local, 0, last), inside
+
+    def predicted(self) -> np.ndarray:
+        """`[K, size]` bool: rows whose outputs count."""
+        if not self.ending:
+            return self.rows()[1]
+        predicted = np.zeros((len(self), self.size), bool)
+        predicted[:, -1] = True
+        return predicted
+
+
+class FrameAverage:
+    """Running mean of overlapping window predictions, one row per frame.
+
+    Args:
+        frames: rows of the table.
+        width: numbers per prediction.
+        device: where the predictions are made.
+    """
+
+    def __init__(self, frames: int, width: int, device: torch.device | str = "cpu") -> None:
+        self.sum = torch.zeros(frames, width, device=device)
+        self.count = torch.zeros(frames, 1, device=device)
+
+    def add(self, rows: torch.Tensor, inside: torch.Tensor, values: torch.Tensor) -> None:
+        """Count predictions `[K, size, width]` for table rows `[K, size]` where `inside`."""
+        # A padded row repeats a real one: its weight is 0. (Leaving it out would make shapes depend on data.)
+        weight = inside.reshape(-1, 1).to(self.sum.dtype)
+        flat = rows.reshape(-1)
+        self.sum.index_add_(0, flat, values.reshape(len(flat), -1).to(self.sum.dtype) * weight)
+        self.count.index_add_(0, flat, weight)
+
+    def mean(self) -> torch.Tensor:
+        """`[frames, width]`; NaN for a frame in no window."""
+        return self.sum / self.count

@@ -1,0 +1,44 @@
+from dataclasses import replace
+
+import pytest
+
+from temporal import run
+from temporal.recipes import recipe
+from tests.temporal.corpus import make_corpus
+
+# The demo recipe, smaller still.
+TINY = {
+    "window": 16,
+    "stride": 8,
+    "tcn_channels": (8,),
+    "width": 8,
+    "feedforward": 8,
+    "attention_heads": 2,
+    "epochs": 60,
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """See `tests.temporal.corpus.make_corpus`; read only."""
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def settings(corpus):
+    """Function (task, out, **changes) -> settings of a tiny training on the corpus."""
+
+    def make(task, out, **changes):
+        options = {"features": (corpus / "cache",), "labels": corpus / "release", "out": out, **TINY, **changes}
+        return replace(recipe("demo", task), **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def runs(settings, tmp_path_factory):
+    """Finished runs by task: va, expr, au, joint; read only."""
+    folder = tmp_path_factory.mktemp("runs")
+    for task in ("va", "expr", "au", "joint"):
+        run.main(settings(task, folder / task))
+    return folder

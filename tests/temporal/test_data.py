@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from finetune.features import FeatureCache
+from tasks import TASKS
+from tasks.labels import TRAIN as TRAIN_SET
+from tasks.labels import read_annotations
+from temporal.data import build_table, frame_rate, open_caches
+from temporal.splits import apart, make_splits
+from tests.temporal.corpus import TRAIN
+
+
+@pytest.fixture(scope="module")
+def table(corpus):
+    caches = open_caches([corpus / "cache", corpus / "view"])
+    tracks = {name: read_annotations(corpus / "release", task, TRAIN_SET) for name, task in TASKS.items()}
+    return build_table(caches, tracks, list(TASKS.values()))
+
+
+def test_sequences_are_as_long_as_their_labels(table):
+    assert dict(zip(table.ids, (n for _, n in table.spans), strict=True)) == TRAIN
+    assert table.features.shape == (sum(TRAIN.values()), 17) and table.features.dtype == torch.float16
+    assert table.valid.shape[1] == 2
+
+
+def test_rows_are_the_caches_and_the_labels(table, corpus):
+    cache = FeatureCache(corpus / "cache")
+    for id in ("9_left", "3-30-640x360"):
+        start, length = table.spans[table.select([id])[0]]
+        read = cache.read(id, length)
+        np.testing.assert_array_equal(table.features[start : start + length, :12], read.features)
+        np.testing.assert_array_equal(table.valid[start : start + length, 0], read.valid)
+        labels = read_annotations(corpus / "release", TASKS["au"], TRAIN_SET)[id]
+        np.testing.assert_array_equal(table.labels["au"][start : start + length], labels.labels)
+        np.testing.assert_array_equal(table.mask["au"][start : start + length], labels.mask)
+
+
+def test_frame_rates_come_from_the_clock(table):
+    assert table.rates == [pytest.approx(25)] * len(table.ids)
+    assert frame_rate(np.array([0.0])) == 30 and frame_rate(np.array([0.0, 0.1, 0.2, 0.9])) == pytest.approx(10)
+
+
+def test_splits_keep_recordings_whole():
+    (split,) = make_splits(TRAIN, ["val1"], folds=0, share=0.3, seed=1, seen=())
+    assert not set(split.train) & set(split.tune) and sorted(split.train + split.tune) == sorted(TRAIN)
+    for pair in (("9", "9_left"), ("video10_1", "video10_2")):
+        assert len({id in split.tune for id in pair}) == 1
+    folds = make_splits(TRAIN, [], folds=3, share=0.1, seed=0, seen=())
+    assert sorted(id for fold in folds for id in fold.tune) == sorted(TRAIN)
+    assert all(sorted(fold.train + fold.tune) == sorted(TRAIN) for fold in folds)
+
+
+def test_the_other_subject_of_a_validation_video_is_not_trained_on(capsys):
+    assert apart(["a", "b_left", "c"], ["b_right"]) == ["a", "c"]
+    assert "1 of 3 training sequences" in capsys.readouterr().out

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from checkpoints.errors import UserError
+from temporal.fusion import AttentionFusion
+from temporal.layers import TCN, FrameBatchNorm, Transformer, sinusoids
+from temporal.network import HeadNetwork
+from temporal.recipes import Architecture, architecture_of, recipes
+
+SMALL = {"window": 20, "stride": 10, "width": 16, "feedforward": 16, "attention_heads": 2, "fusion_width": 32}
+
+
+def inside_of(lengths, time):
+    return torch.arange(time)[None] < torch.tensor(lengths)[:, None]
+
+
+def build(name, dims=(6, 5), out=3, task="va", **changes):
+    options = vars(architecture_of(recipes(task)[name][1])) | SMALL
+    options["layers"] = min(options["layers"], 2)
+    options["hidden"] = min(options["hidden"], 8)
+    options["tcn_channels"] = tuple(8 for _ in options["tcn_channels"])
+    torch.manual_seed(0)
+    return HeadNetwork(Architecture(**{**options, **changes}), dims, out)
+
+
+@pytest.mark.parametrize("name", recipes("va"))
+def test_padding_changes_nothing_for_real_frames(name):
+    network = build(name, normalise=True).eval()
+    if network.architecture.readout == "last":
+        pytest.skip("windows that end at a frame are padded by repeating the first frame, on purpose")
+    features = torch.randn(3, 20, 11)
+    valid = torch.rand(3, 20, 2) < 0.8
+    inside = inside_of([20, 13, 1], 20)
+    whole = network(features, valid, inside)
+    changed = torch.where(inside[..., None], features, torch.tensor(77.0))
+    torch.testing.assert_close(network(changed, valid | ~inside[..., None], inside)[inside], whole[inside])
+    for row, length in enumerate((20, 13, 1)):
+        alone = network(features[row : row + 1, :length], valid[row : row + 1, :length], inside[row : row + 1, :length])
+        torch.testing.assert_close(alone[0], whole[row, :length], atol=1e-5, rtol=1e-4)
+
+
+def test_training_statistics_leave_padding_out():
+    norm = FrameBatchNorm(4)
+    x = torch.randn(2, 10, 4)
+    inside = inside_of([10, 3], 10)
+    x[~inside] = 1000
+    out = norm(x, inside)
+    reference = nn.BatchNorm1d(4)
+    torch.testing.assert_close(out[inside], reference(x[inside]))
+    torch.testing.assert_close(norm.running_mean, reference.running_mean)
+    assert out[~inside].eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["ling2024", "ours-causal"])
+def test_causal_parts_do_not_look_ahead(name):
+    network = build(name, (6,), layers=0 if name == "ling2024" else 2).eval()  # ling2024's Transformer sees its window
+    features, valid, inside = torch.randn(1, 20, 6), torch.ones(1, 20, 1, dtype=torch.bool), inside_of([20], 20)
+    before = network(features, valid, inside)
+    features[:, 12:] += 5
+    after = network(features, valid, inside)
+    torch.testing.assert_close(after[:, :12], before[:, :12])
+    assert not torch.allclose(after[:, 12:], before[:, 12:])
+
+
+def test_tcn_equals_its_definition():
+    """Two dilated causal convolutions with PReLU, a residual, and weight normalisation, written out."""
+    torch.manual_seed(0)
+    tcn = TCN(3, (4, 4), kernel=3, causal=True, dropout=0.0).eval()
+    x = torch.randn(1, 12, 3)
+    y = x[0].T.detach().numpy().astype(np.float64)
+    for level, block in enumerate(tcn.blocks):
+        dilation, inner = 2**level, y
+        for conv, act in zip(block.convs, block.activations, strict=False):
+            g, v = (
+                p.detach().numpy().astype(np.float64)
+                for p in (conv.parametrizations.weight.original0, conv.parametrizations.weight.original1)
+            )
+            weight = g * v / np.sqrt((v**2).sum(axis=(1, 2), keepdims=True))
+            out = np.zeros((4, 12)) + conv.bias.detach().numpy()[:, None]
+            for t in range(12):
+                for tap in range(3):
+                    source = t - (2 - tap) * dilation
+                    if source >= 0:
+                        out[:, t] += weight[:, :, tap] @ inner[:, source]
+            slope = act.weight.item()
+            inner = np.where(out > 0, out, slope * out)
+        skip = y
+        if block.residual is not None:
+            skip = block.residual.weight[..., 0].detach().numpy() @ y + block.residual.bias.detach().numpy()[:, None]
+        y = skip + inner
+        y = np.where(y > 0, y, block.activations[2].weight.item() * y)
+    result = tcn(x, torch.ones(1, 12, dtype=torch.bool))[0].T.detach().numpy()
+    np.testing.assert_allclose(result, y, atol=1e-5)
+
+
+def test_non_causal_tcn_is_centred():
+    torch.manual_seed(0)
+    tcn = TCN(1, (2,), kernel=5, causal=False, dropout=0.0).eval()
+    x = torch.zeros(1, 31, 1, requires_grad=True)
+    tcn(x, torch.ones(1, 31, dtype=torch.bool))[0, 15].sum().backward()
+    reached = x.grad[0, :, 0].nonzero()[:, 0]
+    assert reached.min() == 15 - 4 and reached.max() == 15 + 4
+
+
+def test_transformer_equals_torch_on_unpadded_input():
+    torch.manual_seed(0)
+    ours = Transformer(8, 8, 2, 2, 16, positions=True, norm_first=False, causal=False, dropout=0.0).eval()
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+    reference = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    reference.load_state_dict(ours.encoder.state_dict())
+    x = torch.randn(2, 9, 8)
+    expected = reference(x + sinusoids(9, 8))
+    torch.testing.assert_close(ours(x, torch.ones(2, 9, dtype=torch.bool)), expected)
+
+
+def test_sinusoids_are_vaswanis():
+    table = sinusoids(50, 6).numpy()
+    for position in (0, 1, 49):
+        for column in range(6):
+            angle = position / 10_000 ** (2 * (column // 2) / 6)
+            assert table[position, column] == pytest.approx(
+                np.sin(angle) if column % 2 == 0 else np.cos(angle), abs=1e-5
+            )
+
+
+def test_attention_fusion_equals_its_definition():
+    """nguyen2024: x1 + softmax(q k^T) v over the scalars of a frame, each a token of one dimension."""
+    torch.manual_seed(0)
+    fusion = AttentionFusion((5, 4), 16)
+    f1, f2 = torch.randn(2, 3, 5), torch.randn(2, 3, 4)
+    x1, x2 = fusion.main(f1), fusion.auxiliary(f2)
+    key = fusion.key(torch.cat([x1, x2], -1))
+    a = fusion.attention
+    (wq, wk, wv), (bq, bk, bv) = a.in_proj_weight[:, 0], a.in_proj_bias
+    q, k, v = wq * x2 + bq, wk * key + bk, wv * x1 + bv
+    scores = (q[..., :, None] * k[..., None, :]).softmax(-1)
+    attended = (scores @ v[..., None])[..., 0] * a.out_proj.weight[0, 0] + a.out_proj.bias
+    torch.testing.assert_close(fusion(torch.cat([f1, f2], -1)), attended + x1)
+
+
+def test_attention_fusion_needs_two_caches():
+    with pytest.raises(UserError, match="joins two feature caches, 1 given"):
+        build("nguyen2024", (6,))
+
+
+def test_whole_caches_are_dropped_never_all_of_them():
+    torch.manual_seed(0)
+    network = build("framewise", (1, 1), cache_dropout=0.9, normalise=False).train()
+    x, flags = network._drop_caches(torch.ones(500, 3, 2), torch.ones(500, 3, 2, dtype=torch.bool))
+    kept = flags[:, 0]
+    assert kept.any(dim=1).all() and kept.float().mean() < 0.65
+    assert x.eq(flags.float()).all() and (flags == flags[:, :1]).all()
+
+
+def test_last_readout_predicts_the_last_frame_only():
+    network = build("min2024", (6,)).eval()
+    out = network(torch.randn(2, 20, 6), torch.ones(2, 20, 1, dtype=torch.bool), inside_of([20, 20], 20))
+    assert out.shape == (2, 20, 3) and out[:, :-1].eq(0).all() and out[:, -1].ne(0).all()
+
+
+def test_ling2024_is_the_papers_network():
+    network = HeadNetwork(architecture_of(recipes("expr")["ling2024"][1]), (768,), 8)
+    assert [block.convs[0].weight.shape for block in network.tcn.blocks] == [
+        (768, 768, 5),
+        (256, 768, 5),
+        (128, 256, 5),
+    ]
+    assert [block.convs[0].dilation for block in network.tcn.blocks] == [(1,), (2,), (4,)]
+    layers = network.transformer.encoder.layers
+    assert len(layers) == 8 and layers[0].self_attn.num_heads == 4 and layers[0].linear1.weight.shape == (512, 512)
+    assert network.transformer.project.weight.shape == (512, 128)
+    assert network.hidden.weight.shape == (256, 512) and network.readout.weight.shape == (8, 256)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from checkpoints.errors import UserError
+from tasks import TASKS
+from tasks.challenge import parts, read_challenge_file
+from temporal import evaluate, run, submit
+from tests.temporal.corpus import TEST
+
+
+@pytest.fixture(scope="module")
+def files(corpus, runs, tmp_path_factory):
+    """Challenge files by form."""
+    folder = tmp_path_factory.mktemp("files")
+    for form in ("va", "expr", "au", "mtl"):
+        heads = tuple(runs / name for name in parts(form))
+        example = corpus / "release" / "test_set_examples" / f"{form}.txt"
+        options = {"heads": heads, "features": (corpus / "cache",), "example": example, "out": folder / f"{form}.txt"}
+        submit.main(submit.Submit(**options))
+    return folder
+
+
+@pytest.mark.parametrize("form", ["va", "expr", "au", "mtl"])
+def test_written_files_are_valid(files, corpus, form, capsys):
+    example = corpus / "release" / "test_set_examples" / f"{form}.txt"
+    result = submit.main(submit.Submit(check=files / f"{form}.txt", example=example))
+    assert result == {"form": form, "frames": 3 if form == "mtl" else sum(TEST.values())}
+    assert f"is a valid {form} challenge file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["va", "expr", "au"])
+def test_written_files_are_scored_against_the_answers(files, corpus, task, tmp_path):
+    options = {"task": task, "predictions": files / f"{task}.txt", "labels": corpus / "answers" / task}
+    result = evaluate.main(evaluate.Evaluate(**options, json=tmp_path / "s.json", report=tmp_path / "r.html"))
+    assert result["score"] > result["chance"] and result["ci_low"] <= result["score"] <= result["ci_high"]
+    assert (tmp_path / "s.json").exists() and "<img" in (tmp_path / "r.html").read_text()
+
+
+def test_a_joint_head_fills_an_mtl_file(runs, corpus, tmp_path):
+    example = corpus / "release" / "test_set_examples" / "mtl.txt"
+    out = tmp_path / "mtl.txt"
+    submit.main(submit.Submit(heads=(runs / "joint",), features=(corpus / "cache",), example=example, out=out))
+    assert len(read_challenge_file(out, "mtl").index.locations) == 3
+    assert out.read_text().splitlines()[1].startswith("test1/00001.jpg,")
+
+
+def test_several_heads_are_averaged(settings, runs, corpus, tmp_path):
+    from temporal.data import open_caches
+    from temporal.heads import load_heads
+    from temporal.predict import predict_cached
+
+    run.main(settings("va", tmp_path / "other", seed=1, epochs=2))
+    caches = open_caches([corpus / "cache"])
+    heads = load_heads([runs / "va", tmp_path / "other"])
+    both, _ = predict_cached(heads, caches, "test1", 20)
+    single = [predict_cached([head], caches, "test1", 20)[0]["va"] for head in heads]
+    np.testing.assert_allclose(both["va"], np.mean(single, axis=0), atol=1e-6)
+    assert not np.allclose(single[0], single[1])
+
+
+def test_faults(runs, corpus, tmp_path):
+    example = corpus / "release" / "test_set_examples" / "va.txt"
+    good = {"heads": (runs / "va",), "features": (corpus / "cache",), "example": example, "out": tmp_path / "o.txt"}
+    with pytest.raises(UserError, match="of another encoder or view"):
+        submit.main(submit.Submit(**good | {"features": (corpus / "view",)}))
+    with pytest.raises(UserError, match="none of the heads predicts va"):
+        submit.main(submit.Submit(**good | {"heads": (runs / "au",)}))
+    with pytest.raises(UserError, match="give --heads, --features and --out"):
+        submit.main(submit.Submit(example=example))
+    with pytest.raises(UserError, match="head"):
+        submit.main(submit.Submit(**good | {"heads": (corpus / "cache",)}))
+    (tmp_path / "example.txt").write_text(example.read_text() + "unknown/00001.jpg,0,0\n")
+    with pytest.raises(UserError, match="no sequence 'unknown'"):
+        submit.main(submit.Submit(**good | {"example": tmp_path / "example.txt"}))
+    (tmp_path / "example.txt").write_text("image_location,nonsense\n")
+    with pytest.raises(UserError, match="no challenge file's header"):
+        submit.main(submit.Submit(**good | {"example": tmp_path / "example.txt"}))
+    assert not (tmp_path / "o.txt").exists()
+    for task in TASKS:
+        assert submit._compare(task, 3).startswith(" (the 6th ABAW's")
+    assert "as many as" in submit._compare("va", 927_210)
