@@ -104,4 +104,7 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     """RGB picture, uint8 [H, W, 3], of JPEG bytes."""
     import cv2
 
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError("no JPEG")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -54,7 +54,7 @@ FEATURES: dict[str, dict[str, Any]] = {
     "box": {"feature": {"dtype": "float32", "_type": "Value"}, "length": 4, "_type": "List"},
     # left eye, right eye, nose, left and right mouth corner (as seen in the picture): x, y in source pixels
     "landmarks": {"feature": {"dtype": "float32", "_type": "Value"}, "length": 10, "_type": "List"},
-    # the detector's confidence in 0..1; null if unknown
+    # the detector's confidence in 0..1; null where it did not see the face itself
     "score": {"dtype": "float32", "_type": "Value"},
     # box and landmarks were bridged between two detections
     "interpolated": {"dtype": "bool", "_type": "Value"},
@@ -263,6 +263,16 @@ class FacesStore:
         """Five points (x, y) in source pixels, float32 [5, 2], None if there are none."""
         points = self._column("landmarks", row)
         return None if points is None else np.asarray(points, dtype=np.float32).reshape(5, 2)
+
+    def picture_landmarks(self, row: int) -> np.ndarray | None:
+        """Five points (x, y) in pixels of the row's aligned picture, float32 [5, 2], None if there are none."""
+        from preprocessing.align import similarity, template
+
+        points = self.landmarks(row)
+        if points is None:
+            return None
+        matrix = similarity(points.astype(np.float64), template(self.image_size))
+        return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
     def _column(self, name: str, row: int, field: str | None = None) -> Any:
         starts, chunks = self._table[name]

@@ -1,0 +1,205 @@
+"""What a head costs: time per frame over lengths, memory for a long video, an epoch at Aff-Wild2's real size.
+
+    python benchmarks/head_cost.py scaling --out benchmarks/results/head_scaling.json
+    python benchmarks/head_cost.py real-size --out benchmarks/results/head_real_size.json
+
+Features are random numbers: only time and memory are measured.
+"""
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from checkpoints.artifact import write_json
+from checkpoints.errors import guarded
+from tasks import TASKS, Task
+from temporal.data import FrameTable
+from temporal.heads import Head, HeadInput
+from temporal.network import HeadNetwork
+from temporal.predict import predict_sequence
+from temporal.recipes import Temporal, architecture_of, recipe
+from temporal.train import batches, weight_groups
+from temporal.windows import Windows
+from training.batches import BatchPlan
+
+
+@dataclass
+class Config:
+    """Measure time and memory of temporal heads on random features."""
+
+    what: Annotated[Literal["scaling", "real-size"], tyro.conf.Positional]
+    """scaling: per frame, 1,000 to 100,000 frames; real-size: 200 steps on 3 million x 768."""
+    out: Path | None = None
+    """Where to record the result as JSON."""
+    recipe: str = "ling2024"
+    """Recipe of the real-size head."""
+    frames: int = 3_000_000
+    """Frames of the real size."""
+    steps: int = 200
+    """Training steps at the real size."""
+    threads: int = 1
+    """CPU threads."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the real-size head is trained; features move there when they fit."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measure and record."""
+    torch.set_num_threads(config.threads)
+    result = scaling() if config.what == "scaling" else real_size(config)
+    for key, value in result.items():
+        print(f"{key}: {value}")
+    if config.out is not None:
+        write_json(config.out, result)
+    return result
+
+
+def scaling(lengths: Sequence[int] = (1_000, 10_000, 100_000), dim: int = 160, rounds: int = 5) -> dict[str, Any]:
+    """Microseconds per frame of prediction and training with the demo's head, and what 50,000 frames add to memory."""
+    settings = replace(recipe("demo", "va"), features=(), labels=Path(), out=Path())
+    head = make_head(settings, (dim,))
+    growth = memory_of_a_long_video(settings)  # first: the peak of a process only rises
+    rng = np.random.default_rng(0)
+    features = {n: rng.normal(size=(n, dim)).astype(np.float16) for n in lengths}
+    predict: dict[int, list[float]] = {n: [] for n in lengths}
+    train: dict[int, list[float]] = {n: [] for n in lengths}
+    predict_sequence(head, features[lengths[0]], np.ones(lengths[0], bool))
+    for _ in range(rounds):  # in turns, so that whatever else the machine does meets all lengths
+        for n in lengths:
+            # The same number of frames at each length, or a short one would be nothing but start-up.
+            repeats = max(1, 20_000 // n)
+            start = time.perf_counter()
+            for _ in range(repeats):
+                predict_sequence(head, features[n], np.ones(n, bool))
+            predict[n].append((time.perf_counter() - start) / (n * repeats) * 1e6)
+            table = make_table(TASKS["va"], [n], dim)
+            train[n].append(
+                train_steps(settings, head, table, 20)["seconds"] / (20 * settings.batch_size * settings.window) * 1e6
+            )
+    return {
+        "predict_us_per_frame": {str(n): round(float(np.median(times)), 2) for n, times in predict.items()},
+        "train_us_per_frame": {str(n): round(float(np.median(times)), 2) for n, times in train.items()},
+        "peak_growth_mib_50000_frames_768d": growth,
+    }
+
+
+def memory_of_a_long_video(settings: Temporal, frames: int = 50_000, dim: int = 768) -> float:
+    """MiB by which predicting a long video raises the process's peak, its features being there already."""
+    head = make_head(settings, (dim,))
+    long, valid = np.zeros((frames, dim), np.float16), np.ones(frames, bool)
+    long += 1  # really there
+    predict_sequence(head, long[:1000], valid[:1000])
+    floor = peak_mib()
+    predict_sequence(head, long, valid)
+    return round(peak_mib() - floor, 1)
+
+
+def real_size(config: Config) -> dict[str, Any]:
+    """Steps of a recipe on as many features as Aff-Wild2 has frames."""
+    settings = replace(recipe(config.recipe, "va"), features=(), labels=Path(), out=Path())
+    lengths = [5000] * (config.frames // 5000)
+    start_mib = peak_mib()
+    table = make_table(TASKS["va"], lengths, 768).to(config.device)
+    filled_mib = peak_mib()
+    head = make_head(settings, (768,))
+    head.network.to(config.device)
+    bf16 = torch.device(config.device).type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    measured = train_steps(settings, head, table, config.steps, config.device, bf16)
+    windows = len(Windows.cover(table.spans, settings.window, settings.stride))
+    frames_per_s = config.steps * settings.batch_size * settings.window / measured["seconds"]
+    result = {
+        "recipe": config.recipe,
+        "device": torch.cuda.get_device_name() if config.device == "cuda" else f"cpu, {config.threads} thread(s)",
+        "precision": "bf16" if bf16 else "fp32",
+        "frames": sum(lengths),
+        "steps": config.steps,
+        "seconds": round(measured["seconds"], 1),
+        "frames_per_s": round(frames_per_s),
+        "epoch_minutes_extrapolated": round(windows * settings.window / frames_per_s / 60, 1),
+        "gather_share": round(measured["gather"] / measured["seconds"], 4),
+        "table_mib": round(table.features.nbytes / 2**20),
+        "process_peak_mib": {"start": round(start_mib), "table": round(filled_mib), "trained": round(peak_mib())},
+    }
+    if config.device == "cuda":
+        result["cuda_peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    return result
+
+
+def make_head(settings: Temporal, dims: tuple[int, ...]) -> Head:
+    """An untrained VA head."""
+    torch.manual_seed(0)
+    network = HeadNetwork(architecture_of(settings), dims, 2).eval()
+    inputs = tuple(HeadInput(str(number), dim) for number, dim in enumerate(dims))
+    return Head(network, (TASKS["va"],), architecture_of(settings), inputs, settings.recipe)
+
+
+def make_table(task: Task, lengths: Sequence[int], dim: int) -> FrameTable:
+    """Random features and labels, made in pieces so that nothing but the table itself takes memory."""
+    total = sum(lengths)
+    generator = torch.Generator().manual_seed(0)
+    features = torch.empty(total, dim, dtype=torch.float16)
+    for start in range(0, total, 100_000):
+        part = features[start : start + 100_000]
+        part.copy_(torch.randn(part.shape, generator=generator))
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    return FrameTable(
+        ids=[f"v{number}" for number in range(len(lengths))],
+        spans=list(zip(starts, lengths, strict=True)),
+        features=features,
+        valid=torch.ones(total, 1, dtype=torch.bool),
+        labels={task.name: torch.rand(total, task.label_width, generator=generator)},
+        mask={task.name: torch.ones(total, task.label_width, dtype=torch.bool)},
+        rates=[30.0] * len(lengths),
+    )
+
+
+def train_steps(
+    settings: Temporal, head: Head, table: FrameTable, steps: int, device: str = "cpu", bf16: bool = False
+) -> dict[str, float]:
+    """Seconds of some training steps, and of gathering their batches."""
+    windows = Windows.cover(table.spans, settings.window, settings.stride)
+    plan = BatchPlan(len(windows), settings.batch_size, settings.batch_size, 1, 0, 1, 0)
+    network, task = head.network, head.tasks[0]
+    optimizer = torch.optim.AdamW(weight_groups(network, settings.weight_decay), lr=settings.lr)
+    network.train()
+    gather, start = 0.0, 0.0
+    for number, batch in enumerate(batches(windows, plan, 0, settings)):
+        if number == 2:  # two steps to warm up
+            gather, start = 0.0, _now(device)
+        if number == steps + 2:
+            break
+        fetch = _now(device)
+        rows = batch["rows"].to(device)
+        inputs, (labels, mask) = table.inputs(rows), table.targets(task.name, rows)
+        gather += _now(device) - fetch
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            outputs = network(*inputs, batch["inside"].to(device))
+        loss = task.loss(outputs.float(), labels, mask)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    seconds = _now(device) - start
+    network.eval()
+    return {"seconds": seconds, "gather": gather}
+
+
+def _now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(tyro.cli(Config, description=__doc__)))

@@ -1,0 +1,277 @@
+"""Face detection behind a small protocol, and MTCNN (Zhang et al. 2016, arXiv:1604.02878) behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from checkpoints.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+INSTALL = "pip install --no-deps facenet-pytorch"
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one picture, or one face in each of several.
+
+    Attributes:
+        boxes: x1, y1, x2, y2 in pixels, float32 [N, 4].
+        landmarks: Left eye, right eye, nose, left and right mouth corner (x, y), float32 [N, 5, 2].
+        scores: Confidence in 0..1, float32 [N].
+    """
+
+    boxes: np.ndarray
+    landmarks: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Any) -> Faces:
+        """Choose faces by a mask, a slice or an array of indices."""
+        return Faces(self.boxes[index], self.landmarks[index], self.scores[index])
+
+    @classmethod
+    def none(cls) -> Faces:
+        """No face."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
+
+    @classmethod
+    def join(cls, parts: Sequence[Faces]) -> Faces:
+        """The faces of several in one."""
+        if not parts:
+            return cls.none()
+        return cls(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("boxes", "landmarks", "scores")))
+
+
+class Detector(Protocol):
+    """What preprocessing asks of a face detector. Pictures are RGB, uint8 [H, W, 3], of any sizes."""
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
+        """Find all faces of each picture."""
+        ...
+
+    def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> Faces:
+        """Find the face near `boxes[i]` (float [N, 4]) in `images[i]`: N faces; a low score means it is not there."""
+        ...
+
+
+class MTCNN:
+    """The networks of facenet-pytorch's MTCNN in a cascade that takes pictures in batches.
+
+    It finds the faces that `facenet_pytorch.MTCNN(keep_all=True).detect` finds, several times faster on a CPU (channels
+    last, pictures resized before they become floats), and copes with pictures without any candidate.
+
+    Args:
+        device: Where the networks run.
+        min_face_size: Smallest face looked for, in pixels.
+        relative_face_size: Smallest face looked for, as a part of the shorter side: in a large picture small faces are
+            not searched, which bounds the cost of a frame whatever its resolution. The larger of the two limits holds.
+    """
+
+    thresholds = (0.6, 0.7, 0.7)
+    factor = 0.709
+    batch = 64  # beyond it the crops leave the cache and every one takes longer
+
+    def __init__(self, device: str = "cpu", min_face_size: int = 20, relative_face_size: float = 0.05):
+        """Load the networks.
+
+        Raises:
+            UserError: facenet-pytorch is not installed.
+        """
+        try:
+            from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+        except ImportError as error:
+            raise UserError(
+                f"face detection needs facenet-pytorch ({error}): install it without its outdated bounds by: {INSTALL}"
+            ) from None
+        import torch
+
+        self.device = torch.device(device)
+        self.min_face_size = min_face_size
+        self.relative_face_size = relative_face_size
+        self.pnet, self.rnet, self.onet = (
+            net().eval().to(self.device, memory_format=torch.channels_last) for net in (PNet, RNet, ONet)
+        )
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
+        """Find all faces of each picture."""
+        found = [Faces.none()] * len(images)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            by_shape.setdefault(image.shape, []).append(index)
+        for indices in by_shape.values():
+            for index, faces in zip(indices, self._cascade([images[i] for i in indices]), strict=True):
+                found[index] = faces
+        return found
+
+    def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> Faces:
+        """Run the cascade's last two networks on given boxes instead of the first one's candidates."""
+        boxes = square(np.asarray(boxes, dtype=np.float32))
+        certain, shift = self._run(self.rnet, images, boxes, 24)
+        boxes = square(regress(boxes, shift))
+        score, shift, points = self._run(self.onet, images, boxes, 48)
+        score = np.where(certain > 0.1, score, 0).astype(np.float32)  # what one network rules out the next may not keep
+        return self._settle(images, Faces(regress(boxes, shift), place(boxes, points), score))
+
+    def _cascade(self, images: list[np.ndarray]) -> list[Faces]:
+        """All faces of pictures of one size."""
+        boxes, owner = self._candidates(images)
+
+        score, shift = self._run(self.rnet, [images[i] for i in owner], boxes, 24)
+        keep = score > self.thresholds[1]
+        boxes, owner, score, shift = boxes[keep], owner[keep], score[keep], shift[keep]
+        keep = nms(boxes, score, owner, 0.7)
+        boxes, owner = square(regress(boxes[keep], shift[keep])), owner[keep]
+
+        score, shift, points = self._run(self.onet, [images[i] for i in owner], boxes, 48)
+        keep = score > self.thresholds[2]
+        faces, owner = Faces(regress(boxes, shift), place(boxes, points), score)[keep], owner[keep]
+        found = [_distinct(faces[owner == i], 0.7) for i in range(len(images))]
+        owner = np.repeat(np.arange(len(images)), [len(faces) for faces in found])
+        faces = self._settle([images[i] for i in owner], Faces.join(found))
+        return [faces[owner == i] for i in range(len(images))]
+
+    def _settle(self, images: Sequence[np.ndarray], faces: Faces) -> Faces:
+        """Ask the third network again, about its own answer, and take the mean of both answers.
+
+        Its landmarks depend on how the crop happens to lie; the mean is steadier from frame to frame than either.
+        """
+        boxes = square(faces.boxes)
+        _, shift, points = self._run(self.onet, images, boxes, 48)
+        return Faces(
+            (faces.boxes + regress(boxes, shift)) / 2, (faces.landmarks + place(boxes, points)) / 2, faces.scores
+        )
+
+    def _candidates(self, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Square candidate boxes [N, 4] and the number of the picture each is in [N], from the picture pyramid."""
+        import cv2
+        import torch
+
+        height, width = images[0].shape[:2]
+        smallest = max(self.min_face_size, self.relative_face_size * min(height, width))
+        scale = 12 / smallest
+        boxes, scores, owners = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
+        while min(height, width) * scale >= 12:
+            size = (int(width * scale + 1), int(height * scale + 1))
+            level = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
+            with torch.inference_mode():
+                shift, probability = self.pnet(self._input(level))
+            score = probability[:, 1].cpu().numpy()
+            owner, y, x = np.nonzero(score >= self.thresholds[0])
+            corner = np.stack([x, y], 1)
+            # A cell of the output sees 12 x 12 pixels of the level, two pixels from its neighbour.
+            cell = np.floor(np.concatenate([2 * corner + 1, 2 * corner + 12], 1) / scale).astype(np.float32)
+            keep = nms(cell, score[owner, y, x], owner, 0.5)
+            owner, y, x, cell = owner[keep], y[keep], x[keep], cell[keep]
+            side = cell[:, 2:] - cell[:, :2]
+            boxes.append(cell + shift.cpu().numpy()[owner, :, y, x] * np.concatenate([side, side], 1))
+            scores.append(score[owner, y, x])
+            owners.append(owner)
+            scale *= self.factor
+        box, score, owner = np.concatenate(boxes), np.concatenate(scores), np.concatenate(owners)
+        keep = nms(box, score, owner, 0.7)
+        return square(box[keep]), owner[keep]
+
+    def _run(
+        self, net: torch.nn.Module, images: Sequence[np.ndarray], boxes: np.ndarray, side: int
+    ) -> tuple[np.ndarray, ...]:
+        """Run a network on one crop per picture: score [N], box regression [N, 4] and, of the O-Net, points [N, 10]."""
+        import cv2
+        import torch
+
+        crops = np.zeros((len(boxes), side, side, 3), np.uint8)
+        for crop, image, box in zip(crops, images, boxes, strict=True):
+            cv2.resize(_cut(image, box), (side, side), dst=crop, interpolation=cv2.INTER_AREA)
+        outputs = []
+        with torch.inference_mode():
+            for start in range(0, len(crops), self.batch):
+                shift, *points, probability = net(self._input(crops[start : start + self.batch]))
+                outputs.append([part.cpu().numpy() for part in (probability[:, 1], shift, *points)])
+        if not outputs:
+            empty = (np.zeros(0, np.float32), np.zeros((0, 4), np.float32), np.zeros((0, 10), np.float32))
+            return empty if net is self.onet else empty[:2]
+        return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))
+
+    def _input(self, pictures: np.ndarray) -> torch.Tensor:
+        """Pictures [N, H, W, 3] as the networks expect them; the memory stays in the order of the pictures."""
+        import torch
+
+        return (torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() - 127.5) * 0.0078125
+
+
+def _cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The part of a picture in a box, black beyond the picture's border."""
+    import cv2
+
+    height, width = image.shape[:2]
+    x1, y1 = (int(value) - 1 for value in box[:2])
+    x2, y2 = max(int(box[2]), x1 + 1), max(int(box[3]), y1 + 1)
+    part = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
+    if not part.size:
+        return np.zeros((1, 1, 3), np.uint8)
+    left, top, right, bottom = max(-x1, 0), max(-y1, 0), max(x2 - width, 0), max(y2 - height, 0)
+    if left or top or right or bottom:
+        return cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT)
+    return part
+
+
+def square(boxes: np.ndarray) -> np.ndarray:
+    """Boxes [N, 4] made square around their centre, by their longer side."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True, initial=0) / 2
+    return np.concatenate([centre - half, centre + half], 1)
+
+
+def regress(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Move the sides of boxes [N, 4] by parts [N, 4] of their width and height."""
+    side = boxes[:, 2:] - boxes[:, :2] + 1
+    return boxes + shift * np.concatenate([side, side], 1)
+
+
+def place(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points [N, 10] (five x, then five y, as parts of a box) in pixels of the picture [N, 5, 2]."""
+    side = boxes[:, 2:] - boxes[:, :2] + 1
+    return points.reshape(-1, 2, 5).transpose(0, 2, 1) * side[:, None] + boxes[:, None, :2] - 1
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box of `a` [N, 4] with every box of `b` [M, 4]: [N, M]."""
+    overlap = _overlap(a, b)
+    return overlap / (_area(a)[:, None] + _area(b) - overlap).clip(1e-9)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    corner = np.maximum(a[:, None, :2], b[:, :2])
+    side = (np.minimum(a[:, None, 2:], b[:, 2:]) - corner).clip(0)
+    return side[..., 0] * side[..., 1]
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1)
+
+
+def nms(boxes: np.ndarray, scores: np.ndarray, owner: np.ndarray, threshold: float) -> np.ndarray:
+    """Non-maximum suppression within each picture; indices kept, best first."""
+    import torch
+    from torchvision.ops import batched_nms
+
+    return batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(owner), threshold).numpy()
+
+
+def _distinct(faces: Faces, threshold: float) -> Faces:
+    """Drop a face that lies in a better one of the same picture, measured by the smaller of the two; best first."""
+    faces = faces[np.argsort(-faces.scores, kind="stable")]
+    area = _area(faces.boxes)
+    covered = _overlap(faces.boxes, faces.boxes) / np.minimum(area[:, None], area).clip(1e-9) > threshold
+    keep: list[int] = []
+    for index in range(len(faces)):
+        if not covered[index, keep].any():
+            keep.append(index)
+    return faces[keep]

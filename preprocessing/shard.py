@@ -1,0 +1,374 @@
+"""One shard: its items are read, the faces of each are found, followed and aligned, and the rows written."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+import tempfile
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from checkpoints.artifact import write_json
+from checkpoints.errors import UserError
+from preprocessing.align import align, encode_jpeg
+from preprocessing.detect import Detector, Faces, iou
+from preprocessing.faces import write_shard
+from preprocessing.pictures import fit, read_picture
+from preprocessing.search import INTERVAL, Detect, Refine, Request, ShotDetector, find_faces
+from preprocessing.sources import Group, Item
+from preprocessing.tables import table_pictures
+from preprocessing.tracks import MAX_GAP, Track, Tracker, group_subjects, name_subjects
+from preprocessing.video import Frame, read_frames, read_times
+
+LOG = "log"
+CHUNK = 4 * INTERVAL
+CHUNK_BYTES = 96 << 20
+"""Frames held in memory at a time, by number and by bytes of all videos in progress."""
+NO_FACE = 4
+"""Thumbnails of frames without a face kept for the data sheet: of a video, and of a shard of pictures."""
+AT_ONCE = 8
+"""Videos of a shard in progress at the same time, whose detections share batches."""
+
+_RECORD = struct.Struct("<15f?I")  # box, landmarks, score; interpolated; bytes of the JPEG that follows
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the content of a store beside its sources.
+
+    Attributes:
+        size: Side of the aligned faces in pixels.
+        crops: The sources hold faces that are aligned already.
+    """
+
+    size: Literal[112, 224] = 112
+    crops: bool = False
+
+
+@dataclass
+class Found:
+    """The faces of one video: an index in memory, everything else in a temporary file.
+
+    Attributes:
+        times: Presentation time of every frame.
+        tracks: The tracks.
+        places: Of each track the frame numbers and where in `spool` they are.
+        spool: Unnamed file that goes away with the process.
+        no_face: Thumbnails of some frames without a face, with their numbers.
+        problems: One line each.
+    """
+
+    spool: Any
+    times: array[float] = field(default_factory=lambda: array("d"))
+    tracks: list[Track] = field(default_factory=list)
+    places: list[tuple[array[int], array[int]]] = field(default_factory=list)
+    no_face: list[tuple[int, bytes]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def put(self, track: int, frame: int, values: np.ndarray, interpolated: bool, jpeg: bytes) -> None:
+        """Add a face; the frames of a track come in order. `values` are box, landmarks and score [15]."""
+        while len(self.places) <= track:
+            self.places.append((array("i"), array("q")))
+        self.places[track][0].append(frame)
+        self.places[track][1].append(self.spool.tell())
+        self.spool.write(_RECORD.pack(*values, interpolated, len(jpeg)))
+        self.spool.write(jpeg)
+
+    def get(self, place: int) -> dict[str, Any]:
+        """The columns of a face."""
+        self.spool.seek(place)
+        *values, interpolated, length = _RECORD.unpack(self.spool.read(_RECORD.size))
+        return {
+            "image": self.spool.read(length),
+            "box": values[:4],
+            "landmarks": values[4:14],
+            "score": None if math.isnan(values[14]) else values[14],
+            "interpolated": interpolated,
+        }
+
+
+def make_shard(store: Path, group: Group, settings: Settings, detector: Detector | None) -> dict[str, Any]:
+    """Read the items of a group and write their shard and its log.
+
+    Args:
+        store: The faces store.
+        group: What to read.
+        settings: How.
+        detector: Finds the faces; None where they are aligned already.
+
+    Returns:
+        The log: counts and problems. It is written after the shard, and says that the shard is finished.
+    """
+    sources = sorted({item.name for item in group.items})
+    log: dict[str, Any] = {"digest": group.digest, "sources": sources, "items": 0, "frames": 0, "faces": 0}
+    log |= {"problems": [], "no_face": []}
+    rows = _rows(store, group, settings, detector, log)
+    first = next(rows, None)
+    if first is not None:  # an item of which nothing can be read has no rows, and a shard without rows no file
+        write_shard(store, group.name, chain([first], rows))
+    write_json(store / LOG / f"{group.name}.json", log)
+    return log
+
+
+def _rows(
+    store: Path, group: Group, settings: Settings, detector: Detector | None, log: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Rows of a group's items in order; counts and problems go into the log."""
+    for items in _batched(_expand(group.items, log["problems"]), AT_ONCE):
+        log["items"] += len(items)
+        if detector is None:
+            results: Sequence[Found | None] = [None] * len(items)
+        else:
+            works = [_find(store, item, settings.size, CHUNK_BYTES // len(items)) for item in items]
+            results = run_together(works, detector)
+        for item, found in zip(items, results, strict=True):
+            problems: list[str] = [] if found is None else found.problems
+            frames = 0
+            try:
+                rows = _ready_rows(item, settings.size, problems) if found is None else _found_rows(item, found)
+                for row in rows:
+                    frames = max(frames, row["frame"])
+                    log["faces"] += row["image"] is not None
+                    yield row
+            except UserError as error:
+                problems.append(str(error))
+            if found is not None:
+                found.spool.close()
+                room = NO_FACE if item.kind != "picture" else NO_FACE - len(log["no_face"])
+                for frame, jpeg in found.no_face[: max(room, 0)]:
+                    label = f"{item.video} {frame}"
+                    log["no_face"].append({"label": label, "jpeg": base64.b64encode(jpeg).decode()})
+            log["frames"] += frames
+            log["problems"] += [{"source": item.name, "video": item.video, "problem": line} for line in problems]
+
+
+def _expand(items: Iterable[Item], problems: list[dict[str, str]]) -> Iterator[Item]:
+    """The items, with the rows of a table in place of the table."""
+    for item in items:
+        if item.kind != "table":
+            yield item
+            continue
+        try:
+            yield from table_pictures(item)
+        except UserError as error:
+            problems.append({"source": item.name, "video": item.video, "problem": str(error)})
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def run_together(works: Sequence[Generator[Request, Any, Any]], detector: Detector) -> list[Any]:
+    """Run generators that ask for detections, answering the requests of all of them in common batches."""
+    results: list[Any] = [None] * len(works)
+    waiting: dict[int, Request] = {}
+
+    def advance(index: int, answer: Any) -> None:
+        try:
+            waiting[index] = works[index].send(answer)
+        except StopIteration as stop:
+            results[index] = stop.value
+
+    for index in range(len(works)):
+        advance(index, None)
+    while waiting:
+        asked, waiting = waiting, {}
+        searches = {i: request for i, request in asked.items() if isinstance(request, Detect)}
+        if searches:
+            answers = iter(detector.detect([image for request in searches.values() for image in request.images]))
+            for index, request in searches.items():
+                advance(index, [next(answers) for _ in request.images])
+        refinements = {i: request for i, request in asked.items() if isinstance(request, Refine)}
+        if refinements:
+            images = [image for request in refinements.values() for image in request.images]
+            faces = detector.refine(images, np.concatenate([request.boxes for request in refinements.values()]))
+            start = 0
+            for index, refinement in refinements.items():
+                advance(index, faces[start : start + len(refinement.images)])
+                start += len(refinement.images)
+    return results
+
+
+# --- detection: item -> Found -----------------------------------------------------------------------------------------
+
+
+def _find(store: Path, item: Item, size: int, budget: int) -> Generator[Request, Any, Found]:
+    """Find and follow the faces of an item."""
+    spool = tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(store))  # noqa: SIM115
+    found = Found(spool)
+    try:
+        frames = _frames_of(item, found.problems.append)
+        yield from follow(chunks(frames, found.times, budget), found, size)
+    except UserError as error:
+        found.problems.append(str(error))
+    return found
+
+
+def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
+    if item.kind == "video":
+        yield from read_frames(item.path, report)
+    elif item.kind == "picture":
+        yield Frame(1, float("nan"), read_picture(item.path if item.data is None else item.data))
+    else:
+        for number, time_s, path in _numbered(item):
+            image = None
+            if path is not None:
+                try:
+                    image = read_picture(path)
+                except UserError as error:
+                    report(f"{path.name} {error}")
+            yield Frame(number, time_s, image)
+
+
+def _numbered(item: Item) -> Iterator[tuple[int, float, Path | None]]:
+    """Number, time and file of the frames of a folder, from 1 to the last; a missing one has no file."""
+    times = read_times(item.clock) if item.clock else []
+    files = {int(path.stem): path for path in item.path.iterdir() if path.stem.isdigit()}
+    for number in range(1, max([len(times), *files]) + 1):
+        yield number, times[number - 1] if number <= len(times) else float("nan"), files.get(number)
+
+
+def follow(parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, size: int) -> Generator[Request, Any, None]:
+    """Find faces chunk by chunk, give them to tracks, and put their aligned pictures into the spool."""
+    shots, tracker = ShotDetector(), Tracker()
+    known: Faces | None = None
+    without = 0
+    before: list[tuple[int, np.ndarray]] = []  # the last frames of the chunk before
+    for chunk in parts:
+        carried = before[-1:]
+        pictures = carried + chunk
+        cuts = [i for i, (_, image) in enumerate(pictures) if i >= len(carried) and shots.is_cut(image)]
+        faces = yield from find_faces([image for _, image in pictures], cuts, known if carried else None)
+        by_frame = dict(before + chunk)
+        for i in range(len(carried), len(pictures)):
+            frame, image = pictures[i]
+            if i in cuts:
+                tracker.cut()
+            crops, usable = _crops(image, faces[i], size)
+            if not crops:
+                without += 1
+                if without & (without - 1) == 0 and len(found.no_face) < NO_FACE:
+                    found.no_face.append((frame, encode_jpeg(_thumbnail(image))))
+            for seen in tracker.step(frame, image.shape, faces[i][usable], crops):
+                crop = seen.crop
+                if crop is None:
+                    if seen.frame not in by_frame:
+                        continue
+                    crop = align(by_frame[seen.frame], seen.landmarks, size)
+                values = np.concatenate([seen.box, seen.landmarks.ravel(), [seen.score]])
+                found.put(seen.track, seen.frame, values, seen.interpolated, encode_jpeg(crop))
+        known = faces[-1]
+        before = pictures[-MAX_GAP:]
+    found.tracks = tracker.tracks
+
+
+def chunks(frames: Iterator[Frame], times: array[float], budget: int) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Decodable frames as (number, image), as many at a time as memory allows; times of all frames are noted."""
+    chunk: list[tuple[int, np.ndarray]] = []
+    for frame in frames:
+        times.append(frame.time_s)
+        if frame.image is None:
+            continue
+        chunk.append((frame.index, frame.image))
+        limit = min(CHUNK, max(INTERVAL // 2, budget // frame.image.nbytes // INTERVAL * INTERVAL))
+        if len(chunk) >= limit:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    import cv2
+
+    scale = 144 / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _crops(image: np.ndarray, faces: Faces, size: int) -> tuple[list[np.ndarray], list[int]]:
+    """Aligned faces, and which of the faces they are: landmarks in one point align nothing."""
+    crops, usable = [], []
+    for k, landmarks in enumerate(faces.landmarks):
+        if np.ptp(landmarks, axis=0).max() >= 1:
+            crops.append(align(image, landmarks, size))
+            usable.append(k)
+    return crops, usable
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _found_rows(item: Item, found: Found) -> Iterator[dict[str, Any]]:
+    """Rows of an item, subject by subject."""
+    if not found.times:
+        return
+    if item.box:
+        named = {"": _nearest(found.tracks, np.array([item.box], np.float32))}
+    else:
+        named = name_subjects(group_subjects(found.tracks, len(found.times)), item.subjects)
+    for subject, tracks in named.items():
+        places: dict[int, int] = {}
+        for track in tracks:
+            places.update(zip(*found.places[track.number], strict=True))
+        if not places:
+            found.problems.append(f"no face found of subject {subject!r}" if subject else "no face found")
+            if subject:
+                continue
+        first, last = (min(places), max(places)) if subject else (1, len(found.times))
+        for frame in range(first, last + 1):
+            face = found.get(places[frame]) if frame in places else {"image": None}
+            yield {"video": item.video, "subject": subject, "frame": frame, "time_s": found.times[frame - 1], **face}
+
+
+def _nearest(tracks: Sequence[Track], box: np.ndarray) -> list[Track]:
+    """The face of a picture that overlaps a box [1, 4] most; none if none overlaps by a fifth."""
+    overlaps = [float(iou(track.box[None], box)[0, 0]) for track in tracks]
+    best = int(np.argmax(overlaps)) if overlaps else -1
+    return [tracks[best]] if best >= 0 and overlaps[best] > 0.2 else []
+
+
+def _ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of an item whose pictures are faces already."""
+    subject = item.subjects[0] if item.subjects else ""
+
+    def row(frame: int, time_s: float, jpeg: bytes | None) -> dict[str, Any]:
+        return {"video": item.video, "subject": subject, "frame": frame, "time_s": time_s, "image": jpeg}
+
+    if item.kind == "video":
+        for frame in read_frames(item.path, problems.append):
+            jpeg = None if frame.image is None else encode_jpeg(fit(frame.image, size))
+            yield row(frame.index, frame.time_s, jpeg)
+    elif item.kind == "picture":
+        yield row(1, float("nan"), _ready_jpeg(item.path if item.data is None else item.data, size))
+    else:
+        numbered = list(_numbered(item))
+        if subject:  # from the first to the last frame with a crop
+            seen = [number for number, _, path in numbered if path is not None]
+            numbered = numbered[min(seen) - 1 : max(seen)] if seen else []
+        for number, time_s, path in numbered:
+            jpeg = None
+            if path is not None:
+                try:
+                    jpeg = _ready_jpeg(path, size)
+                except UserError as error:
+                    problems.append(f"{path.name} {error}")
+            yield row(number, time_s, jpeg)
+
+
+def _ready_jpeg(source: Path | bytes, size: int) -> bytes:
+    """A ready face as JPEG; one that has the right size and form is passed on byte by byte."""
+    image = read_picture(source)
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    if data.startswith(b"\xff\xd8") and image.shape[:2] == (size, size) and b"Exif" not in data[:64]:
+        return data
+    return encode_jpeg(fit(image, size))

@@ -1,0 +1,228 @@
+"""The data sheet of a faces store: what it holds and what it looks like, as one HTML page."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocessing.align import decode_jpeg, encode_jpeg
+from preprocessing.faces import DATA, HEADER
+from report.figures import histogram
+from report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
+
+SHEET = "report.html"
+SAMPLE = 2000
+"""Pictures whose sharpness and brightness are measured."""
+SHOWN = 40
+MOST_PROBLEMS = 200
+
+
+@dataclass
+class _Index:
+    """Numbers of every row, without its picture.
+
+    Attributes:
+        place: Number of the shard and row in it [N, 2].
+        score: NaN where there is none [N].
+        side: Mean side of the face's box in source pixels, NaN where there is none [N].
+        valid: Whether there is a picture [N].
+        interpolated: Whether the face was bridged [N].
+        rate: Part of frames with a face, by sequence.
+    """
+
+    place: np.ndarray
+    score: np.ndarray
+    side: np.ndarray
+    valid: np.ndarray
+    interpolated: np.ndarray
+    rate: dict[str, float] = field(default_factory=dict)
+
+
+def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[dict[str, str]]) -> None:
+    """Write `report.html` into a finished store.
+
+    Args:
+        store: The store.
+        header: Its `faces.json`.
+        no_face: Thumbnails of frames without a face: `label`, and `jpeg` in base64.
+    """
+    names = [shard["name"] for shard in header["shards"]]
+    index = _read_index(store, names)
+    rng = np.random.default_rng(0)
+    faces = np.flatnonzero(index.valid)
+    sample = np.sort(rng.choice(faces, min(SAMPLE, len(faces)), replace=False))
+    scored = faces[np.isfinite(index.score[faces])]
+    worst = scored[np.argsort(index.score[scored], kind="stable")[:SHOWN]]
+    pictures = _read_pictures(store, names, index.place, {*sample.tolist(), *worst.tolist()})
+
+    sections = [_counts(header, index)]
+    if len(faces):
+        sections.append(_distributions(index, [pictures[row] for row in sample.tolist()]))
+        shown = rng.permutation(sample)[:SHOWN].tolist()
+        blocks = [Figure(contact_sheet([pictures[row] for row in shown]), "Faces drawn at random")]
+        if len(worst):
+            labels = [f"{index.score[row]:.2f}" for row in worst]
+            sheet = contact_sheet([pictures[row] for row in worst.tolist()], labels)
+            blocks.append(Figure(sheet, "The faces that the detector was least certain of, with its score"))
+        sections.append(Section("Faces", blocks))
+    missing = list(no_face)
+    if missing:
+        chosen = [missing[k] for k in np.sort(rng.choice(len(missing), min(SHOWN, len(missing)), replace=False))]
+        images = [decode_jpeg(base64.b64decode(item["jpeg"])) for item in chosen]
+        sheet = contact_sheet(images, [item["label"] for item in chosen], side=144)
+        sections.append(Section("Frames without a face", [Figure(sheet, "Some frames in which nobody was found")]))
+    sections.append(_problems(header["problems"]))
+    write_page(
+        store / SHEET,
+        f"Faces store {store.resolve().name}",
+        sections,
+        note=SYNTHETIC_NOTE if header.get("synthetic") else "",
+    )
+
+
+def _counts(header: dict[str, Any], index: _Index) -> Section:
+    frames, found = header["frames"], int(index.valid.sum())
+    rows = [
+        ["videos and pictures", f"{header['items']:,}"],
+        ["frames", f"{frames:,}"],
+        ["sequences (people in videos)", f"{len(index.rate):,}"],
+        ["rows", f"{header['rows']:,}"],
+        ["rows with a face", f"{found:,} ({found / max(header['rows'], 1):.1%})"],
+        ["of these bridged between two detections", f"{int(index.interpolated.sum()):,}"],
+        ["size of the faces", f"{header['image_size']} x {header['image_size']} pixels"],
+        ["bytes", f"{sum(shard['bytes'] for shard in header['shards']):,}"],
+        ["problems", f"{len(header['problems']):,}"],
+        ["fingerprint", header["fingerprint"][:16]],
+        ["sources", ", ".join(header["config"]["sources"])],
+    ]
+    blocks: list[Any] = [Table(["", ""], rows)]
+    poorest = sorted(index.rate.items(), key=lambda item: (item[1], item[0]))[:15]
+    poorest = [(name, rate) for name, rate in poorest if rate < 1]
+    if poorest:
+        lines = [[name, f"{rate:.1%}"] for name, rate in poorest]
+        blocks.append(Table(["sequence", "frames with a face"], lines, "Where faces were found least"))
+    return Section("Counts", blocks)
+
+
+def _distributions(index: _Index, pictures: Sequence[np.ndarray]) -> Section:
+    blocks = []
+    sides = index.side[np.isfinite(index.side)]
+    if len(sides):
+        text = "Size of the faces in the source; far below the size they were aligned to, they are blurred"
+        blocks.append(Figure(histogram(sides, label="side of the face's box (pixels)"), text, width=420))
+    scores = index.score[np.isfinite(index.score)]
+    if len(scores):
+        blocks.append(Figure(histogram(scores, label="score", log=True), "Certainty of the detector", width=420))
+    blocks += [
+        Figure(
+            histogram(np.array([sharpness(image) for image in pictures]), label="sharpness"),
+            "Sharpness: standard deviation of the Laplacian of a face's grey values",
+            width=420,
+        ),
+        Figure(
+            histogram(np.array([image.mean() for image in pictures]), label="brightness (0 to 255)"),
+            "Brightness: mean of a face's values",
+            width=420,
+        ),
+    ]
+    return Section("Distributions", blocks)
+
+
+def _problems(problems: Sequence[dict[str, str]]) -> Section:
+    if not problems:
+        return Section("Problems", ["None: every source was read from its first to its last frame."])
+    kinds = Counter(problem["problem"].split(":")[0] for problem in problems).most_common(20)
+    rows = [[problem["source"], problem["problem"]] for problem in problems[:MOST_PROBLEMS]]
+    note = f"The first {len(rows)} of {len(problems)}; all are in {HEADER}" if len(rows) < len(problems) else ""
+    return Section(
+        "Problems", [Table(["problem", "number"], [list(k) for k in kinds]), Table(["source", "problem"], rows, note)]
+    )
+
+
+def sharpness(image: np.ndarray) -> float:
+    """Standard deviation of the Laplacian of a picture's grey values."""
+    import cv2
+
+    return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray], labels: Sequence[str] = (), *, side: int = 96, columns: int = 10
+) -> bytes:
+    """Pictures of any sizes side by side, as one JPEG; a label is written over the lower edge of its picture."""
+    import cv2
+
+    columns = min(columns, max(len(images), 1))
+    sheet = np.full((-(-len(images) // columns) * side, columns * side, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        height, width = image.shape[:2]
+        scale = (side - 2) / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        if labels:
+            label = labels[number].encode("ascii", "replace").decode()
+            small = np.ascontiguousarray(small)
+            for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+                cv2.putText(
+                    small, label, (3, size[1] - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, thickness, cv2.LINE_AA
+                )
+        row, column = divmod(number, columns)
+        top, left = row * side + (side - size[1]) // 2, column * side + (side - size[0]) // 2
+        sheet[top : top + size[1], left : left + size[0]] = small
+    return encode_jpeg(sheet)
+
+
+def _read_index(store: Path, names: Sequence[str]) -> _Index:
+    """Read the numbers of every row, shard by shard."""
+    import pyarrow.parquet as pq
+
+    columns = ["video", "subject", "box", "score", "interpolated", "image.path"]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("place", "score", "side", "valid", "interpolated")}
+    frames: Counter[str] = Counter()
+    faces: Counter[str] = Counter()
+    for number, name in enumerate(names):
+        table = pq.read_table(store / DATA / name, columns=columns, partitioning=None)
+        valid = table["path"].is_valid().to_numpy()
+        parts["place"].append(np.stack([np.full(len(valid), number), np.arange(len(valid))], 1))
+        parts["valid"].append(valid)
+        parts["interpolated"].append(table["interpolated"].to_numpy())
+        parts["score"].append(table["score"].to_numpy().astype(np.float64))
+        boxes = np.full((len(valid), 4), np.nan)
+        given = table["box"].is_valid().to_numpy()
+        boxes[given] = table["box"].drop_null().combine_chunks().flatten().to_numpy().reshape(-1, 4)
+        parts["side"].append(((boxes[:, 2] - boxes[:, 0]) + (boxes[:, 3] - boxes[:, 1])) / 2)
+        for video, subject, seen in zip(table["video"].to_pylist(), table["subject"].to_pylist(), valid, strict=True):
+            key = f"{video}_{subject}" if subject else video
+            frames[key] += 1
+            faces[key] += bool(seen)
+    joined = {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
+    return _Index(**joined, rate={key: faces[key] / count for key, count in frames.items()})
+
+
+def _read_pictures(store: Path, names: Sequence[str], place: np.ndarray, rows: set[int]) -> dict[int, np.ndarray]:
+    """Decode some rows' pictures, reading no more row groups than they are in."""
+    import pyarrow.parquet as pq
+
+    wanted: dict[int, dict[int, int]] = {}
+    for row in rows:
+        shard, number = place[row].tolist()
+        wanted.setdefault(shard, {})[number] = row
+    pictures = {}
+    for shard, numbers in wanted.items():
+        file = pq.ParquetFile(store / DATA / names[shard])
+        first = 0
+        for group in range(file.num_row_groups):
+            end = first + file.metadata.row_group(group).num_rows
+            inside = [number for number in numbers if first <= number < end]
+            if inside:
+                images = file.read_row_group(group, columns=["image"])["image"]
+                for number in inside:
+                    pictures[numbers[number]] = decode_jpeg(images[number - first]["bytes"].as_py())
+            first = end
+    return pictures

@@ -1,0 +1,270 @@
+"""What a `--source` holds: videos, folders of frames, pictures, tables, data sets with their labels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from checkpoints.errors import UserError
+
+# fmt: off
+VIDEO_SUFFIXES = {
+    ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
+    ".ogv", ".vob", ".asf",
+}
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+TABLE_SUFFIXES = {".parquet", ".arrow"}
+# fmt: on
+
+SHARD_BYTES = 1 << 18
+"""Videos at least this large get a shard of their own; smaller ones share one up to this size."""
+SHARD_VIDEOS = 64
+SHARD_PICTURES = 512
+TABLE_ROWS = 2048
+FRAME_BYTES = 4096
+FRAME_NAME = re.compile(r"\d{4,}")
+"""Stems of numbered frames: digits of one width, such as `00001`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a data set of pictures says about one; None where it says nothing.
+
+    Attributes:
+        split: `train` or `validation`.
+        expression: Index into `tasks.EXPRESSIONS`.
+        valence, arousal: -1..1.
+    """
+
+    split: str | None = None
+    expression: int | None = None
+    valence: float | None = None
+    arousal: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to read.
+
+    Attributes:
+        video: Id in the store.
+        path: The file, or the folder of frames.
+        name: The path from the source's name on, for people and for telling items apart; no absolute path.
+        kind: A video, a folder of numbered frames, a picture, or rows of a table.
+        size: Bytes of the file (of a folder `FRAME_BYTES` a frame): tells a changed file, and how much work it is.
+        subjects: Subjects that a data set names; empty: everybody.
+        clock: For a folder of frames, the video whose length and time stamps they have.
+        rows: First row and end of a part of a table.
+        box: Where the labelled face of a picture is (x1, y1, x2, y2); nobody else is kept then.
+        label: Its label, if the data set has one.
+        data: Content of a picture that stands in a table.
+    """
+
+    video: str
+    path: Path
+    name: str
+    kind: Literal["video", "frames", "picture", "table"]
+    size: int = 0
+    subjects: tuple[str, ...] = ()
+    clock: Path | None = None
+    rows: tuple[int, int] = (0, 0)
+    box: tuple[float, ...] = ()
+    label: Label | None = None
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The items of one shard.
+
+    Attributes:
+        name: Name of the shard.
+        items: In order.
+        digest: Changes when anything about the items does.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    digest: str
+
+
+def find_items(sources: Sequence[str | Path], *, crops: bool) -> tuple[list[Item], list[dict[str, str]]]:
+    """List what the sources hold, in an order that depends on names alone.
+
+    Args:
+        sources: Folders and files, and `hf:NAME` for data sets that Hugging Face `datasets` loads.
+        crops: The pictures already are faces.
+
+    Returns:
+        The items and the problems found on the way (names that had to be changed).
+
+    Raises:
+        UserError: A source does not exist or holds nothing that can be read.
+    """
+    items: list[Item] = []
+    taken: Counter[str] = Counter()
+    for source in sources:
+        name = str(source)[3:] if str(source).startswith("hf:") else Path(source).resolve().name
+        taken[name] += 1
+        if taken[name] > 1:  # another source of that name
+            name = f"{name}~{taken[name]}"
+        found = [
+            replace(item, name=f"{name}/{item.name}" if item.name else name)
+            for item in _items_of(str(source), crops=crops)
+        ]
+        if not found:
+            known = " ".join(sorted(VIDEO_SUFFIXES | PICTURE_SUFFIXES | TABLE_SUFFIXES))
+            raise UserError(f"--source {source} holds nothing to read: no file ends in one of {known}")
+        items += found
+    return _with_distinct_ids(items)
+
+
+def is_synthetic(source: str | Path) -> bool:
+    """Whether a source is part of a SynthWild corpus."""
+    root = Path(source).resolve()
+    return any((folder / "synthwild.json").is_file() for folder in (root, *root.parents[:2]))
+
+
+def _items_of(source: str, *, crops: bool) -> Iterable[Item]:
+    """Items of a source; their names are relative to it, and empty for a file."""
+    from preprocessing.affwild2 import is_release, release_items
+    from preprocessing.labelled import find_labelled
+    from preprocessing.tables import hub_items
+
+    if source.startswith("hf:"):
+        return hub_items(source[3:])
+    root = Path(source)
+    if not root.exists():
+        raise UserError(f"--source {source} does not exist")
+    if root.is_file():
+        return _file_items(root, "")
+    if is_release(root):
+        return release_items(root, crops=crops)
+    labelled = find_labelled(root, crops=crops)
+    return _folder_items(root) if labelled is None else labelled
+
+
+def _folder_items(root: Path) -> Iterator[Item]:
+    """Files of a folder in the order of their paths; a folder of numbered pictures is one video."""
+    folders: dict[Path, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+            folders.setdefault(path.parent, []).append(path)
+    for folder, files in folders.items():
+        if are_frames(files):
+            yield Item(folder.name, folder, folder.relative_to(root).as_posix(), "frames", FRAME_BYTES * len(files))
+            continue
+        for path in files:
+            yield from _file_items(path, path.relative_to(root).as_posix())
+
+
+def are_frames(files: Sequence[Path]) -> bool:
+    """Whether the files of a folder are the numbered frames of one video: `00001.jpg`, `00002.jpg`, ..."""
+    return (
+        len({len(path.stem) for path in files}) == 1
+        and len({path.suffix for path in files}) == 1
+        and all(path.suffix.lower() in PICTURE_SUFFIXES and FRAME_NAME.fullmatch(path.stem) for path in files)
+    )
+
+
+def _file_items(path: Path, name: str) -> Iterator[Item]:
+    from preprocessing.tables import table_items
+
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        yield Item(path.stem, path, name, "video", path.stat().st_size)
+    elif suffix in PICTURE_SUFFIXES:
+        yield Item(path.stem, path, name, "picture", path.stat().st_size)
+    elif suffix in TABLE_SUFFIXES:
+        yield from table_items(path, name)
+
+
+def _with_distinct_ids(items: list[Item]) -> tuple[list[Item], list[dict[str, str]]]:
+    """Give every item an id of its own that can be a file name, and tell which names were changed.
+
+    Of several files with one stem each is called by its folders too, and by its ending where that is not enough.
+    """
+    problems: list[dict[str, str]] = []
+    # Crops of several subjects are one video, parts of a table one table.
+    subjects = [item.subjects if item.kind == "frames" else () for item in items]
+    ids = [item.video for item in items]
+    for spell in (_by_folder, _by_file, _by_source):
+        names: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
+        for item, id_, subject in zip(items, ids, subjects, strict=True):
+            names[id_, subject].add(item.name)
+        ids = [
+            spell(item) if len(names[id_, subject]) > 1 else id_
+            for item, id_, subject in zip(items, ids, subjects, strict=True)
+        ]
+    owner: dict[tuple[str, tuple[str, ...]], str] = {}
+    named = []
+    for item, id_, subject in zip(items, ids, subjects, strict=True):
+        clean = re.sub(r"[\x00-\x1f\x7f/\\]", "_", _printable(id_))
+        unique, number = clean, 2
+        while owner.setdefault((unique, subject), item.name) != item.name:
+            unique, number = f"{clean}~{number}", number + 1
+        if unique != item.video and item.rows[0] == 0:
+            why = "control characters" if id_ == item.video else "another file has the same name"
+            problem = f"called {unique!r} in the store: {why}"
+            problems.append({"source": _printable(item.name), "video": unique, "problem": problem})
+        named.append(replace(item, video=unique, name=_printable(item.name)))
+    return named, problems
+
+
+def _printable(name: str) -> str:
+    """A name without the bytes that are not UTF-8, which neither JSON nor Parquet can hold."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def _by_folder(item: Item) -> str:
+    return Path(item.name).with_suffix("").as_posix().partition("/")[2].replace("/", "__") or item.video
+
+
+def _by_file(item: Item) -> str:
+    return item.name.partition("/")[2].replace("/", "__") or item.name
+
+
+def _by_source(item: Item) -> str:
+    return item.name.replace("/", "__")
+
+
+def make_groups(items: Iterable[Item]) -> list[Group]:
+    """Put the items into shards: a video of some size alone, short videos and pictures together.
+
+    Detections fill their batches across the videos of a shard, and a killed run loses the shard it was writing.
+    """
+    groups: list[list[Item]] = []
+    small: dict[str, list[Item]] = {}
+    for item in items:
+        if item.kind == "table" or (item.kind != "picture" and item.size >= SHARD_BYTES):
+            groups.append([item])
+            continue
+        waiting = small.setdefault(item.kind, [])
+        waiting.append(item)
+        if item.kind == "picture":
+            full = len(waiting) == SHARD_PICTURES
+        else:
+            full = len(waiting) == SHARD_VIDEOS or sum(i.size for i in waiting) >= SHARD_BYTES
+        if full:
+            groups.append(small.pop(item.kind))
+    groups += small.values()
+    return sorted((_group(members) for members in groups), key=lambda group: group.name)
+
+
+def _group(members: list[Item]) -> Group:
+    lines = [f"{i.name!r} {i.video!r} {i.kind} {i.size} {i.subjects} {i.rows} {i.box}" for i in members]
+    digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    first = members[0].video
+    if members[0].kind == "frames":
+        first = "_".join([first, *members[0].subjects]).rstrip("_")
+    elif members[0].kind == "table":
+        first = f"{first}-{members[0].rows[0]:07d}"
+    name = re.sub(r"[^\w.-]", "_", first, flags=re.ASCII)[:100]
+    if len(members) > 1 or name != first:
+        name = f"{name}~{hashlib.sha256(repr([i.name for i in members]).encode()).hexdigest()[:8]}"
+    return Group(name, tuple(members), digest)

@@ -1,0 +1,144 @@
+"""Pictures in tables: Parquet and Arrow files, and data sets by their Hugging Face name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checkpoints.errors import UserError
+from preprocessing.sources import TABLE_ROWS, Item
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
+
+
+def table_items(path: Path, name: str) -> Iterator[Item]:
+    """A table in parts of `TABLE_ROWS` rows; one without pictures (of labels, say) is no source."""
+    try:
+        schema, rows = _shape(path)
+    except UserError:
+        # It becomes a problem of the run, like any other file that cannot be read.
+        yield Item(path.stem, path, name, "table", path.stat().st_size, rows=(0, 0))
+        return
+    if image_column(schema) is not None:
+        for start in range(0, rows, TABLE_ROWS):
+            part = (start, min(start + TABLE_ROWS, rows))
+            yield Item(path.stem, path, name, "table", path.stat().st_size, rows=part)
+
+
+def hub_items(name: str) -> Iterator[Item]:
+    """Every split of a data set that `datasets.load_dataset(name)` finds, as Arrow files in its cache.
+
+    Raises:
+        UserError: It cannot be loaded, or has no pictures.
+    """
+    import datasets
+
+    try:
+        splits = datasets.load_dataset(name)
+    except Exception as error:
+        # `datasets` raises whatever the network, the file system or a broken data set makes it raise.
+        raise UserError(f"--source hf:{name} cannot be loaded by `datasets`: {error}") from None
+    for split, table in splits.items():
+        if image_column(table.data.schema) is None:
+            raise UserError(f"--source hf:{name} has no column of pictures among {table.column_names}")
+        for file in table.cache_files:
+            path = Path(file["filename"])
+            yield from table_items(path, f"{split}/{path.name}")
+
+
+def image_column(schema: pa.Schema) -> str | None:
+    """The column that holds encoded pictures, as bytes or as a struct with `bytes`."""
+    import pyarrow as pa
+
+    for name in [*IMAGE_COLUMNS, *schema.names]:
+        if name in schema.names:
+            kind = schema.field(name).type
+            if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                return name
+            if name in IMAGE_COLUMNS and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+                return name
+    return None
+
+
+def table_pictures(item: Item) -> Iterator[Item]:
+    """The rows of a part of a table as pictures.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    column = image_column(_shape(item.path)[0])
+    if column is None:
+        raise UserError("has no column of pictures")
+    row = item.rows[0]
+    for batch in _batches(item.path, [column], *item.rows):
+        for value in batch.column(0).to_pylist():
+            data = value["bytes"] if isinstance(value, dict) else value
+            yield Item(row_id(item, row), item.path, f"{item.name}#{row}", "picture", data=data or b"")
+            row += 1
+
+
+def row_id(item: Item, row: int) -> str:
+    """Id of a row in the store: the table and the row's number, which is unique as names in tables are not."""
+    return f"{item.video}_{row:07d}"
+
+
+def table_labels(item: Item) -> pa.Table:
+    """Everything but the pictures of a part of a table, with the columns `video` and `frame` that name its rows."""
+    import pyarrow as pa
+
+    schema, _ = _shape(item.path)
+    names = [field.name for field in schema if field.name not in (image_column(schema), "video", "frame")]
+    table = pa.Table.from_batches(list(_batches(item.path, names, *item.rows)))
+    videos = [row_id(item, row) for row in range(*item.rows)]
+    return table.append_column("video", pa.array(videos)).append_column("frame", pa.array([1] * len(videos)))
+
+
+def _shape(path: Path) -> tuple[pa.Schema, int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            file = pq.ParquetFile(path)
+            return file.schema_arrow, file.metadata.num_rows
+        table = _arrow(path)
+        return table.schema, table.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"cannot be read as a table: {str(error).splitlines()[0]}") from None
+
+
+def _arrow(path: Path) -> pa.Table:
+    """A memory-mapped Arrow file, in its stream form (which `datasets` writes) or its file form."""
+    import pyarrow as pa
+
+    source = pa.memory_map(str(path))
+    try:
+        return pa.ipc.open_stream(source).read_all()
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_file(source).read_all()
+
+
+def _batches(path: Path, columns: list[str], start: int, end: int) -> Iterator[pa.RecordBatch]:
+    """Rows `start` to `end` of some columns, in small batches."""
+    import pyarrow.parquet as pq
+
+    if path.suffix.lower() != ".parquet":
+        yield from _arrow(path).select(columns).slice(start, end - start).to_batches(max_chunksize=64)
+        return
+    file = pq.ParquetFile(path)
+    first = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if first < end and first + rows > start:
+            at = first
+            for batch in file.iter_batches(64, row_groups=[group], columns=columns):
+                low, high = max(start - at, 0), min(end - at, len(batch))
+                if low < high:
+                    yield batch.slice(low, high - low)
+                at += len(batch)
+        first += rows

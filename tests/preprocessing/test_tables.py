@@ -1,0 +1,91 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from checkpoints.errors import UserError
+from preprocessing.align import encode_jpeg
+from preprocessing.sources import TABLE_ROWS, find_items
+from preprocessing.tables import image_column, table_labels, table_pictures
+
+
+def picture(k):
+    return encode_jpeg(np.full((8, 8, 3), k % 200, np.uint8))
+
+
+def table(count, column="image"):
+    images = pa.array([{"bytes": picture(k), "path": None} for k in range(count)])
+    return pa.table({"name": [f"n{k}" for k in range(count)], column: images, "anger": list(range(count))})
+
+
+def write_stream(path, content):
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, content.schema) as writer:
+        writer.write_table(content, max_chunksize=50)
+
+
+def write_file(path, content):
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, content.schema) as writer:
+        writer.write_table(content, max_chunksize=50)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("t.parquet", lambda path, content: pq.write_table(content, path, row_group_size=300)),
+        ("t.arrow", write_stream),
+        ("t.arrow", write_file),
+    ],
+)
+def test_rows_come_in_order_in_parts(tmp_path, name, write):
+    count = TABLE_ROWS + 100
+    write(tmp_path / name, table(count))
+    items, problems = find_items([tmp_path], crops=True)
+    assert [item.rows for item in items] == [(0, TABLE_ROWS), (TABLE_ROWS, count)]
+    assert problems == []
+    pictures = [p for item in items for p in table_pictures(item)]
+    assert [p.video for p in pictures] == [f"t_{k:07d}" for k in range(count)]
+    assert pictures[TABLE_ROWS + 7].data == picture(TABLE_ROWS + 7)
+    labels = table_labels(items[1])
+    assert labels.column_names == ["name", "anger", "video", "frame"]
+    assert labels.slice(7, 1).to_pylist() == [
+        {"name": f"n{TABLE_ROWS + 7}", "anger": TABLE_ROWS + 7, "video": f"t_{TABLE_ROWS + 7:07d}", "frame": 1}
+    ]
+
+
+def test_the_column_of_pictures():
+    assert image_column(table(1, "face").schema) == "face"
+    assert image_column(pa.schema([("img", pa.binary())])) == "img"
+    assert image_column(pa.schema([("text", pa.string()), ("blob", pa.binary())])) is None
+
+
+def test_tables_of_one_name_do_not_mix(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        pq.write_table(table(3), tmp_path / folder / "t.parquet")
+    items, _ = find_items([tmp_path], crops=True)
+    assert [item.video for item in items] == ["a__t", "b__t"]
+
+
+def test_a_table_without_pictures_is_no_source(tmp_path):
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="nothing to read"):
+        find_items([tmp_path], crops=True)
+
+
+def test_a_damaged_table_is_a_problem_of_the_run(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 nothing else")
+    items, _ = find_items([tmp_path], crops=True)
+    with pytest.raises(UserError, match="cannot be read as a table"):
+        list(table_pictures(items[0]))
+
+
+def test_a_hugging_face_data_set(tmp_path, monkeypatch):
+    """`hf:` takes whatever `datasets.load_dataset` takes; a folder stands for a name here."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    (tmp_path / "set").mkdir()
+    pq.write_table(table(5), tmp_path / "set" / "train.parquet")
+    items, _ = find_items([f"hf:{tmp_path / 'set'}"], crops=True)
+    assert [item.rows for item in items] == [(0, 5)]
+    assert [p.data for p in table_pictures(items[0])] == [picture(k) for k in range(5)]
+    with pytest.raises(UserError, match="cannot be loaded"):
+        find_items([f"hf:{tmp_path / 'none'}"], crops=True)
