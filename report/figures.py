@@ -29,7 +29,7 @@ def canvas(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    style: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "legend.frameon": False}
+    style: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
     gaps: Any = {"w_pad": 0.01, "h_pad": 0.01, "wspace": 0.02, "hspace": 0.02} if tight else {}
     with mpl.rc_context(style):
         figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(compress=True, **gaps))
@@ -167,7 +167,7 @@ def va_timeline(
         axis.set_ylabel(name)
         axis.grid(alpha=0.25)
         if true is not None:
-            axis.legend(loc="upper right", ncols=2, fontsize=9)
+            axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=9)
     axes[1, 0].set_xlabel("time (s)")
     if title:
         axes[0, 0].set_title(title, fontsize=10, loc="left")
@@ -240,7 +240,7 @@ def f1_bars(
     axis.set_ylim(0, 1.08)
     axis.set_ylabel("F1")
     axis.tick_params(axis="x", rotation=0 if all(len(name) < 6 for name in f1) else 25)
-    axis.legend(loc="upper right", ncols=2, fontsize=8.5)
+    axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=8.5)
     return figure
 
 
@@ -323,7 +323,7 @@ def pca_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], *, m
     explained = flat.var(axis=0) / max(float(centred.var(axis=0).sum()), 1e-12)
     axis.set_xlabel(f"first component ({explained[0]:.0%} of variance)")
     axis.set_ylabel(f"second component ({explained[1]:.0%})")
-    axis.legend(markerscale=3, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(frameon=False, markerscale=3, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
