@@ -13,7 +13,7 @@ demo-full: setup  ## the same with stage 1 trained from nothing
 	$(BIN)/python demo.py --from-scratch --out runs/demo-full
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: setup
 	$(BIN)/ruff check .

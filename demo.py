@@ -137,7 +137,8 @@ def temporal(out: Path, release: Path) -> None:
 
     for task in TASKS:
         for name, place in (("demo", task), ("framewise", f"{task}_framewise")):
-            run(replace(recipe(name, task), features=(out / "features",), labels=release, out=out / place))
+            chosen = replace(recipe(name, task), tune_on="validation")
+            run(replace(chosen, features=(out / "features",), labels=release, out=out / place))
 
 
 def evaluate(out: Path, corpus: Path) -> dict[str, dict[str, float]]:

@@ -29,10 +29,12 @@ def main() -> None:
 def _main() -> None:
     from tyro.extras import subcommand_cli_from_dict
 
+    from inference.app import App
     from inference.doctor import Doctor
+    from inference.export import Export
     from inference.run import Predict
 
-    command = subcommand_cli_from_dict({"predict": Predict, "doctor": Doctor})
+    command = subcommand_cli_from_dict({"predict": Predict, "app": App, "export": Export, "doctor": Doctor})
     command.run()
 
 

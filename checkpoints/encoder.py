@@ -44,7 +44,7 @@ class EncoderConfig:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     pooling: str = "mean"
-    grid_channels: int = 16
+    grid_channels: int = 32
 
     def __post_init__(self) -> None:
         """Check the values that come from files and command lines."""

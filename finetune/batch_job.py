@@ -159,20 +159,27 @@ class OpenSequence:
     Attributes:
         sequence: Which one.
         rows: `[n]` store rows with a picture.
-        caches: Those that lack it, with the source to write down.
+        sources: By number of the caches that lack it, what to write down; none: it is up to date.
+        features: `[V, T, D]`, made when the first ones come.
+        valid: `[T]`.
         filled: How many of the rows are done.
     """
 
     sequence: FaceSequence
     rows: np.ndarray
     sources: dict[int, str]
+    features: np.ndarray
+    valid: np.ndarray
     filled: int = 0
-    features: np.ndarray | None = None
-    valid: np.ndarray | None = None
 
 
 class Job:
     """Hands out batches of rows and takes in their features, in the same order.
+
+    The rows of all sequences, one after the other, are cut into batches whether or not a sequence is up to date; a
+    batch
+    is only done if it holds a row of one that is not. So each picture meets the same others in a resumed job as in
+    one that was never interrupted, and its feature is the same to the last bit.
 
     Args:
         store: The faces.
@@ -193,79 +200,80 @@ class Job:
         self.store, self.sequences, self.caches = store, sequences, caches
         self.batch_size, self.bar = batch_size, bar
         self.done = Done()
-        self._open: deque[OpenSequence] = deque()
+        self._segments: deque[list[tuple[OpenSequence, np.ndarray]]] = deque()
 
     def batches(self) -> Iterator[list[int]]:
-        """Batches of rows, across the borders of sequences; what is up to date is passed over."""
-        batch: list[int] = []
+        """Batches of rows, across the borders of sequences; those that only hold what is up to date are left out."""
+        segments: list[tuple[OpenSequence, np.ndarray]] = []
+        room = self.batch_size
         for sequence in self.sequences:
-            content = content_of(self.store, sequence)
-            sources = {}
-            for number, cache in enumerate(self.caches):
-                source = cache.source(content)
-                reason = cache.stale(sequence.id, source)
-                if reason is not None:
-                    sources[number] = source
-                    if reason != "missing":
-                        self.bar.write(f"extracted again: {cache.path}/{sequence.id} is {reason}", file=sys.stdout)
-            if not sources:
-                self.done.up_to_date += 1
-                self.bar.update(sequence.length)
-                continue
-            rows = np.flatnonzero(self.store.valid[sequence.start : sequence.start + sequence.length]) + sequence.start
-            self._open.append(OpenSequence(sequence, rows, sources))
-            for row in rows.tolist():
-                batch.append(row)
-                if len(batch) == self.batch_size:
-                    yield batch
-                    batch = []
-        if batch:
-            yield batch
+            opened = self._open(sequence)
+            at = 0
+            while at < len(opened.rows):
+                segments.append((opened, opened.rows[at : at + room]))
+                at += len(segments[-1][1])
+                room -= len(segments[-1][1])
+                if not room:
+                    yield from self._hand_out(segments)
+                    segments, room = [], self.batch_size
+        yield from self._hand_out(segments)
+
+    def _open(self, sequence: FaceSequence) -> OpenSequence:
+        content = content_of(self.store, sequence)
+        sources = {}
+        for number, cache in enumerate(self.caches):
+            source = cache.source(content)
+            reason = cache.stale(sequence.id, source)
+            if reason is not None:
+                sources[number] = source
+                if reason != "missing":
+                    self.bar.write(f"extracted again: {cache.path}/{sequence.id} is {reason}", file=sys.stdout)
+        rows = np.flatnonzero(self.store.valid[sequence.start : sequence.start + sequence.length]) + sequence.start
+        shape = (len(self.caches), sequence.length if sources else 0, self.caches[0].embedder.encoder.dim)
+        opened = OpenSequence(sequence, rows, sources, np.zeros(shape, np.float16), np.zeros(sequence.length, bool))
+        if not sources:
+            self.done.up_to_date += 1
+            self.bar.update(sequence.length)
+        elif not len(rows):
+            self._write(opened)
+        return opened
+
+    def _hand_out(self, segments: list[tuple[OpenSequence, np.ndarray]]) -> Iterator[list[int]]:
+        if any(opened.sources for opened, _ in segments):
+            self._segments.append(segments)
+            yield np.concatenate([rows for _, rows in segments]).tolist()
 
     def take(self, features: np.ndarray, readable: np.ndarray) -> None:
         """Take in the features `[B, V, D]` of the next batch and write the sequences that are full."""
         at = 0
-        while at < len(features):
-            self._close_full()
-            head = self._open[0]
-            if head.features is None or head.valid is None:
-                head.features = np.zeros((len(self.caches), head.sequence.length, features.shape[2]), np.float16)
-                head.valid = np.zeros(head.sequence.length, bool)
-            count = min(len(features) - at, len(head.rows) - head.filled)
-            place = head.rows[head.filled : head.filled + count] - head.sequence.start
-            good = readable[at : at + count]
-            head.features[:, place[good]] = features[at : at + count][good].swapaxes(0, 1)
-            head.valid[place] = good
+        for opened, rows in self._segments.popleft():
+            part = slice(at, at + len(rows))
+            at += len(rows)
+            if not opened.sources:
+                continue
+            place, good = rows - opened.sequence.start, readable[part]
+            opened.features[:, place[good]] = features[part][good].swapaxes(0, 1)
+            opened.valid[place] = good
+            opened.filled += len(rows)
             self.done.unreadable += int((~good).sum())
-            head.filled += count
-            at += count
-        self._close_full()
+            if opened.filled == len(opened.rows):
+                self._write(opened)
 
-    def close(self) -> None:
-        """Write what is left, which has no faces."""
-        self._close_full()
-        assert not self._open, "every batch was taken in"
-
-    def _close_full(self) -> None:
-        while self._open and self._open[0].filled == len(self._open[0].rows):
-            full = self._open.popleft()
-            sequence, store = full.sequence, self.store
-            rows = slice(sequence.start, sequence.start + sequence.length)
-            for number, source in full.sources.items():
-                cache = self.caches[number]
-                nothing = np.zeros((sequence.length, cache.embedder.encoder.dim), np.float16)
-                write_features(
-                    cache.path,
-                    sequence.id,
-                    features=nothing if full.features is None else full.features[number],
-                    valid=np.zeros(sequence.length, bool) if full.valid is None else full.valid,
-                    time_s=store.time_s[rows],
-                    first_frame=sequence.first_frame,
-                    source=source,
-                )
-            self.done.extracted += 1
-            self.done.frames += len(full.rows)
-            self.bar.update(sequence.length)
+    def _write(self, full: OpenSequence) -> None:
+        sequence = full.sequence
+        for number, source in full.sources.items():
+            write_features(
+                self.caches[number].path,
+                sequence.id,
+                features=full.features[number],
+                valid=full.valid,
+                time_s=self.store.time_s[sequence.start : sequence.start + sequence.length],
+                first_frame=sequence.first_frame,
+                source=source,
+            )
+        self.done.extracted += 1
+        self.done.frames += len(full.rows)
+        self.bar.update(sequence.length)
 
 
 def extract_sequences(
@@ -296,6 +304,5 @@ def extract_sequences(
             waiting = made.half(), batch["readable"]
         if waiting is not None:
             job.take(*(tensor.cpu().numpy() for tensor in waiting))
-        job.close()
     job.done.seconds = time.perf_counter() - start
     return job.done

@@ -1,12 +1,14 @@
 """What stage 2 trains: an encoder under a linear classifier."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from checkpoints.encoder import SQUEEZE, Encoder
+from checkpoints.artifact import read_header
+from checkpoints.encoder import SQUEEZE, Encoder, load_encoder, load_tensors, load_weights
 from checkpoints.errors import UserError
 from tasks import EXPRESSIONS
 
@@ -30,6 +32,20 @@ class Classifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `[B, 8]`."""
         return self.head(self.dropout(self.encoder(images)))
+
+
+def load_classifier(run: Path) -> tuple[Classifier, str]:
+    """The classifier that a run of `finetune/run.py` ended with, and the view it takes.
+
+    Raises:
+        UserError: The directory holds no finished run of stage 2.
+    """
+    if not (run / "classifier.safetensors").exists():
+        raise UserError(f"{run} has no classifier.safetensors: it is no finished run of finetune/run.py")
+    header = read_header(run, "config.json", kind="run", schema=1)
+    model = Classifier(load_encoder(run))
+    load_weights(model.head, load_tensors(run / "classifier.safetensors"), source=run)
+    return model.eval(), header["config"]["view"]
 
 
 def trainable(encoder: Encoder, *, pooling: str, drop_path: float, patch_drop: float) -> Encoder:

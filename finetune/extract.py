@@ -26,6 +26,8 @@ class Extract:
     """How tokens become one vector; none: as the encoder was trained."""
     flip: bool = False
     """Average the features of each picture and its mirror image."""
+    labels: Path | None = None
+    """Expression labels (as for finetune/run.py) that colour the report's map of the features."""
     batch_size: int = 256
     """Pictures per forward pass; batches fill across videos."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -44,14 +46,18 @@ def main(config: Extract) -> dict[str, Any]:
 
     from checkpoints.encoder import load_encoder
     from finetune.batch_job import Cache, extract_sequences, share
+    from finetune.cache_report import labels_of_store, write_report
     from finetune.classifier import describe_input
     from finetune.embed import Embedder, with_pooling
+    from finetune.frames import check_views
     from preprocessing.faces import FacesStore
     from training.launch import start
 
     accelerator = start(config.precision)
     store = FacesStore(config.faces)
     encoder = with_pooling(load_encoder(config.encoder), config.pooling).to(accelerator.device)
+    check_views(store, config.view)
+    labels = None if config.labels is None else labels_of_store(store, config.labels)
     text = describe_input(encoder, config.encoder, store.image_size)
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
     caches = [
@@ -85,6 +91,7 @@ def main(config: Extract) -> dict[str, Any]:
     if accelerator.is_main_process:
         for cache in caches:
             cache.finish()
+            write_report(cache.path, store, labels, summary["unreadable"])
         accelerator.print(
             f"{config.out}: {summary['extracted']:,} sequences with {summary['frames']:,} faces extracted in "
             f"{done.seconds:.1f} s ({summary['frames'] / max(done.seconds, 1e-9):.0f}/s), {summary['up_to_date']:,} "

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetune.views import cut
+from checkpoints.errors import UserError
+from finetune.views import BY_LANDMARKS, by_landmarks, cut
 from preprocessing.faces import FacesStore
 from training.images import CropDataset, decode, resize
 
@@ -105,7 +106,7 @@ class TrainingFrames(CropDataset):
             jpeg=lambda index: picture_bytes(store, int(frames.rows[index])),
             name=lambda index: row_name(store, int(frames.rows[index])),
             extras=lambda _rng, index: {"targets": frames.targets[index]},
-            prepare=None if view == "full" else lambda picture, _index: cut(picture, view),
+            prepare=lambda picture, index: cut_row(store, int(frames.rows[index]), picture, view),
             **kwargs,
         )
 
@@ -143,7 +144,7 @@ class StillFrames(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         except RuntimeError as error:
             print(f"skipped a bad picture: {row_name(self.store, row)}: {error}", flush=True)
             return None
-        return torch.stack([resize(cut(picture, view), self.size) for view in self.views])
+        return torch.stack([resize(cut_row(self.store, row, picture, view), self.size) for view in self.views])
 
 
 def still_batches(
@@ -158,6 +159,26 @@ def still_batches(
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
     )
+
+
+def cut_row(store: FacesStore, row: int, picture: torch.Tensor, view: str) -> torch.Tensor:
+    """Cut a view out of a row's decoded picture."""
+    return cut(picture, view, store.picture_landmarks(row) if by_landmarks(view) else None)
+
+
+def check_views(store: FacesStore, views: Sequence[str]) -> None:
+    """Refuse views by landmarks of a store without any.
+
+    Raises:
+        UserError: None of the first faces has landmarks.
+    """
+    asked = [view for view in views if by_landmarks(view)]
+    first = np.flatnonzero(store.valid)[:100].tolist()
+    if asked and all(store.landmarks(row) is None for row in first):
+        raise UserError(
+            f"--view {asked[0]} needs landmarks and {store.path} has none (its pictures came as ready faces): use "
+            f"--view {asked[0].removesuffix(BY_LANDMARKS)}, or run preprocessing without --crops"
+        )
 
 
 def picture_bytes(store: FacesStore, row: int) -> bytes:

@@ -61,7 +61,7 @@ class Finetune:
     """Pictures per optimizer step, over all processes."""
     micro_batch_size: int = 128
     """Most pictures that one process takes at once; accumulation steps follow from it."""
-    epochs: float = 20
+    epochs: float = 20.0
     """Passes over the drawn frames."""
     lr: float = 5e-4
     """Learning rate of the last layer after the warm-up."""
@@ -108,18 +108,18 @@ VIT_BASE = Finetune(
 DEMO = replace(
     VIT_BASE,
     pooling="grid",
-    dropout=0.3,
+    dropout=0.5,
     frames_per_video=40,
     validation_frames_per_video=40,
     randaugment=0,
     colour_jitter=0.3,
     mixup=0.0,
     cutmix=0.0,
-    batch_size=64,
-    epochs=10,
-    lr=1e-3,
+    batch_size=32,
+    epochs=16.0,
+    lr=7e-4,
     layer_decay=0.8,
-    ema_decay=0.98,
+    ema_decay=0.99,
     clip_grad=1.0,
     evaluations=5,
     workers=1,

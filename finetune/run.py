@@ -21,7 +21,7 @@ def main(config: Finetune) -> dict[str, Any]:
     from checkpoints.encoder import load_encoder
     from finetune.augment import picture_augmentation
     from finetune.classifier import Classifier, build_optimizer, describe_input, moving_average, trainable
-    from finetune.frames import EpochDraw, StillFrames, TrainingFrames
+    from finetune.frames import EpochDraw, StillFrames, TrainingFrames, check_views
     from finetune.labels import read_split
     from finetune.losses import Objective
     from finetune.product import count_flops, finish
@@ -50,6 +50,7 @@ def main(config: Finetune) -> dict[str, Any]:
     )
     steps = plan.steps(config.epochs)
     warmup = round(config.warmup * steps)
+    check_views(store, [config.view])
     text = describe_input(parent, config.encoder, store.image_size)
     run = RunDirectory(
         config.out,
@@ -84,7 +85,7 @@ def main(config: Finetune) -> dict[str, Any]:
         accelerator,
         StillFrames(store, [config.view], size),
         split.validation.spaced(config.validation_frames_per_video),
-        BestWeights(run.path / "best.safetensors"),
+        best=BestWeights(run.path / "best.safetensors"),
         every=max(1, steps // config.evaluations),
         batch_size=4 * config.micro_batch_size,
         workers=config.workers,

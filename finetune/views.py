@@ -1,7 +1,7 @@
 """Training-free key-region views of a face (Nguyen et al. 2024, arXiv 2403.13039).
 
-A view cuts fixed parts out of an aligned face, with nothing learned: the *eye strip* and the *mouth strip* lie where they
-always lie. The `_landmarks` variants place, scale and turn the same parts by a face's own landmarks: for poses and
+A view cuts fixed parts out of an aligned face, with nothing learned: the *eye strip* and the *mouth strip* lie where
+they always lie. The `_landmarks` variants place, scale and turn the same parts by a face's own landmarks: for poses and
 proportions that alignment leaves out of place, and for faces that are not aligned.
 """
 
@@ -34,8 +34,8 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
 VIEWS: dict[str, tuple[str, ...]] = {
     view: () if view == "full" else tuple(view.removesuffix(BY_LANDMARKS).split("_")) for view in get_args(ViewName)
 }
-# Left eye, right eye, nose tip, left and right mouth corner of a face aligned as preprocessing does, in the same shares.
-ALIGNED = np.array([[0.3771, 0.4728], [0.6288, 0.4714], [0.5036, 0.6160], [0.4004, 0.7633], [0.6088, 0.7622]])
+# Left eye, right eye, nose tip, left and right mouth corner of a face as preprocessing aligns it, in shares.
+ALIGNED = np.array([[0.3771, 0.4728], [0.6288, 0.4714], [0.5038, 0.6160], [0.4004, 0.7633], [0.6088, 0.7622]])
 
 
 def by_landmarks(view: str) -> bool:
@@ -74,13 +74,14 @@ def _turned(picture: torch.Tensor, region: str, landmarks: np.ndarray) -> torch.
     height, width = picture.shape[-2:]
     x1, x2, y1, y2 = REGIONS[region]
     columns, rows = round(x2 * width) - round(x1 * width), round(y2 * height) - round(y1 * height)
-    x, y = np.meshgrid(x1 + (np.arange(columns) + 0.5) / columns * (x2 - x1), y1 + (np.arange(rows) + 0.5) / rows * (y2 - y1))
+    across = x1 + (np.arange(columns) + 0.5) / columns * (x2 - x1)
+    down = y1 + (np.arange(rows) + 0.5) / rows * (y2 - y1)
     # Points of the plane as complex numbers: turning and scaling is one product. Pixel centres lie at half shares.
     face = ((landmarks + 0.5) / (width, height)) @ (1, 1j)
     model = ALIGNED @ (1, 1j)
     turn = (face[1] - face[0]) / (model[1] - model[0])
     points = {"eyes": [0, 1], "nose": [2], "mouth": [3, 4]}[region]
-    place = face[points].mean() + turn * (x + 1j * y - model[points].mean())
+    place = face[points].mean() + turn * (across + 1j * down[:, None] - model[points].mean())
     grid = torch.from_numpy(np.stack([place.real, place.imag], axis=-1) * 2 - 1).float()
     sampled = functional.grid_sample(
         picture[None].float(), grid[None], mode="bilinear", padding_mode="border", align_corners=False

@@ -46,6 +46,8 @@ def list_clips(paths: Sequence[Path]) -> list[Item]:
     Raises:
         UserError: A path does not exist or holds no clip.
     """
+    if not paths:
+        raise UserError("no clip named: give video files, pictures, or folders of them")
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist: name video files, pictures, or folders of them")

@@ -1,0 +1,121 @@
+"""Take heads elsewhere: `wildaffect export --heads RUN... --out DIR`, one directory with everything, also as ONNX."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from checkpoints.artifact import fingerprint, read_json, write_header, write_json
+from checkpoints.errors import UserError
+
+if TYPE_CHECKING:
+    from inference.models import Models
+
+KIND = "bundle"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Copy heads and the encoders they read into one directory that can be moved and given to --heads.
+
+    OUT/heads/<name>/ and OUT/encoders/<number>/ are what the stages wrote, OUT/MODEL_CARD.md says what they are,
+    OUT/bundle.json completes the bundle.
+    """
+
+    heads: tuple[Path, ...] = ()
+    """Runs of stage 3, head directories or bundles; none: the installed ones."""
+    out: Path
+    """The bundle to write."""
+    onnx: bool = False
+    """Write model.onnx beside each model.safetensors too, checked against PyTorch on random inputs; predict with
+    --runtime onnx."""
+
+    def run(self) -> None:
+        """Write the bundle.
+
+        Raises:
+            UserError: The heads cannot be loaded, `out` is in use, or an exported graph computes something else.
+        """
+        from inference.models import load_models
+
+        if self.out.exists() and any(self.out.iterdir()):
+            raise UserError(f"{self.out} is not empty: choose another --out")
+        models = load_models(self.heads)
+        bundle(models, self.out)
+        differences: dict[str, float] = {}
+        if self.onnx:
+            from inference.onnx_export import export_bundle
+
+            differences = export_bundle(load_models([self.out]))
+            for name, difference in differences.items():
+                print(f"{name}: ONNX differs from PyTorch by at most {difference:.1e} on random inputs")
+        write_card_of(models, self.out / "MODEL_CARD.md")
+        files = sorted(path for path in self.out.rglob("*") if path.is_file())
+        write_header(
+            self.out,
+            "bundle.json",
+            kind=KIND,
+            schema=SCHEMA,
+            made_by="export",
+            config={"onnx": self.onnx},
+            parents={"heads": models.fingerprint},
+            heads=models.sources,
+            synthetic=models.synthetic,
+            onnx_difference=differences,
+            files={path.relative_to(self.out).as_posix(): fingerprint(path) for path in files},
+        )
+        size = sum(path.stat().st_size for path in files) / 2**20
+        print(f"{self.out}: {len(models.heads)} heads, {len(models.embedders)} inputs, {size:.1f} MiB")
+
+
+def bundle(models: Models, out: Path) -> None:
+    """Copy head and encoder directories, and let the heads' records point to the copies."""
+    places: dict[str, str] = {}
+    names: set[str] = set()
+    for directory, source in zip(models.directories, models.sources, strict=True):
+        name, number = source["name"], 2
+        while name in names:
+            name, number = f"{source['name']}-{number}", number + 1
+        names.add(name)
+        target = out / "heads" / name
+        target.mkdir(parents=True)
+        shutil.copyfile(directory / "model.safetensors", target / "model.safetensors")
+        header = read_json(directory / "config.json")
+        for item in header["inputs"]:
+            if item["encoder"].startswith("timm:"):
+                print(f"warning: {item['encoder']} is not copied: timm fetches its weights again on the other machine")
+                continue
+            origin = str((directory / item["encoder"]).resolve())
+            if origin not in places:
+                places[origin] = f"encoders/{len(places)}"
+                copy = out / places[origin]
+                copy.mkdir(parents=True)
+                for file in ("model.safetensors", "config.json"):
+                    shutil.copyfile(Path(origin) / file, copy / file)
+            item["encoder"] = f"../../{places[origin]}"
+        write_json(target / "config.json", header)
+
+
+def write_card_of(models: Models, path: Path) -> None:
+    """The model card of some heads together."""
+    from inference.honesty import SYNTHETIC, describe_models
+    from report.card import write_card
+
+    rows: Sequence[Sequence[Any]] = describe_models(models)
+    encoders = [embedder.encoder.config for embedder in models.embedders.values()]
+    kinds = dict.fromkeys(f"{config.architecture} at {config.image_size} pixels" for config in encoders)
+    write_card(
+        path,
+        name=" + ".join(source["name"] for source in models.sources),
+        what=(
+            f"Temporal heads over frozen features of {', '.join(kinds)}: from aligned faces of a video to "
+            f"{', '.join(task.title.lower() for task in models.tasks)} of every frame."
+        ),
+        data=[f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows],
+        scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows],
+        warnings=[SYNTHETIC] if models.synthetic else [],
+    )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Path(__file__).parent.parent / "checkpoints" / "default"
 VARIABLE = "WILDAFFECT_HEADS"
+BUNDLE = "bundle.json"
 
 
 @dataclass
@@ -32,11 +33,15 @@ class Models:
         heads: In the order they were named; heads of the same task are averaged.
         embedders: Feature id to what makes these features.
         sources: One description per head, for every output that the heads lead to.
+        directories: Where each head is.
+        places: Feature id to where its encoder is (not of timm models).
         fingerprint: Identifies heads and encoders together.
     """
 
     heads: list[Head]
     embedders: dict[str, Embedder]
+    directories: list[Path] = field(default_factory=list)
+    places: dict[str, Path] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
 
@@ -94,13 +99,12 @@ def default_heads() -> list[Path]:
     named = os.environ.get(VARIABLE, "")
     if named:
         return [Path(part) for part in named.split(os.pathsep) if part]
-    found = sorted(path.parent for path in DEFAULT.glob("*/config.json"))
-    if not found:
+    if not (DEFAULT / BUNDLE).exists():
         raise UserError(
             "no heads named and none installed: pass --heads RUN... (runs of temporal/run.py, or a bundle made by "
             f"`wildaffect export`), or set {VARIABLE}"
         )
-    return found
+    return [DEFAULT]
 
 
 def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "cpu") -> Models:
@@ -117,7 +121,7 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
     from temporal.heads import load_head
 
     directories = _directories([Path(path) for path in paths] or default_heads())
-    models = Models([], {})
+    models = Models([], {}, directories)
     for directory in directories:
         head = load_head(directory, device)
         provenance = []
@@ -133,6 +137,7 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
                         "changed or trained again; extract features anew and train the head on them"
                     )
                 models.embedders[item.feature_id] = embedder
+                models.places[item.feature_id] = (directory / item.encoder).resolve()
             provenance.append(embedder.encoder.provenance)
         models.heads.append(head)
         models.sources.append(describe(directory, head, provenance))

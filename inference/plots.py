@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,15 +73,8 @@ def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
     shown = [name for name in EXPRESSIONS if name in set(names)]
     patches = [Patch(color=EXPRESSION_COLOURS[name], label=name) for name in shown]
     if patches:
-        axis.legend(
-            frameon=False,
-            handles=patches,
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=8,
-            fontsize=8,
-            borderaxespad=0.1,
-        )
+        above: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
+        axis.legend(frameon=False, handles=patches, ncols=8, fontsize=8, **above)
 
 
 def _heat(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class Predictor:
             installed ones.
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: Faces per forward pass of the encoder.
+        runtime: `onnx` computes with the graphs of a bundle made by `wildaffect export --onnx`.
 
     Raises:
         UserError: A head or its encoder is missing, damaged or does not fit.
@@ -58,13 +59,25 @@ class Predictor:
         True
     """
 
-    def __init__(self, heads: Sequence[Path | str] | Path | str = (), *, device: str = "auto", batch_size: int = 64):
-        if device == "auto":
+    def __init__(
+        self,
+        heads: Sequence[Path | str] | Path | str = (),
+        *,
+        device: str = "auto",
+        batch_size: int = 64,
+        runtime: Literal["torch", "onnx"] = "torch",
+    ):
+        if device == "auto" and runtime == "torch":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = torch.device("cpu" if device == "auto" else device)
         self.batch_size = batch_size
         self.models = load_models([heads] if isinstance(heads, str | Path) else heads, self.device)
         self.precision = choose_precision("auto")[0]
+        if runtime == "onnx":
+            from inference.onnx_export import use_onnx
+
+            use_onnx(self.models)
+            self.precision = "fp32"
 
     def predict(self, clip: Path | str, progress: Progress | None = None) -> pa.Table:
         """Predict one clip (a video or a picture).

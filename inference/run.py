@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -43,6 +43,8 @@ class Predict:
     """cpu, cuda, ...; auto: a GPU where there is one."""
     batch_size: int = 64
     """Faces per forward pass of the encoder."""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """onnx: compute with the graphs of a bundle made by `wildaffect export --onnx`."""
     annotate: bool = True
     """Write annotated.mp4, which takes about as long as all the rest."""
 
@@ -53,10 +55,11 @@ class Predict:
             UserError: At the end, when there were such clips.
         """
         from inference.clips import list_clips
-        from inference.predictor import Predictor
 
         clips = list_clips(self.clips)
-        predictor = Predictor(self.heads, device=self.device, batch_size=self.batch_size)
+        from inference.predictor import Predictor  # torch: not before the clips are known to be there
+
+        predictor = Predictor(self.heads, device=self.device, batch_size=self.batch_size, runtime=self.runtime)
         failed = []
         for number, clip in enumerate(clips, 1):
             folder = self.out / clip.video
@@ -205,7 +208,7 @@ class Bars:
 
 def main() -> None:
     """Read the command line and predict."""
-    tyro.cli(Predict, description=Predict.__doc__).run()
+    tyro.cli(Predict).run()
 
 
 if __name__ == "__main__":

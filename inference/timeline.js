@@ -21,8 +21,8 @@ document.querySelectorAll(".tl-root").forEach((root) => {
   const has = { va: !!people[0].valence, expr: !!people[0].expression, au: !!people[0].aus };
   const height = () => (has.va ? CURVE + GAP : 0) + (has.expr ? RIBBON + GAP : 0) + (has.au ? 12 * AU + GAP : 0) + AXIS;
   const entry = (colour, text) => `<span><i style="background:${colour}"></i>${text}</span>`;
-  key.innerHTML = (has.va ? entry(data.valence, "valence") + entry(data.arousal, "arousal") : "") +
-    (has.expr ? data.expressions.map(([n, c]) => entry(c, n)).join("") : "");
+  key.innerHTML = (has.va ? "<span>curves:</span>" + entry(data.valence, "valence") + entry(data.arousal, "arousal") : "") +
+    (has.expr ? "<span>ribbon:</span>" + data.expressions.map(([n, c]) => entry(c, n)).join("") : "");
   const shade = (v) => { // cividis, from three of its points
     const s = [[0, 34, 78], [124, 123, 120], [254, 232, 56]], x = v * 2, i = Math.min(1, Math.floor(x)), f = x - i;
     return `rgb(${s[i].map((c, k) => Math.round(c + (s[i + 1][k] - c) * f)).join()})`;

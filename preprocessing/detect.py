@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -60,6 +61,23 @@ class Detector(Protocol):
     def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> Faces:
         """Find the face near `boxes[i]` (float [N, 4]) in `images[i]`: N faces; a low score means it is not there."""
         ...
+
+
+def check_installed(device: str) -> None:
+    """Say at once what a run would miss later.
+
+    Raises:
+        UserError: facenet-pytorch is not installed, or there is no such device.
+    """
+    if find_spec("facenet_pytorch") is None:
+        raise UserError(f"face detection needs facenet-pytorch: install it without its outdated bounds by: {INSTALL}")
+    if device != "cpu":
+        import torch
+
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 class MTCNN:
@@ -162,8 +180,9 @@ class MTCNN:
             size = (int(width * scale + 1), int(height * scale + 1))
             level = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
             with torch.inference_mode():
-                shift, probability = self.pnet(self._input(level))
-            score = probability[:, 1].cpu().numpy()
+                parts = [self.pnet(self._input(level[part])) for part in pieces(len(level), 16)]
+            shift = np.concatenate([part.cpu().numpy() for part, _ in parts])
+            score = np.concatenate([part[:, 1].cpu().numpy() for _, part in parts])
             owner, y, x = np.nonzero(score >= self.thresholds[0])
             corner = np.stack([x, y], 1)
             # A cell of the output sees 12 x 12 pixels of the level, two pixels from its neighbour.
@@ -171,7 +190,7 @@ class MTCNN:
             keep = nms(cell, score[owner, y, x], owner, 0.5)
             owner, y, x, cell = owner[keep], y[keep], x[keep], cell[keep]
             side = cell[:, 2:] - cell[:, :2]
-            boxes.append(cell + shift.cpu().numpy()[owner, :, y, x] * np.concatenate([side, side], 1))
+            boxes.append(cell + shift[owner, :, y, x] * np.concatenate([side, side], 1))
             scores.append(score[owner, y, x])
             owners.append(owner)
             scale *= self.factor
@@ -191,8 +210,8 @@ class MTCNN:
             cv2.resize(_cut(image, box), (side, side), dst=crop, interpolation=cv2.INTER_AREA)
         outputs = []
         with torch.inference_mode():
-            for start in range(0, len(crops), self.batch):
-                shift, *points, probability = net(self._input(crops[start : start + self.batch]))
+            for piece in pieces(len(crops), self.batch):
+                shift, *points, probability = net(self._input(crops[piece]))
                 outputs.append([part.cpu().numpy() for part in (probability[:, 1], shift, *points)])
         if not outputs:
             empty = (np.zeros(0, np.float32), np.zeros((0, 4), np.float32), np.zeros((0, 10), np.float32))
@@ -220,6 +239,18 @@ def _cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     if left or top or right or bottom:
         return cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT)
     return part
+
+
+def pieces(count: int, most: int) -> Iterator[slice]:
+    """Parts of a batch whose sizes are powers of two up to `most`: 37 is 32 + 4 + 1.
+
+    Convolutions are prepared once per batch size, and what is prepared stays in memory: few sizes, few preparations.
+    """
+    start = 0
+    while start < count:
+        size = min(most, 1 << ((count - start).bit_length() - 1))
+        yield slice(start, start + size)
+        start += size
 
 
 def square(boxes: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,9 +20,10 @@ import tyro
 
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import UserError, guarded
+from preprocessing.detect import check_installed
 from preprocessing.faces import DATA, HEADER, finish_store
 from preprocessing.labelled import write_labels
-from preprocessing.shard import LOG, Settings, make_shard
+from preprocessing.shard import AT_ONCE, LOG, Found, Settings, find_together, make_shard
 from preprocessing.sheet import write_sheet
 from preprocessing.sources import Group, find_items, is_synthetic, make_groups
 
@@ -64,6 +66,8 @@ def run(config: Config) -> None:
         UserError: A source is missing or empty, the store was begun otherwise, or the disk is full.
     """
     part, parts = _part(config.shard)
+    if not config.crops:
+        check_installed(config.device)
     items, renamed = find_items(config.source, crops=config.crops)
     groups = make_groups(items)
     settings = Settings(config.size, config.crops)
@@ -86,7 +90,13 @@ def run(config: Config) -> None:
     if all(_is_finished(config.out, group) for group in groups):
         with (config.out / CONFIG).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two parts may end at the same moment
-            _finish(config, settings, groups, renamed)
+            try:
+                _finish(config, settings, groups, renamed)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                (config.out / HEADER).unlink(missing_ok=True)
+                raise UserError(_full(config.out)) from None
     else:
         print("other parts are still missing; the last one to end completes the store")
 
@@ -143,38 +153,68 @@ def _work(config: Config, settings: Settings, todo: list[Group], workers: int) -
 
 def _logs(config: Config, settings: Settings, todo: list[Group], workers: int) -> Iterator[dict[str, Any]]:
     arguments = (config.out, settings, config.device)
+    bundles = _bundles(todo, config.device)
     if workers == 1:
-        _start_worker(*arguments)
-        yield from map(_make, todo)
+        with _one_thread():
+            _start_worker(*arguments)
+            for bundle in bundles:
+                yield from _make(bundle)
         return
     left = dict.fromkeys(todo)
     try:
-        yield from _pool(arguments, list(left), workers, left)
+        yield from _pool(arguments, bundles, workers, left)
     except BrokenProcessPool:
         # One of the shards in progress took its process down. Which one shows when they run one at a time.
         for group in list(left):
             try:
-                yield from _pool(arguments, [group], 1, left)
+                yield from _pool(arguments, [[group]], 1, left)
             except BrokenProcessPool:
                 yield _give_up(config.out, group)
 
 
-def _pool(
-    arguments: tuple[Any, ...], todo: list[Group], workers: int, left: dict[Group, None]
-) -> Iterator[dict[str, Any]]:
-    # Largest first, so that no long video begins when the others end.
+def _bundles(todo: list[Group], device: str) -> list[list[Group]]:
+    """What a process does at a time, largest first, so that no long video begins when the others end.
+
+    On a GPU several long videos are done together, so that batches fill across them; what the batches hold may change
+    the last bit of a result. On a CPU it is one shard, whose bytes depend on nothing else.
+    """
     ordered = sorted(todo, key=lambda group: -sum(item.size for item in group.items))
+    if device == "cpu":
+        return [[group] for group in ordered]
+    alone = [group for group in ordered if len(group.items) == 1 and group.items[0].kind in ("video", "frames")]
+    rest = [[group] for group in ordered if group not in alone]
+    return [alone[start : start + AT_ONCE] for start in range(0, len(alone), AT_ONCE)] + rest
+
+
+def _pool(
+    arguments: tuple[Any, ...], bundles: list[list[Group]], workers: int, left: dict[Group, None]
+) -> Iterator[dict[str, Any]]:
     # `spawn`: forking a process that has used torch's threads can hang.
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, arguments) as pool:
-        futures = {pool.submit(_make, group): group for group in ordered}
+        futures = {pool.submit(_make, bundle): bundle for bundle in bundles}
         try:
             for future in as_completed(futures):
-                log = future.result()
-                left.pop(futures[future])
-                yield log
+                logs = future.result()
+                for group in futures[future]:
+                    left.pop(group)
+                yield from logs
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Give the caller's process its threads back afterwards."""
+    import cv2
+    import torch
+
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
 
 
 def _give_up(out: Path, group: Group) -> dict[str, Any]:
@@ -211,16 +251,21 @@ def _start_worker(out: Path, settings: Settings, device: str) -> None:
     _worker.update(out=out, settings=settings, detector=detector)
 
 
-def _make(group: Group) -> dict[str, Any]:
+def _make(bundle: list[Group]) -> list[dict[str, Any]]:
+    out, settings, detector = _worker["out"], _worker["settings"], _worker["detector"]
     try:
-        return make_shard(_worker["out"], group, _worker["settings"], _worker["detector"])
+        ready: list[Found | None] = [None] * len(bundle)
+        if len(bundle) > 1:
+            ready = [*find_together(out, bundle, settings, detector)]
+        return [make_shard(out, group, settings, detector, found) for group, found in zip(bundle, ready, strict=True)]
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk of {_worker['out']} is full: make room and give the same command again; "
-                "finished shards are kept"
-            ) from None
+            raise UserError(_full(out)) from None
         raise
+
+
+def _full(out: Path) -> str:
+    return f"the disk of {out} is full: make room and give the same command again; finished shards are kept"
 
 
 def _finish(config: Config, settings: Settings, groups: list[Group], renamed: list[dict[str, str]]) -> None:

@@ -94,14 +94,23 @@ class Found:
         }
 
 
-def make_shard(store: Path, group: Group, settings: Settings, detector: Detector | None) -> dict[str, Any]:
+def find_together(store: Path, groups: Sequence[Group], settings: Settings, detector: Detector) -> list[Found]:
+    """Find the faces of several long videos, one per group, at the same time, so that batches fill across them."""
+    store.mkdir(parents=True, exist_ok=True)
+    return run_together([_find(store, group.items[0], settings.size, CHUNK_BYTES) for group in groups], detector)
+
+
+def make_shard(
+    store: Path, group: Group, settings: Settings, detector: Detector | None, ready: Found | None = None
+) -> dict[str, Any]:
     """Read the items of a group and write their shard and its log.
 
     Args:
-        store: The faces store.
+        store: The faces store; made if missing.
         group: What to read.
         settings: How.
         detector: Finds the faces; None where they are aligned already.
+        ready: Of a group of one video, its faces if they have been found.
 
     Returns:
         The log: counts and problems. It is written after the shard, and says that the shard is finished.
@@ -109,7 +118,8 @@ def make_shard(store: Path, group: Group, settings: Settings, detector: Detector
     sources = sorted({item.name for item in group.items})
     log: dict[str, Any] = {"digest": group.digest, "sources": sources, "items": 0, "frames": 0, "faces": 0}
     log |= {"problems": [], "no_face": []}
-    rows = _rows(store, group, settings, detector, log)
+    store.mkdir(parents=True, exist_ok=True)
+    rows = _rows(store, group, settings, detector, log, ready)
     first = next(rows, None)
     if first is not None:  # an item of which nothing can be read has no rows, and a shard without rows no file
         write_shard(store, group.name, chain([first], rows))
@@ -118,13 +128,21 @@ def make_shard(store: Path, group: Group, settings: Settings, detector: Detector
 
 
 def _rows(
-    store: Path, group: Group, settings: Settings, detector: Detector | None, log: dict[str, Any]
+    store: Path,
+    group: Group,
+    settings: Settings,
+    detector: Detector | None,
+    log: dict[str, Any],
+    ready: Found | None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of a group's items in order; counts and problems go into the log."""
     for items in _batched(_expand(group.items, log["problems"]), AT_ONCE):
         log["items"] += len(items)
+        results: Sequence[Found | None]
         if detector is None:
-            results: Sequence[Found | None] = [None] * len(items)
+            results = [None] * len(items)
+        elif ready is not None:
+            results = [ready]
         else:
             works = [_find(store, item, settings.size, CHUNK_BYTES // len(items)) for item in items]
             results = run_together(works, detector)

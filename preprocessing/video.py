@@ -51,17 +51,30 @@ def read_frames(path: Path, report: Callable[[str], None]) -> Iterator[Frame]:
     Raises:
         UserError: The file holds no readable video at all.
     """
+    with _opened(path) as container:
+        stream = _video_stream(container)
+        yield from _numbered(_decode(container, stream, report), stream)
+
+
+def count_frames(path: Path, report: Callable[[str], None]) -> int:
+    """Number of frames that :func:`read_frames` yields, several times faster.
+
+    Raises:
+        UserError: The file holds no readable video.
+    """
+    with _opened(path) as container:
+        stream = _video_stream(container)
+        return sum(1 for _ in _decode(container, stream, report))
+
+
+def _opened(path: Path) -> av.container.InputContainer:
     import av
 
     # Only local files: a playlist that calls itself a video must not reach for the network.
     try:
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        return av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"cannot be opened as a video: {error.strerror or error}") from None
-    with container:
-        stream = _video_stream(container)
-        frames = _decode(container, stream, report)
-        yield from _numbered(frames, stream, report)
 
 
 def _video_stream(container: av.container.InputContainer) -> VideoStream:
@@ -126,9 +139,7 @@ def _up_to(pts: int | None, waiting: list[int]) -> list[int]:
     return [stamp for stamp in before if stamp != pts]
 
 
-def _numbered(
-    frames: Iterator[tuple[int | None, av.VideoFrame | None]], stream: VideoStream, report: Callable[[str], None]
-) -> Iterator[Frame]:
+def _numbered(frames: Iterator[tuple[int | None, av.VideoFrame | None]], stream: VideoStream) -> Iterator[Frame]:
     """Number the frames, turn them upright and give each a time."""
     from av.video.reformatter import VideoReformatter
 
@@ -153,11 +164,10 @@ def read_times(path: Path) -> list[float]:
     import av
 
     try:
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
-            stream = _video_stream(container)
+        with _opened(path) as container:
             times = [
                 float(packet.pts * packet.time_base)
-                for packet in container.demux(stream)
+                for packet in container.demux(_video_stream(container))
                 if packet.size and packet.pts is not None and not packet.is_discard
             ]
     except (av.FFmpegError, OSError, UserError):

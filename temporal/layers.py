@@ -126,7 +126,8 @@ class Transformer(nn.Module):
         if self.positions:
             x = x + sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
         # Without padding there is no mask, and attention takes its fast kernel.
-        padding = None if bool(inside.all()) else ~inside
+        # (An exported graph must hold for both.)
+        padding = None if not torch.compiler.is_exporting() and bool(inside.all()) else ~inside
         causal = _causal_mask(x.shape[1], x.device) if self.causal else None
         return self.encoder(x, mask=causal, src_key_padding_mask=padding, is_causal=self.causal)
 

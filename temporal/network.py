@@ -39,7 +39,7 @@ class HeadNetwork(nn.Module):
                 f"attention fusion joins two feature caches, {len(self.dims)} given: pass --features MAIN AUX"
             )
         self.fuse = AttentionFusion(self.dims, a.fusion_width) if a.fusion == "attention" else Concatenate(self.dims)
-        dim = self.fuse.dim + (len(self.dims) if a.valid_flag else 0)
+        dim = self.fuse.dim * (2 if a.deviation else 1) + (len(self.dims) if a.valid_flag else 0)
         self.tcn = TCN(dim, a.tcn_channels, a.tcn_kernel, a.tcn_causal, a.dropout) if a.tcn_channels else None
         dim = a.tcn_channels[-1] if a.tcn_channels else dim
         self.transformer = None
@@ -80,6 +80,8 @@ class HeadNetwork(nn.Module):
         if a.cache_dropout and self.training and len(self.dims) > 1:
             x, flags = self._drop_caches(x, flags)
         x = self.fuse(x)
+        if a.deviation:
+            x = torch.cat([x, x - self._mean_so_far(x, flags.any(dim=-1) & inside)], dim=-1)
         if a.valid_flag:
             x = torch.cat([x, flags.to(x.dtype)], dim=-1)
         if self.tcn is not None:
@@ -98,6 +100,13 @@ class HeadNetwork(nn.Module):
         if a.readout == "last":
             x = torch.cat([x.new_zeros(len(x), features.shape[1] - 1, x.shape[-1]), x], dim=1)
         return x
+
+    def _mean_so_far(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Mean of the known frames of each window, `[B, 1, D]`; up to each frame, `[B, T, D]`, in a causal head."""
+        weight = known[..., None].to(x.dtype)
+        if self.architecture.tcn_causal and self.architecture.attention_causal:
+            return (x * weight).cumsum(1) / weight.cumsum(1).clamp_min(1)
+        return (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
 
     def _drop_caches(self, x: torch.Tensor, flags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hide whole caches from samples, never all of one sample's."""

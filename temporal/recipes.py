@@ -27,6 +27,9 @@ class Architecture:
     """Frames between the windows, in training and prediction; overlapping predictions are averaged."""
     normalise: bool = False
     """Standardise each feature with mean and deviation of the training frames."""
+    deviation: bool = False
+    """Append each feature's deviation from its mean over the window's valid frames: how this face differs from its
+    usual self (Baltrusaitis et al. 2015 correct action units so). A causal head takes the mean so far."""
     valid_flag: bool = False
     """Append each cache's validity flag to its features."""
     cache_dropout: float = 0.0
@@ -90,6 +93,10 @@ class Temporal(Architecture):
     """Train this many heads, each on all but one fold of the training videos; 0: one head."""
     hold_out: float = 0.1
     """Share of the training videos kept aside to choose epoch, smoothing and thresholds (without folds)."""
+    tune_on: Literal["hold_out", "validation"] = "hold_out"
+    """Which videos choose epoch, smoothing and thresholds. With `validation` all training videos train, and the run has
+    no score of its own: score its predictions on a test split. The better choice where the encoder was trained on
+    labels of all training videos, whose features flatter."""
     seeds: int = 1
     """Train this many heads per split, from consecutive seeds; their average is scored."""
     epochs: float = 20
@@ -167,6 +174,7 @@ def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
         window=256,
         stride=128,
         normalise=True,
+        deviation=True,
         valid_flag=True,
         cache_dropout=0.2,
         mask_form="spans",
@@ -196,15 +204,16 @@ def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
     )
     demo = replace(
         ours,
-        window=96,
-        stride=48,
+        tune_on="validation",
+        window=64,
+        stride=32,
         tcn_channels=(64, 64),
         layers=1,
         width=64,
         feedforward=128,
         dropout=0.3,
         batch_size=16,
-        epochs=30,
+        epochs=60,
         lr=2e-3,
         ema=0.97,
         evaluations=8,
@@ -217,10 +226,12 @@ def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
         demo,
         window=64,
         stride=64,
+        deviation=False,
         mask_form="none",
         tcn_channels=(),
         layers=0,
         dropout=0.0,
+        epochs=100,
         lr=5e-3,
         jitter=False,
         smoothing="none",

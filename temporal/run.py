@@ -15,7 +15,9 @@ from temporal.recipes import TaskName, Temporal, recipes
 if TYPE_CHECKING:
     from finetune.features import FeatureCache
     from tasks.labels import Tracks
+    from temporal.data import FrameTable
     from temporal.heads import HeadInput
+    from temporal.splits import Split
 
 MADE_BY = "temporal/run.py"
 PATHS = ("features", "labels", "out")  # where things stand is not part of what a run is
@@ -32,7 +34,7 @@ def main(config: Temporal) -> dict[str, Any]:
     from temporal.heads import save_head, tasks_of
     from temporal.leaks import scoreable
     from temporal.outcome import Member, conclude, predictions, write_validation
-    from temporal.splits import apart, make_splits
+    from temporal.splits import apart
     from temporal.train import check_labels, train_head
     from training.launch import start
     from training.rundir import RunDirectory
@@ -65,14 +67,7 @@ def main(config: Temporal) -> dict[str, Any]:
     table = build_table(
         caches, {name: {id: by_id[id] for id in by_id if id in used} for name, by_id in tracks.items()}, tasks
     )
-    splits = make_splits(
-        {id: table.spans[i][1] for id, i in zip(train, table.select(train), strict=True)},
-        scoreable_ids,
-        folds=config.folds,
-        share=config.hold_out,
-        seed=config.seed,
-        seen={id for ids in encoder_saw.values() for id in ids},
-    )
+    splits = choose_splits(config, table, train, scoreable_ids, encoder_saw)
     for split in splits:
         check_labels(table, tasks, split.train)
     run = RunDirectory(config.out, made_by=MADE_BY, config=settings, parents=parents)
@@ -127,6 +122,32 @@ def read_labels(config: Temporal) -> tuple[dict[str, Tracks], list[str], list[st
     # In the releases' splits an id validates one task and trains another: what validates anything trains nothing.
     merged = {name: by_split[TRAIN][name] | by_split[VALIDATION][name] for name in by_split[TRAIN]}
     return merged, sorted(set(ids[TRAIN]) - set(ids[VALIDATION])), ids[VALIDATION]
+
+
+def choose_splits(
+    config: Temporal, table: FrameTable, train: list[str], validation: list[str], encoder_saw: dict[str, list[str]]
+) -> list[Split]:
+    """Who teaches, chooses and is scored: with `tune_on="validation"` the validation videos choose and none is scored.
+
+    Raises:
+        UserError: when there are too few videos for it.
+    """
+    from temporal.splits import Split, make_splits
+
+    if config.tune_on == "validation":
+        if not validation:
+            raise UserError(f"--tune-on validation: {config.labels} has no {config.task} validation split to choose on")
+        if config.folds:
+            raise UserError("--folds choose on the fold that each head leaves out: not with --tune-on validation")
+        return [Split(train, validation, [])]
+    return make_splits(
+        {id: table.spans[i][1] for id, i in zip(train, table.select(train), strict=True)},
+        validation,
+        folds=config.folds,
+        share=config.hold_out,
+        seed=config.seed,
+        seen={id for ids in encoder_saw.values() for id in ids},
+    )
 
 
 def labels_seen(caches: Sequence[FeatureCache]) -> dict[str, list[str]]:

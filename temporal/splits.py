@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.folds import base_video, grouped_folds, groups, hold_out
+import numpy as np
+
+from checkpoints.errors import UserError
+from tasks.folds import base_video, grouped_folds, groups
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,15 @@ def make_splits(
     """
     if folds:
         return [Split(sorted(set(lengths) - set(fold)), fold, report) for fold in grouped_folds(lengths, folds, seed)]
+    together = groups(lengths)
+    wanted = max(1, round(share * len(together)))
+    if len(together) < 2:
+        raise UserError(
+            "there is one training video: none can be held out to choose the epoch (two subjects count as one)"
+        )
     known = {base_video(id) for id in seen}
-    fresh = {id: length for id, length in lengths.items() if base_video(id) not in known}
-    wanted = max(1, round(share * len(groups(lengths))))
-    pool = fresh if len(groups(fresh)) > wanted else lengths
-    _, held = hold_out(pool, wanted / len(groups(pool)), seed)
-    # A recording may have parts in the pool and out of it: all of them leave the training set.
-    together = {id for members in groups(lengths).values() if set(members) & set(held) for id in members}
-    return [Split(sorted(set(lengths) - together), sorted(together), report)]
+    fresh = [name for name, members in together.items() if not any(base_video(id) in known for id in members)]
+    pool = fresh if len(fresh) >= max(1, wanted / 2) else list(together)
+    order = np.random.default_rng(seed).permutation(len(pool))[: min(wanted, len(together) - 1)]
+    held = sorted(id for index in order for id in together[pool[index]])
+    return [Split(sorted(set(lengths) - set(held)), held, report)]

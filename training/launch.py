@@ -4,6 +4,7 @@ import os
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from checkpoints.errors import UserError
 
@@ -18,6 +19,8 @@ def start(precision: str) -> Accelerator:
         UserError: The launcher's environment and Accelerate disagree on the number of processes.
     """
     chosen, reason = choose_precision(precision)
+    # Stages that run one after another in one process (`make demo`) may differ in precision, which Accelerate keeps.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="bf16" if chosen == "bf16" else "no", step_scheduler_with_optimizer=False)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:

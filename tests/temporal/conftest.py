@@ -29,7 +29,14 @@ def settings(corpus):
     """Function (task, out, **changes) -> settings of a tiny training on the corpus."""
 
     def make(task, out, **changes):
-        options = {"features": (corpus / "cache",), "labels": corpus / "release", "out": out, **TINY, **changes}
+        options = {
+            "features": (corpus / "cache",),
+            "labels": corpus / "release",
+            "out": out,
+            "tune_on": "hold_out",
+            **TINY,
+            **changes,
+        }
         return replace(recipe("demo", task), **options)
 
     return make

@@ -131,6 +131,18 @@ def test_the_scores_of_a_run_are_those_of_its_tables(runs, corpus):
         assert result["score"] == pytest.approx(own["score"], abs=1e-6) and result["frames"] == own["frames"]
 
 
+def test_validation_may_choose_instead_of_being_scored(settings, corpus, tmp_path):
+    summary = run.main(settings("au", tmp_path / "v", tune_on="validation", epochs=5))
+    assert summary["validation"] is None and summary["held_out"]["au"]["videos"] == len(VALIDATION)
+    head = load_head(tmp_path / "v")
+    assert set(head.trained_on) == set(TRAIN) | set(VALIDATION)  # what chose is no longer fit to be reported
+    with pytest.raises(UserError, match="not with --tune-on validation"):
+        run.main(settings("au", tmp_path / "w", tune_on="validation", folds=2))
+    only_train = corpus / "release" / "6th ABAW Annotations" / TASKS["au"].folders[0] / "Train_Set"
+    with pytest.raises(UserError, match="has no au validation split"):
+        run.main(settings("au", tmp_path / "w", tune_on="validation", labels=only_train))
+
+
 # Faults
 
 
@@ -245,7 +257,7 @@ def test_command_line(corpus, tmp_path):
         tmp_path / "o",
     )
     assert done.returncode == 0, done.stderr
-    assert "validation:" in done.stdout and (tmp_path / "o" / "head" / "config.json").exists()
+    assert "held out:" in done.stdout and (tmp_path / "o" / "head" / "config.json").exists()
     wrong = script(
         "va", "framewise", "--features", corpus / "none", "--labels", corpus / "release", "--out", tmp_path / "p"
     )
@@ -282,7 +294,7 @@ def test_every_recipe_trains(settings, corpus, tmp_path, monkeypatch):
         "fusion_width": 8,
         "epochs": 1,
     }
-    small |= {"batch_size": 64, "evaluations": 1, "precision": "fp32"}
+    small |= {"batch_size": 64, "evaluations": 1, "precision": "fp32", "tune_on": "hold_out"}
     for task in ("va", "expr", "au"):
         for name, (_, config) in recipes(task).items():
             smaller = {"layers": min(config.layers, 1), "hidden": min(config.hidden, 8)}

@@ -1,0 +1,104 @@
+"""Does preprocessing cost the same per frame, in time and memory, however long a video is?
+
+    python benchmarks/preprocessing_scale.py --clip VIDEO --out benchmarks/results/preprocessing_scale.json
+
+The clip is repeated (packets copied, not encoded again) to each length and preprocessed in a process of its own.
+Processor time is measured, which other work on the machine hardly changes, and the largest memory of the process.
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import tyro
+
+from checkpoints.artifact import write_json
+from checkpoints.errors import guarded
+
+
+@dataclass
+class Config:
+    """Measure processor time and memory of preprocessing against the length of a video."""
+
+    clip: Path
+    """A short video with a face."""
+    frames: list[int] = field(default_factory=lambda: [1000, 2000, 5000, 10000, 20000])
+    """Lengths to measure."""
+    out: Path | None = None
+    """Where to record the table as JSON."""
+
+
+def repeat(clip: Path, frames: int, out: Path) -> None:
+    """Copy a video's packets over and over until it has so many frames."""
+    import av
+
+    with av.open(str(clip)) as source, av.open(str(out), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        times = [(packet.pts or 0, packet.dts or 0) for packet in packets]
+        length = max(pts for pts, _ in times) + (packets[0].duration or 1) - min(pts for pts, _ in times)
+        for number in range(frames):
+            round_, index = divmod(number, len(packets))
+            packet = av.Packet(bytes(packets[index]))
+            packet.pts, packet.dts = (value + round_ * length for value in times[index])
+            packet.duration, packet.is_keyframe = packets[index].duration, packets[index].is_keyframe
+            packet.time_base, packet.stream = packets[index].time_base, copy
+            target.mux(packet)
+
+
+def measure(clip: Path, warm_up: Path) -> tuple[int, int, float, float]:
+    """Frames, faces, processor seconds and largest memory in MiB of preprocessing one video in this process."""
+    import cv2
+    import torch
+
+    from preprocessing.detect import MTCNN
+    from preprocessing.shard import Settings, make_shard
+    from preprocessing.sources import find_items, make_groups
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    detector = MTCNN()
+    with tempfile.TemporaryDirectory() as folder:
+        log = {}
+        for name, path in (("warm", warm_up), ("measured", clip)):
+            (group,) = make_groups(find_items([path], crops=False)[0])
+            started = time.process_time()
+            log = make_shard(Path(folder) / name, group, Settings(), detector)
+            seconds = time.process_time() - started
+    return log["frames"], log["faces"], seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure every length and print the table."""
+    config = tyro.cli(Config, description=__doc__)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        short = Path(folder) / f"short{config.clip.suffix}"
+        repeat(config.clip, 100, short)
+        for frames in config.frames:
+            clip = Path(folder) / f"long{config.clip.suffix}"
+            repeat(config.clip, frames, clip)
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                decoded, faces, seconds, memory = pool.submit(measure, clip, short).result()
+            row = {"frames": decoded, "faces": faces, "ms_per_frame": 1000 * seconds / decoded, "memory_mib": memory}
+            rows.append(row)
+            print(f"{decoded:6} frames  {row['ms_per_frame']:.2f} ms a frame  {memory:.0f} MiB", flush=True)
+    times = [row["ms_per_frame"] for row in rows]
+    print(f"time per frame varies by {max(times) / min(times) - 1:.1%}, memory by {_spread(rows):.0f} MiB")
+    if config.out:
+        write_json(config.out, {"clip": config.clip.name, "threads": 1, "lengths": rows})
+
+
+def _spread(rows: list[dict[str, float]]) -> float:
+    return max(row["memory_mib"] for row in rows) - min(row["memory_mib"] for row in rows)
+
+
+if __name__ == "__main__":
+    guarded(main)

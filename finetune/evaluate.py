@@ -1,0 +1,88 @@
+"""A fine-tuned run on other labelled faces: `python finetune/evaluate.py --run RUN --faces STORE --labels LABELS`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from checkpoints.errors import UserError, guarded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score a run of finetune/run.py on faces that it was not trained on."""
+
+    run: Path
+    """Run directory with its encoder and classifier."""
+    faces: Path
+    """Faces store."""
+    labels: Path
+    """Labels, as for finetune/run.py."""
+    split: Literal["Train_Set", "Validation_Set"] = "Validation_Set"
+    """Which of the labels' splits."""
+    class_map: Path | None = None
+    """See finetune/run.py."""
+    json: Path | None = None
+    """Where to write the scores."""
+    batch_size: int = 256
+    """Pictures per forward pass."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic; auto: bf16 where the hardware has it."""
+    workers: int = 1
+    """Processes that decode pictures; 0: none."""
+
+
+def main(config: Evaluate) -> dict[str, Any]:
+    """Score; returns what :meth:`finetune.scoring.Scorer.score` does.
+
+    Raises:
+        UserError: Inputs are missing or do not fit; every video was trained on.
+    """
+    from checkpoints.artifact import write_json
+    from finetune.classifier import load_classifier
+    from finetune.frames import StillFrames
+    from finetune.label_sources import ClassMap, read_source
+    from finetune.labels import join
+    from finetune.scoring import Scorer
+    from preprocessing.faces import FacesStore
+    from training.launch import start
+
+    accelerator = start(config.precision)
+    store = FacesStore(config.faces)
+    model, view = load_classifier(config.run)
+    names, notes = ClassMap(config.class_map), list[str]()
+    source = read_source(config.labels, config.split, names, {sequence.id for sequence in store.sequences()})
+    seen = set(model.encoder.provenance.get("labelled_videos", {}).get("expr", [])) & source.keys()
+    if seen and len(seen) == len(source):
+        raise UserError(f"{config.run} was trained on the labels of every one of these videos, such as {min(seen)!r}")
+    if seen:
+        notes.append(f"{len(seen)} of {len(source)} videos were trained on and are left out, such as {min(seen)!r}")
+    if not source:
+        raise UserError(f"{config.labels} holds no expression labels of a split {config.split}")
+    kept = {id: part for id, part in source.items() if id not in seen}
+    frames = join(store, kept, config.split, config.labels, notes)
+    stills = StillFrames(store, [view], model.encoder.config.image_size)
+    scorer = Scorer(accelerator, stills, frames, batch_size=config.batch_size, workers=config.workers)
+    scores = scorer.score(scorer.probabilities(model.to(accelerator.device)))
+    if accelerator.is_main_process:
+        lines = [f"class {name!r} is {target or 'left out'}" for name, target in sorted(names.used.items())]
+        lines += [f"note: {note}" for note in notes]
+        lines += [f"{name:>10}  F1 {value:.4f}" for name, value in scores["f1"].items()]
+        print("\n".join(lines))
+        print(
+            f"macro F1 {scores['macro_f1']:.4f} over {len(scores['classes'])} classes, accuracy {scores['accuracy']:.4f} "
+            f"(commonest class {scores['majority']:.4f}), {scores['frames']:,} frames of {len(frames.ids):,} videos"
+        )
+        if config.json is not None:
+            write_json(config.json, scores)
+    return scores
+
+
+def command_line() -> None:
+    """Parse the command line and score."""
+    import tyro
+
+    main(tyro.cli(Evaluate, description=__doc__))
+
+
+if __name__ == "__main__":
+    guarded(command_line)

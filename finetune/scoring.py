@@ -1,0 +1,85 @@
+"""Scoring a classifier on labelled frames: probabilities of every frame, and what they are worth."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from finetune.classifier import Classifier
+from finetune.frames import LabelledFrames, StillFrames, still_batches
+from tasks import EXPRESSIONS
+from tasks.metrics import confusion, f1_from_confusion
+
+IN_MEMORY = 512 * 2**20
+
+
+class Scorer:
+    """Labelled frames, shared out over the processes.
+
+    Args:
+        accelerator: Processes, device, precision.
+        stills: Pictures of the store in the classifier's one view.
+        frames: Which of them, with their labels.
+        batch_size: Pictures per forward pass.
+        workers: Processes that decode.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, stills: StillFrames, frames: LabelledFrames, *, batch_size: int, workers: int
+    ) -> None:
+        self.accelerator, self.stills, self.frames = accelerator, stills, frames
+        self.workers = workers
+        mine = np.array_split(np.arange(len(frames)), accelerator.num_processes)[accelerator.process_index]
+        self._mine = mine
+        self._batches = [frames.rows[mine[at : at + batch_size]].tolist() for at in range(0, len(mine), batch_size)]
+        self._decoded: list[dict[str, torch.Tensor]] | None = None
+
+    def probabilities(self, model: Classifier) -> np.ndarray:
+        """Class probabilities `[N, 8]` of all frames, on every process; NaN where a picture cannot be decoded."""
+        training = model.training
+        model.eval()
+        probabilities = torch.zeros(len(self.frames), len(EXPRESSIONS), device=self.accelerator.device)
+        done = 0
+        with torch.inference_mode(), self.accelerator.autocast():
+            for batch in self._pictures():
+                logits = model(batch["images"][:, 0].to(self.accelerator.device)).float()
+                found = logits.softmax(dim=1)
+                found[~batch["readable"].to(found.device)] = torch.nan
+                probabilities[torch.from_numpy(self._mine[done : done + len(found)])] = found
+                done += len(found)
+        model.train(training)
+        return np.asarray(self.accelerator.reduce(probabilities).cpu())
+
+    def _pictures(self) -> Iterable[dict[str, torch.Tensor]]:
+        size = self.stills.size
+        if self._decoded is None and len(self._mine) * 3 * size * size > IN_MEMORY:
+            return still_batches(self.stills, self._batches, self.workers)
+        if self._decoded is None:
+            self._decoded = list(still_batches(self.stills, self._batches, self.workers))
+        return self._decoded
+
+    def score(self, probabilities: np.ndarray) -> dict[str, Any]:
+        """Macro F1 and its parts over the frames whose picture can be decoded.
+
+        Returns:
+            `macro_f1` over the classes that occur among the labels (`classes` names them: with all eight it is the
+            challenge's score), `accuracy`, `majority` (accuracy of always giving the commonest class), `f1` by class,
+            `confusion` (true class by row), `loss`, `frames`.
+        """
+        good = np.isfinite(probabilities).all(axis=1)
+        predicted, targets = probabilities[good], self.frames.targets[good]
+        counts = confusion(predicted.argmax(axis=1), targets.argmax(axis=1), len(EXPRESSIONS))
+        f1 = f1_from_confusion(counts)
+        present = counts.sum(axis=1) > 0
+        return {
+            "macro_f1": float(f1[present].mean()),
+            "accuracy": float(np.trace(counts) / counts.sum()),
+            "majority": float(counts.sum(axis=1).max() / counts.sum()),
+            "classes": [name for name, here in zip(EXPRESSIONS, present, strict=True) if here],
+            "f1": {name: float(f1[number]) for number, name in enumerate(EXPRESSIONS) if present[number]},
+            "confusion": counts.tolist(),
+            "loss": float(-(targets * np.log(predicted.clip(1e-9))).sum(axis=1).mean()),
+            "frames": int(good.sum()),
+        }

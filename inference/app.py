@@ -1,0 +1,251 @@
+"""The local web page: `wildaffect app`, also `python inference/app.py`."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from checkpoints.errors import UserError, guarded
+
+if TYPE_CHECKING:
+    from inference.predictor import Predictor
+    from preprocessing.sources import Item
+
+# The browser may fetch nothing from outside, whatever the page's libraries would like to.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "frame-src 'self'; worker-src 'self' blob:"
+)
+
+# A click on a curve seeks the video, and the playing video moves a line over the curves.
+LINK = """<script>
+window.addEventListener("message", (event) => {
+  const video = document.querySelector("#annotated video");
+  if (video && event.data && event.data.wildaffect === "seek") video.currentTime = Math.max(0, event.data.seconds);
+});
+setInterval(() => {
+  const video = document.querySelector("#annotated video"), frame = document.querySelector("#curves iframe");
+  if (video && frame) frame.contentWindow.postMessage({ wildaffect: "playing", seconds: video.currentTime }, "*");
+}, 100);
+</script>"""
+STYLE = "#curves iframe { width: 100%; border: 0; background: #fff; border-radius: 8px; }"
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """Open a page in the browser: upload a clip, see the annotated video beside the curves, download the tables.
+
+    Everything stays on this machine: the page listens on 127.0.0.1, fetches nothing from outside and sends no
+    statistics; what is uploaded is deleted after an hour and when the page is closed.
+    """
+
+    heads: tuple[Path, ...] = ()
+    """Runs of stage 3, head directories or bundles; none: the installed ones."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU where there is one."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets everybody in the network in, without a password."""
+    port: int = 7860
+    """Port to listen on."""
+    max_megabytes: int = 500
+    """Largest file taken."""
+    max_minutes: float = 10.0
+    """Longest clip taken."""
+    max_waiting: int = 8
+    """Clips that may wait; one is worked on at a time."""
+
+    def run(self) -> None:
+        """Serve until Ctrl-C.
+
+        Raises:
+            UserError: Gradio is missing, the port is taken, or heads cannot be loaded.
+        """
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, so that uploads are removed
+        with tempfile.TemporaryDirectory(prefix="wildaffect-app-") as folder:
+            os.environ["GRADIO_TEMP_DIR"] = f"{folder}/cache"
+            os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+            os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+            try:
+                import gradio
+            except ImportError:
+                raise UserError("the page needs gradio: pip install 'wildaffect[app]'") from None
+            from inference.predictor import Predictor
+
+            page = build(self, Predictor(self.heads, device=self.device), Path(folder))
+            page.queue(max_size=self.max_waiting, default_concurrency_limit=1, api_open=False)
+            try:
+                page.launch(
+                    server_name=self.host,
+                    server_port=self.port,
+                    share=False,
+                    max_file_size=f"{self.max_megabytes}mb",
+                    footer_links=[],
+                    ssr_mode=False,
+                    enable_monitoring=False,
+                    head=LINK,
+                    css=STYLE,
+                    theme=gradio.themes.Default(
+                        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+                    ),
+                    app_kwargs={"middleware": [_policy()]},
+                )
+            except OSError as error:
+                raise UserError(f"the page cannot be served on {self.host}:{self.port} ({error}): try --port") from None
+
+
+def build(app: App, predictor: Predictor, folder: Path) -> Any:
+    """The page.
+
+    Args:
+        app: Its settings.
+        predictor: What predicts.
+        folder: Where uploads and results live for a while.
+    """
+    import gradio
+
+    from inference.honesty import MISUSE, MODEL_COLUMNS, SYNTHETIC, describe_models
+
+    def work(upload: str | None, progress: Any = gradio.Progress()) -> Iterator[tuple[Any, ...]]:  # noqa: B008
+        if upload is None:
+            yield "**Choose a video or a picture first.**", None, "", None
+            return
+        try:
+            yield from process(app, predictor, folder, Path(upload), progress)
+        except UserError as error:
+            yield f"**{error}**", None, "", None
+
+    with gradio.Blocks(title="wildaffect", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gradio.Markdown("# wildaffect\nValence and arousal, expression and action units of every frame of a clip.")
+        if predictor.models.synthetic:
+            gradio.Markdown(f"**{SYNTHETIC}**")
+        with gradio.Row():
+            upload = gradio.File(
+                label=f"Video or picture, at most {app.max_megabytes} MB and {app.max_minutes:g} minutes",
+                type="filepath",
+                elem_id="upload",
+            )
+            with gradio.Column():
+                button = gradio.Button("Predict", variant="primary", elem_id="predict")
+                said = gradio.Markdown(elem_id="said")
+        with gradio.Row():
+            with gradio.Column(min_width=320):
+                video = gradio.Video(label="Annotated video", elem_id="annotated", interactive=False)
+            with gradio.Column(min_width=320):
+                curves = gradio.HTML(elem_id="curves")
+        files = gradio.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
+        with gradio.Accordion("About the heads, and what this must not be used for", open=False):
+            gradio.Markdown(MISUSE)
+            gradio.Dataframe(describe_models(predictor.models), headers=list(MODEL_COLUMNS), interactive=False)
+        button.click(work, upload, [said, video, curves, files], api_visibility="private")
+    return page
+
+
+def process(
+    app: App, predictor: Predictor, folder: Path, upload: Path, progress: Any
+) -> Iterator[tuple[str, str | None, str, list[str]]]:
+    """Predict one upload: what was found, the annotated video, the curves, the files.
+
+    Raises:
+        UserError: It is too long or cannot be read.
+    """
+    from inference.clip_page import time_lines
+    from inference.run import HEADER, predict_clip
+    from inference.table import read_table
+
+    (folder / "jobs").mkdir(exist_ok=True)
+    job = Path(tempfile.mkdtemp(dir=folder / "jobs"))
+    try:
+        clip = take(upload, job)
+        check_length(clip, app.max_minutes)
+
+        def show(step: str, done: int, total: int) -> None:
+            progress((done, total) if total else None, desc=step if total else f"{step}: {done} pictures searched")
+
+        try:
+            said = predict_clip(predictor, clip, job / "result", progress=show)
+        except UserError as error:
+            raise UserError(f"This file {str(error).removeprefix(str(clip.path)).strip()}.") from None
+        from checkpoints.artifact import read_json
+
+        result = job / "result"
+        warnings = read_json(result / HEADER)["warnings"]
+        markup = time_lines(read_table(result / "predictions.parquet"))
+        names = ("predictions.csv", "predictions.parquet", "annotated.mp4", "report.html", "plot.png")
+        files = [str(result / name) for name in names if (result / name).exists()]
+        video = str(result / "annotated.mp4") if (result / "annotated.mp4").exists() else None
+        text = "\n\n".join([said, *(f"⚠ {warning}" for warning in warnings)])
+        yield text, video, in_frame(str(markup)), files
+    finally:
+        shutil.rmtree(job, ignore_errors=True)  # what the page shows was copied to its cache when it was yielded
+
+
+def take(upload: Path, job: Path) -> Item:
+    """Give an upload a name of our own: what a visitor calls a file is used for nothing but its kind."""
+    from preprocessing.sources import PICTURE_SUFFIXES, Item
+
+    path = job / "clip"
+    shutil.copyfile(upload, path)
+    kind: Any = "picture" if upload.suffix.lower() in PICTURE_SUFFIXES else "video"
+    return Item("clip", path, "clip", kind, path.stat().st_size)
+
+
+def check_length(clip: Item, minutes: float) -> None:
+    """Refuse a clip that is too long, by its packets, not by what its header claims.
+
+    Raises:
+        UserError: It is longer.
+    """
+    from preprocessing.video import read_times
+
+    times = read_times(clip.path) if clip.kind == "video" else []
+    length = (times[-1] - times[0]) / 60 if times else 0.0
+    if length > minutes:
+        raise UserError(f"This clip is {length:.1f} minutes long; this page takes at most {minutes:g}.")
+
+
+def in_frame(markup: str) -> str:
+    """Put the curves into a frame of their own, whose script can reach nothing but messages."""
+    style = "body{margin:0;padding:8px;font:16px/1.5 system-ui,sans-serif}"
+    text = f"<!DOCTYPE html><html lang=en><meta charset=utf-8><style>{style}</style><body>{markup}</body></html>"
+    return f'<iframe title="curves" sandbox="allow-scripts" height="640" srcdoc="{html.escape(text)}"></iframe>'
+
+
+def _policy() -> Any:
+    """Middleware that adds the content security policy to every answer."""
+    from starlette.middleware import Middleware
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    class Policy:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_with_policy(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    headers = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+                    message = {**message, "headers": [*headers, (b"referrer-policy", b"no-referrer")]}
+                await send(message)
+
+            await self.app(scope, receive, send_with_policy)
+
+    return Middleware(Policy)
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    tyro.cli(App).run()
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,56 @@
+"""Which frames an epoch draws."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune.frames import EpochDraw, LabelledFrames
+
+
+def frames_of(sizes, seed=0):
+    bounds = np.cumsum([0, *sizes])
+    classes = np.random.default_rng(seed).integers(0, 8, bounds[-1])
+    return LabelledFrames(np.arange(bounds[-1]), np.eye(8, dtype=np.float32)[classes], bounds, list(map(str, sizes)))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 12), st.integers(0, 3))
+def test_every_video_gives_its_share_and_no_frame_twice(sizes, most, seed):
+    frames = frames_of(sizes)
+    draw = EpochDraw(frames, most, seed)
+    drawn = [draw(0, place) for place in range(draw.count)]
+    assert len(set(drawn)) == len(drawn)
+    video = np.searchsorted(frames.bounds, drawn, side="right") - 1
+    wanted = [min(size, most) if most else size for size in sizes]
+    assert np.bincount(video, minlength=len(sizes)).tolist() == wanted
+
+
+@given(st.integers(1, 30), st.integers(1, 10))
+def test_all_frames_are_seen_before_one_is_seen_again(size, most):
+    draw = EpochDraw(frames_of([size]), most, 0)
+    seen = [draw(epoch, place) for epoch in range(size) for place in range(draw.count)]
+    for start in range(0, len(seen) - size + 1, size):
+        assert sorted(seen[start : start + size]) == list(range(size))
+
+
+def test_draws_do_not_depend_on_the_order_asked():
+    frames = frames_of([9, 30, 4])
+    forward, backward = EpochDraw(frames, 5, 1), EpochDraw(frames, 5, 1)
+    pairs = [(epoch, place) for epoch in range(4) for place in range(forward.count)]
+    assert [forward(*pair) for pair in pairs] == [backward(*pair) for pair in reversed(pairs)][::-1]
+
+
+def test_mass_counts_each_video_as_often_as_it_is_drawn():
+    targets = np.eye(8, dtype=np.float32)[[0] * 100 + [1] * 5]
+    frames = LabelledFrames(np.arange(105), targets, np.array([0, 100, 105]), ["long", "short"])
+    assert EpochDraw(frames, 10, 0).mass[:2] == pytest.approx([10 / 15, 5 / 15])
+    assert EpochDraw(frames, 0, 0).mass[:2] == pytest.approx([100 / 105, 5 / 105])
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.integers(0, 12))
+def test_spaced(sizes, most):
+    frames = frames_of(sizes)
+    few = frames.spaced(most)
+    assert np.diff(few.bounds).tolist() == [min(size, most) if most else size for size in sizes]
+    assert (np.diff(few.rows) > 0).all()
+    assert np.array_equal(few.targets, frames.targets[few.rows])

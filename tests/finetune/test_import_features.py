@@ -1,0 +1,88 @@
+"""Features made elsewhere as a cache of the same contract."""
+
+import numpy as np
+import pytest
+
+from checkpoints.errors import UserError
+from finetune.features import FeatureCache
+from finetune.import_features import ImportFeatures, main
+from tests.finetune.corpus import LATE, TRAIN, VALIDATION
+
+LENGTHS = TRAIN | VALIDATION
+
+
+def config(corpus, source, out, **changes):
+    return ImportFeatures(source=source, faces=corpus.faces, name="pose v1", out=out, **changes)
+
+
+def test_one_array_per_video(corpus, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {id: rng.normal(size=(length + LATE + 2, 5)).astype(np.float32) for id, length in LENGTHS.items()}
+    arrays["train0"] = arrays["train0"][:10]
+    arrays["val0"][3] = np.nan
+    for id, array in arrays.items():
+        np.save(tmp_path / f"{id}.npy", array)
+    main(config(corpus, tmp_path, tmp_path / "cache"))
+    cache = FeatureCache(tmp_path / "cache")
+    assert cache.ids == sorted(LENGTHS) and cache.dim == 5
+    np.testing.assert_allclose(cache.read("two").features, arrays["two"][:12], atol=2e-3)
+    late = cache.read("two_right")  # row 0 of the source is frame 1, whatever the sequence begins with
+    assert late.first_frame == LATE
+    np.testing.assert_allclose(late.features, arrays["two_right"][LATE - 1 : LATE + 7], atol=2e-3)
+    assert cache.read("train0").valid.tolist() == [True] * 10 + [False] * 2
+    assert np.flatnonzero(~cache.read("val0").valid).tolist() == [3]
+
+
+def test_rate(corpus, tmp_path):
+    """Features at 100 Hz for frames at 25 Hz: every fourth row."""
+    for id in LENGTHS:
+        np.save(tmp_path / f"{id}.npy", np.arange(80, dtype=np.float64)[:, None])
+    main(config(corpus, tmp_path, tmp_path / "cache", rate=100.0))
+    cache = FeatureCache(tmp_path / "cache")
+    assert cache.read("val0").features[:, 0].tolist() == list(range(0, 48, 4))
+    assert cache.read("two_right").features[0, 0] == 4 * (LATE - 1)
+
+
+def test_csv_and_folders(corpus, tmp_path):
+    for id in LENGTHS:
+        (tmp_path / f"{id}.csv").write_text("frame, yaw, pitch\n1,0.5,1\n3,0.25,2\n")
+    (tmp_path / "val0.csv").unlink()
+    (tmp_path / "val0").mkdir()
+    for frame in (2, 5):
+        np.save(tmp_path / "val0" / f"{frame:05d}.npy", np.full(2, frame))
+    main(config(corpus, tmp_path, tmp_path / "cache"))
+    cache = FeatureCache(tmp_path / "cache")
+    assert np.flatnonzero(cache.read("train1").valid).tolist() == [0, 2]
+    assert cache.read("train1").features[2].tolist() == [0.25, 2]
+    assert np.flatnonzero(cache.read("val0").valid).tolist() == [1, 4]
+
+
+def test_the_name_says_what_the_features_are(corpus, tmp_path):
+    np.save(tmp_path / "val0.npy", np.ones((12, 3)))
+    main(config(corpus, tmp_path, tmp_path / "one"))
+    np.save(tmp_path / "val0.npy", np.zeros((12, 3)))
+    main(config(corpus, tmp_path, tmp_path / "two"))
+    assert FeatureCache(tmp_path / "one").feature_id == FeatureCache(tmp_path / "two").feature_id
+    assert FeatureCache(tmp_path / "one").ids == ["val0"]
+
+
+def test_refusals(corpus, tmp_path):
+    with pytest.raises(UserError, match="no folder of features"):
+        main(config(corpus, tmp_path / "none", tmp_path / "cache"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"has no ID.npy.*such as 'train0'"):
+        main(config(corpus, tmp_path / "empty", tmp_path / "cache"))
+    np.save(tmp_path / "train0.npy", np.zeros(7))
+    with pytest.raises(UserError, match=r"train0.npy holds an array of shape \(7,\)"):
+        main(config(corpus, tmp_path, tmp_path / "cache"))
+    np.save(tmp_path / "train0.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(UserError, match=r"train0.npy cannot be read as features"):
+        main(config(corpus, tmp_path, tmp_path / "cache"))
+    np.save(tmp_path / "train0.npy", np.zeros((7, 2)))
+    np.save(tmp_path / "train1.npy", np.zeros((7, 3)))
+    with pytest.raises(UserError, match="train0 has 2 features per frame and train1 has 3"):
+        main(config(corpus, tmp_path, tmp_path / "cache"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    with pytest.raises(UserError, match="is not empty"):
+        main(config(corpus, tmp_path, tmp_path / "full"))

@@ -1,0 +1,163 @@
+"""Stage 2 from end to end: what it learns, resume, refusals."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from checkpoints.encoder import load_encoder, load_tensors
+from checkpoints.errors import UserError
+from finetune.recipes import RECIPES
+from finetune.run import main
+from tasks import EXPRESSIONS
+from tests.finetune.corpus import TINY, TRAIN, VALIDATION, make_encoder, make_store
+
+ROOT = Path(__file__).parents[2]
+
+
+def config(corpus, out, **changes):
+    return replace(TINY, faces=corpus.faces, labels=corpus.labels, encoder=str(corpus.encoder), out=out, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finetuned") / "whole"
+    main(config(corpus, out))
+    return out
+
+
+def product(run):
+    names = ("encoder/model.safetensors", "encoder/config.json", "classifier.safetensors", "finished.json")
+    return {name: (run / name).read_bytes() for name in names}
+
+
+def test_learns_and_writes_its_product(whole, corpus):
+    finished = json.loads((whole / "finished.json").read_text())
+    assert finished["macro_f1"] > 0.6
+    assert finished["classes"] == list(EXPRESSIONS[:4])
+    assert sum(map(sum, finished["confusion"])) == finished["frames"] == 2 * (12 - 1 - 1)
+    encoder = load_encoder(whole)
+    assert encoder.provenance == {
+        "stage": "finetune",
+        "synthetic": True,
+        "unlabelled_videos": ["u1"],
+        "labelled_videos": {"expr": sorted(TRAIN)},
+        "validation_videos": sorted(VALIDATION),
+    }
+    assert not {"drop_path_rate", "patch_drop_rate"} & encoder.config.kwargs.keys()
+    assert load_tensors(whole / "classifier.safetensors")["weight"].shape == (8, encoder.dim)
+    assert encoder.fingerprint != load_encoder(corpus.encoder).fingerprint
+    report = (whole / "report.html").read_text()
+    assert "Synthetic data" in report and "Most confident mistakes" in report
+
+
+def test_kept_weights_are_those_of_the_best_validation(whole):
+    records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    scores = {record["step"]: record["validation_macro_f1"] for record in records if "validation_macro_f1" in record}
+    finished = json.loads((whole / "finished.json").read_text())
+    assert len(scores) >= 4
+    assert scores[finished["step"]] == max(scores.values()) == finished["macro_f1"]
+
+
+def test_finished_run_is_left_alone(whole, corpus, capsys):
+    before = product(whole)
+    assert main(config(corpus, whole)) == json.loads((whole / "finished.json").read_text())
+    assert "is finished" in capsys.readouterr().out
+    assert product(whole) == before
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_interrupted_run_ends_the_same(whole, corpus, tmp_path, monkeypatch, ahead):
+    """Also where a best was kept after the last state that survived the kill."""
+    from training.loop import Loop
+
+    save = Loop.save
+    out = tmp_path / "run"
+
+    def die(loop):
+        if not (ahead and loop.step > 8):
+            save(loop)
+        if loop.step >= 14:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "save", die)
+    with pytest.raises(KeyboardInterrupt):
+        main(config(corpus, out))
+    monkeypatch.undo()
+    main(config(corpus, out))
+    assert product(out) == product(whole)
+
+
+def test_killed_process_ends_the_same(whole, corpus, tmp_path):
+    out = tmp_path / "run"
+    given = config(corpus, out)
+    shown = {field.name: getattr(given, field.name) for field in fields(given)}
+    differing = {name: value for name, value in shown.items() if value != getattr(RECIPES["demo"][1], name)}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in differing.items()]
+    command = [sys.executable, str(ROOT / "finetune" / "run.py"), "demo", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(list((out / "state").glob("step_*"))) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "finished.json").exists()
+    main(given)
+    assert product(out) == product(whole)
+
+
+@pytest.mark.parametrize("changes", [{"mixup": 0.4, "cutmix": 1.0, "randaugment": 5, "imbalance": "focal"},
+                                     {"pooling": "grid", "patch_drop": 0.0, "imbalance": "class_weights"},
+                                     {"pooling": "parent", "patch_drop": 0.5, "schedule": "step", "ema_decay": 0.0},
+                                     {"view": "eyes_mouth", "imbalance": "none"}])  # fmt: skip
+def test_every_choice_trains(corpus, tmp_path, changes):
+    out = tmp_path / "run"
+    assert main(config(corpus, out, epochs=1, evaluations=1, **changes))["frames"] == 20
+    encoder = load_encoder(out)
+    assert encoder(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, encoder.dim)
+
+
+def test_micro_batches_do_not_change_the_training(corpus, tmp_path):
+    """Without batch statistics or dropout, two halves of a batch are the batch."""
+    plain = {"drop_path": 0.0, "dropout": 0.0, "epochs": 1.0, "evaluations": 1}
+    weights = []
+    for size in (16, 8):
+        main(config(corpus, tmp_path / str(size), micro_batch_size=size, **plain))
+        weights.append(load_tensors(tmp_path / str(size) / "encoder" / "model.safetensors"))
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=2e-5, rtol=1e-3)
+
+
+def test_recipes_differ_from_each_other():
+    settings = [str(recipe) for _, recipe in RECIPES.values()]
+    assert len(set(settings)) == len(settings)
+
+
+def test_refusals(corpus, tmp_path):
+    with pytest.raises(UserError, match=r"needs landmarks and .* has none"):
+        main(config(corpus, tmp_path / "a", view="eyes_mouth_landmarks"))
+    with pytest.raises(UserError, match="patch_drop leaves holes"):
+        main(config(corpus, tmp_path / "c", pooling="grid", patch_drop=0.5))
+    wide = make_encoder(tmp_path / "wide", mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
+    with pytest.raises(UserError, match=r"scaled to .0, 1. before: divide both by 255"):
+        main(replace(config(corpus, tmp_path / "d"), encoder=str(wide)))
+    with pytest.raises(UserError, match="does not exist"):
+        main(replace(config(corpus, tmp_path / "e"), encoder=str(tmp_path / "nothing")))
+    assert not any((tmp_path / name).exists() for name in "ade")
+
+
+def test_other_image_size_is_said(corpus, tmp_path, capsys):
+    large = make_encoder(tmp_path / "large", image_size=64)
+    main(replace(config(corpus, tmp_path / "run", epochs=0.2), encoder=str(large)))
+    assert "the store's faces have 40 px, the encoder takes 64 px: they are enlarged" in capsys.readouterr().out
+
+
+def test_run_of_another_store_is_not_resumed(whole, corpus, tmp_path):
+    other = make_store(tmp_path / "other", seed=5)
+    with pytest.raises(UserError, match="holds a run whose input faces is"):
+        main(replace(config(corpus, whole), faces=other))

@@ -1,0 +1,73 @@
+"""The whole line on a tiny corpus: what `make demo` promises, and that an interruption changes nothing."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import demo
+import finetune.recipes
+import temporal.recipes
+from training.loop import Loop
+
+STAGES = {"synthwild", "preprocess", "pretrain", "finetune", "extract", "temporal", "evaluate"}
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """The demo with few steps in each training."""
+    text, recipe = finetune.recipes.RECIPES["demo"]
+    head_recipe = temporal.recipes.recipe
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "CONTINUED_STEPS", 3)
+        patch.setitem(finetune.recipes.RECIPES, "demo", (text, replace(recipe, epochs=3, log_every=5)))
+        patch.setattr(temporal.recipes, "recipe", lambda *names: replace(head_recipe(*names), epochs=4))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def summary(quick, tmp_path_factory):
+    pytest.importorskip("facenet_pytorch")
+    out = tmp_path_factory.mktemp("demo") / "whole"
+    demo.main(demo.Demo(out=out, size="tiny"))
+    return out
+
+
+def test_summary_and_report(summary: Path):
+    content = json.loads((summary / "summary.json").read_text())
+    assert set(content["stages"]) == STAGES
+    assert all(stage["seconds"] > 0 for stage in content["stages"].values())
+    for task, keys in {"va": {"ccc_valence", "ccc_arousal"}, "expr": set(), "au": set()}.items():
+        scores = content["scores"][task]
+        assert {"score", "chance", "framewise", "ci_low", "ci_high", *keys} <= set(scores)
+        assert -1 <= scores["ci_low"] <= scores["score"] <= scores["ci_high"] <= 1
+    page = (summary / "report.html").read_text()
+    assert page.count("data:image/png") >= 6
+    assert "Synthetic" in page
+
+
+def test_an_interrupted_demo_ends_with_the_same_scores(summary: Path, quick, tmp_path):
+    """Ctrl-C inside stage 1 and again inside stage 2; what stood before stage 1 is taken over to save time."""
+    out = tmp_path / "again"
+    out.mkdir()
+    for name in ("corpus", "faces", "unlabelled_faces"):
+        shutil.copytree(summary / name, out / name)
+    log = Loop._log
+
+    def interrupt_at(step):
+        def interrupting(self, *args):
+            log(self, *args)
+            if self.step >= step:
+                raise KeyboardInterrupt
+
+        return interrupting
+
+    for step in (1, 10):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Loop, "_log", interrupt_at(step))
+            demo.main(demo.Demo(out=out, size="tiny"))
+    demo.main(demo.Demo(out=out, size="tiny"))
+    first, second = (json.loads((path / "summary.json").read_text())["scores"] for path in (summary, out))
+    assert first == second
