@@ -69,8 +69,9 @@ def main(config: Evaluate) -> dict[str, Any]:
         lines += [f"{name:>10}  F1 {value:.4f}" for name, value in scores["f1"].items()]
         print("\n".join(lines))
         print(
-            f"macro F1 {scores['macro_f1']:.4f} over {len(scores['classes'])} classes, accuracy {scores['accuracy']:.4f} "
-            f"(commonest class {scores['majority']:.4f}), {scores['frames']:,} frames of {len(frames.ids):,} videos"
+            f"macro F1 {scores['macro_f1']:.4f} over {len(scores['classes'])} classes, "
+            f"accuracy {scores['accuracy']:.4f} (commonest class {scores['majority']:.4f}), "
+            f"{scores['frames']:,} frames of {len(frames.ids):,} videos"
         )
         if config.json is not None:
             write_json(config.json, scores)

@@ -218,7 +218,7 @@ def in_frame(markup: str) -> str:
     """Put the curves into a frame of their own, whose script can reach nothing but messages."""
     style = "body{margin:0;padding:8px;font:16px/1.5 system-ui,sans-serif}"
     text = f"<!DOCTYPE html><html lang=en><meta charset=utf-8><style>{style}</style><body>{markup}</body></html>"
-    return f'<iframe title="curves" sandbox="allow-scripts" height="640" srcdoc="{html.escape(text)}"></iframe>'
+    return f'<iframe title="curves" sandbox="allow-scripts" height="720" srcdoc="{html.escape(text)}"></iframe>'
 
 
 def _policy() -> Any:

@@ -74,6 +74,8 @@ class Export:
 
 def bundle(models: Models, out: Path) -> None:
     """Copy head and encoder directories, and let the heads' records point to the copies."""
+    from checkpoints.encoder import encoder_directory
+
     places: dict[str, str] = {}
     names: set[str] = set()
     for directory, source in zip(models.directories, models.sources, strict=True):
@@ -89,7 +91,7 @@ def bundle(models: Models, out: Path) -> None:
             if item["encoder"].startswith("timm:"):
                 print(f"warning: {item['encoder']} is not copied: timm fetches its weights again on the other machine")
                 continue
-            origin = str((directory / item["encoder"]).resolve())
+            origin = str(encoder_directory(directory / item["encoder"]).resolve())
             if origin not in places:
                 places[origin] = f"encoders/{len(places)}"
                 copy = out / places[origin]

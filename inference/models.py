@@ -117,6 +117,7 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
     Raises:
         UserError: A head is missing or damaged, its encoder cannot be found, or is not the one it was trained with.
     """
+    from checkpoints.encoder import encoder_directory
     from finetune.embed import Embedder
     from temporal.heads import load_head
 
@@ -137,7 +138,7 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
                         "changed or trained again; extract features anew and train the head on them"
                     )
                 models.embedders[item.feature_id] = embedder
-                models.places[item.feature_id] = (directory / item.encoder).resolve()
+                models.places[item.feature_id] = encoder_directory(directory / item.encoder).resolve()
             provenance.append(embedder.encoder.provenance)
         models.heads.append(head)
         models.sources.append(describe(directory, head, provenance))

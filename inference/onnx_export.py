@@ -56,6 +56,23 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(self.session.run(None, {name: item.numpy() for name, item in named.items()})[0])
 
 
+class Exported(nn.Module):
+    """A head as it is exported: a second output says which frames have a face.
+
+    It keeps all inputs in the graph; an input that a network makes no use of would lose its dynamic size.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, features: torch.Tensor, valid: torch.Tensor, inside: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs `[B, T, out_dim]` and `[B, T]` bool."""
+        return self.network(features, valid, inside), valid.any(dim=-1) & inside
+
+
 def open_session(directory: Path) -> Any:
     """An onnxruntime session of a directory's graph.
 
@@ -100,6 +117,11 @@ def export_bundle(models: Models) -> dict[str, float]:
         place = models.places[name]
         differences[f"encoder {place.name}"] = _export(embedder.encoder, place, samples, shapes)
     for directory, head in zip(models.directories, models.heads, strict=True):
+        if head.architecture.fusion == "attention":
+            raise UserError(
+                f"{directory.name} joins its views by attention over 1,024 scalars a frame (nguyen2024), which a graph "
+                "would hold in memory for all frames at once: it cannot be exported to ONNX; nguyen2024-concat can"
+            )
         dims = sum(head.network.dims)
         fixed = head.architecture.readout == "last"
         samples_: list[tuple[torch.Tensor, ...]] = []
@@ -111,7 +133,7 @@ def export_bundle(models: Models) -> dict[str, float]:
             samples_.append((torch.randn(batch, length, dims), valid, inside))
         axes = {0: torch.export.Dim("batch")} | ({} if fixed else {1: torch.export.Dim("frames", min=2)})
         shapes = dict.fromkeys(("features", "valid", "inside"), axes)
-        differences[f"head {directory.name}"] = _export(head.network, directory, samples_, shapes)
+        differences[f"head {directory.name}"] = _export(Exported(head.network), directory, samples_, shapes)
     return differences
 
 
@@ -137,7 +159,8 @@ def _export(
     worst = 0.0
     for sample in samples:
         with torch.inference_mode():
-            expected = module(*sample).numpy()
+            expected = module(*sample)
+        expected = (expected[0] if isinstance(expected, tuple) else expected).numpy()
         given = session.run(None, {name: item.numpy() for name, item in zip(shapes, sample, strict=True)})[0]
         real = sample[-1].numpy() if len(sample) > 1 else np.ones(len(expected), bool)  # padding may differ
         difference = np.abs(given - expected)[real].max(initial=0.0)

@@ -18,6 +18,8 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +39,8 @@ KIND = "faces store"
 SCHEMA = 1
 HEADER = "faces.json"
 DATA = "data"
+CACHE = ".arrow"
+"""Where `datasets` keeps its memory-mapped copy; in its own cache if the store cannot be written."""
 ROW_GROUP = 256
 
 FEATURES: dict[str, dict[str, Any]] = {
@@ -143,6 +147,7 @@ def finish_store(
     import pyarrow.parquet as pq
 
     store = Path(store)
+    shutil.rmtree(store / CACHE, ignore_errors=True)  # the copy of a store that was changed
     paths = sorted((store / DATA).glob("*.parquet"))
     shards = [
         {"name": path.name, "rows": pq.read_metadata(path).num_rows, "bytes": path.stat().st_size} for path in paths
@@ -292,7 +297,7 @@ class FacesStore:
                 "parquet",
                 data_files=[glob.escape(str(path.resolve())) for path in self._shards],
                 split="train",
-                cache_dir=str(self.path / ".arrow"),
+                cache_dir=str(self.path / CACHE) if os.access(self.path, os.W_OK) else None,
             )
         columns = {}
         for name in ("image", "landmarks"):

@@ -153,7 +153,10 @@ def _folder_items(root: Path) -> Iterator[Item]:
     """Files of a folder in the order of their paths; a folder of numbered pictures is one video."""
     folders: dict[Path, list[Path]] = {}
     for path in sorted(root.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+        # A link that leads nowhere is a file that cannot be read: it becomes a problem of the run.
+        if (path.is_file() or (path.is_symlink() and not path.exists())) and not any(
+            part.startswith(".") for part in path.relative_to(root).parts
+        ):
             folders.setdefault(path.parent, []).append(path)
     for folder, files in folders.items():
         if are_frames(files):
@@ -176,10 +179,11 @@ def _file_items(path: Path, name: str) -> Iterator[Item]:
     from preprocessing.tables import table_items
 
     suffix = path.suffix.lower()
+    size = path.stat().st_size if path.exists() else 0
     if suffix in VIDEO_SUFFIXES:
-        yield Item(path.stem, path, name, "video", path.stat().st_size)
+        yield Item(path.stem, path, name, "video", size)
     elif suffix in PICTURE_SUFFIXES:
-        yield Item(path.stem, path, name, "picture", path.stat().st_size)
+        yield Item(path.stem, path, name, "picture", size)
     elif suffix in TABLE_SUFFIXES:
         yield from table_items(path, name)
 

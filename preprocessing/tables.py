@@ -21,7 +21,7 @@ def table_items(path: Path, name: str) -> Iterator[Item]:
         schema, rows = _shape(path)
     except UserError:
         # It becomes a problem of the run, like any other file that cannot be read.
-        yield Item(path.stem, path, name, "table", path.stat().st_size, rows=(0, 0))
+        yield Item(path.stem, path, name, "table", rows=(0, 0))
         return
     if image_column(schema) is not None:
         for start in range(0, rows, TABLE_ROWS):

@@ -144,13 +144,15 @@ def _numbered(frames: Iterator[tuple[int | None, av.VideoFrame | None]], stream:
     from av.video.reformatter import VideoReformatter
 
     convert = VideoReformatter()  # one for all frames: preparing it takes longer than converting a frame
+    aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel; a face must not come out squeezed
     step = float(1 / stream.average_rate) if stream.average_rate else float("nan")
     index, decoded, time_s = 0, 0, -step
     for index, (pts, frame) in enumerate(frames, start=1):
         time_s = time_s + step if pts is None or stream.time_base is None else float(pts * stream.time_base)
         image: np.ndarray | None = None
         if frame is not None:
-            image = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            width = max(1, round(frame.width * aspect))
+            image = convert.reformat(frame, width=width, format="rgb24", threads=1).to_ndarray()
             if frame.rotation:
                 image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
             decoded += 1

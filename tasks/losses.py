@@ -60,16 +60,18 @@ def va_loss(
         labels: the same shape.
         mask: the same shape, bool.
         ccc_over: `batch`: moments over all frames of the batch (both papers), close to the metric but dependent on
-            the batch size; `window`: over each window by itself, blind to differences between videos.
+            the batch size; `window`: over each window by itself, which weighs what happens within videos;
+            `both`: the mean of the two.
         mse: weight of the mean squared error.
         mae: weight of the mean absolute error.
     """
     columns = (values, labels, mask)
-    if ccc_over == "window":
-        grouped = [item.movedim(-1, -2).flatten(0, -2) for item in columns]
+    by_batch = [item.reshape(-1, 2).T for item in columns]
+    by_window = [item.movedim(-1, -2).flatten(0, -2) for item in columns]
+    if ccc_over == "both":
+        loss = (ccc_loss(*by_batch) + ccc_loss(*by_window)) / 2
     else:
-        grouped = [item.reshape(-1, 2).T for item in columns]
-    loss = ccc_loss(*grouped)
+        loss = ccc_loss(*(by_window if ccc_over == "window" else by_batch))
     error = values - torch.where(mask, labels, 0)
     weight = mask.to(values.dtype)
     if mse:

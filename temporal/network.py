@@ -98,7 +98,7 @@ class HeadNetwork(nn.Module):
                 x = nn.functional.gelu(x)
         x = self.readout(x)
         if a.readout == "last":
-            x = torch.cat([x.new_zeros(len(x), features.shape[1] - 1, x.shape[-1]), x], dim=1)
+            x = torch.cat([x.new_zeros(x.shape[0], features.shape[1] - 1, x.shape[-1]), x], dim=1)
         return x
 
     def _mean_so_far(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

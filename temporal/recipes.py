@@ -18,6 +18,18 @@ TaskName = Literal["va", "expr", "au", "joint"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a training reads and where it goes."""
+
+    features: tuple[Path, ...] = tyro.MISSING
+    """Feature caches; several are read side by side."""
+    labels: Path = tyro.MISSING
+    """Annotations: the release root or a folder in it, an MTL folder, or a CSV/Parquet table."""
+    out: Path = tyro.MISSING
+    """Run directory; an interrupted run in it is resumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """Everything that fixes the shape and arithmetic of a head."""
 
@@ -77,15 +89,9 @@ class Architecture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Temporal(Architecture):
+class Temporal(Architecture, Inputs):
     """Train a temporal head on cached features (stage 3)."""
 
-    features: tuple[Path, ...] = tyro.MISSING
-    """Feature caches; several are read side by side."""
-    labels: Path = tyro.MISSING
-    """Annotations: the release root or a folder in it, or a CSV/Parquet table."""
-    out: Path = tyro.MISSING
-    """Run directory; an interrupted run in it is resumed."""
     task: Annotated[TaskName, tyro.conf.Suppress] = "va"
     recipe: Annotated[str, tyro.conf.Suppress] = ""
 
@@ -120,7 +126,7 @@ class Temporal(Architecture):
     patience: int = 0
     """Stop after so many evaluations without a better score; 0: never."""
 
-    ccc_over: Literal["batch", "window"] = "batch"
+    ccc_over: Literal["batch", "window", "both"] = "batch"
     """Frames over which the CCC loss takes its moments."""
     mse: float = 0.0
     """Weight of the squared error in the VA loss."""
@@ -300,6 +306,10 @@ def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
         ),
         "ling2024": ("arXiv 2403.11440: causal TCN, 8-layer Transformer, windows 300/200", ling),
         "min2024": ("arXiv 2403.13731: random masking, the 100 frames ending at the target, flattened", minimum),
+        "min2024-frames": (
+            "the paper's words: whole frames are hidden in training",
+            replace(minimum, mask_form="frames", mask_fill="zero"),
+        ),
         "min2024-multi": (
             "the same network with one prediction per frame of a window (its code's `multi`)",
             replace(minimum, readout="frames", hidden=0, hidden_norm=False, batch_size=32),

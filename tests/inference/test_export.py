@@ -18,8 +18,8 @@ NAMES = ["valence", "arousal", "p_Fear", "p_AU12"]
 def bundle(tmp_path_factory):
     """A bundle whose heads and encoder are gone from where they were made, and the table they gave there."""
     folder = tmp_path_factory.mktemp("bundle")
-    place = folder / "made" / "encoder"
-    encoder = (place, make_encoder(place))
+    run = folder / "made" / "finetune"
+    encoder = (run, make_encoder(run / "encoder"))  # a head may name the encoder's run
     runs = [make_head(folder / "made" / "joint", "joint", [encoder])]
     yield runs, folder
     shutil.rmtree(folder)

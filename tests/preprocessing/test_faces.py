@@ -119,3 +119,11 @@ def test_refusals(store, tmp_path_factory):
     (store / DATA / "b.parquet").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"b\.parquet"):
         FacesStore(store)
+
+
+def test_a_store_that_was_made_again_forgets_its_copy(store):
+    assert FacesStore(store).jpeg(602) == b"b1"
+    write_shard(store, "b", [row("b", "", 1, b"new")])
+    finish(store)
+    assert FacesStore(store).jpeg(602) == b"new"
+    assert len(list((store / ".arrow").rglob("*.arrow"))) == 1

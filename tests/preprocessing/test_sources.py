@@ -149,3 +149,9 @@ def test_pictures_with_crops(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encode_jpeg(np.zeros((8, 8, 3), np.uint8)))
     items, _ = found(tmp_path, crops=True)
     assert items["a"].kind == "picture"
+
+
+def test_a_link_that_leads_nowhere_is_not_overlooked(tmp_path):
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "annexed")
+    items, _ = found(tmp_path)
+    assert items["a"].size == 0

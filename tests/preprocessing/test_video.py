@@ -1,3 +1,4 @@
+import errno
 import struct
 from fractions import Fraction
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from checkpoints.errors import UserError
-from preprocessing.video import read_frames, read_times
+from preprocessing.video import count_frames, read_frames, read_times
 from tests.preprocessing.movies import number_of, packets, pattern, write_movie
 
 
@@ -140,3 +141,31 @@ def test_one_pixel(tmp_path):
     frames, problems = read(path)
     assert [frame.image.shape for frame in frames] == [(2, 2, 3)] * 4
     assert problems == []
+
+
+def test_pixels_that_are_not_square(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(pattern(1), format="rgb24")))
+        out.mux(stream.encode())
+    frames, _ = read(path)
+    assert frames[0].image.shape == (48, 96, 3)
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    path = write_movie(tmp_path / "a.mp4", [pattern(1)])
+
+    def forbidden(*args, **kwargs):
+        raise av.error.PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(av, "open", forbidden)
+    with pytest.raises(UserError, match="cannot be opened as a video: Permission denied"):
+        read(path)
+
+
+def test_frames_are_counted_as_they_are_read(tmp_path):
+    path = write_movie(tmp_path / "a.mp4", [pattern(k) for k in range(37)])
+    assert count_frames(path, print) == 37

@@ -15,6 +15,7 @@ TINY = {
     "feedforward": 8,
     "attention_heads": 2,
     "epochs": 60,
+    "deviation": False,
 }
 
 
