@@ -130,7 +130,7 @@ def read_header(directory: Path, name: str, *, kind: str, schema: int) -> dict[s
         raise UserError(f"{directory / name} describes a {found or 'thing of unknown kind'}, not a {kind}")
     if header.get("schema") != schema:
         raise UserError(
-            f"{directory} is a {kind} of schema {header.get('schema')!r}; this version reads schema {schema}: "
+            f"{directory} has schema {header.get('schema')!r}; this version reads schema {schema}: "
             f"make it again with this version, or read it with the one that made it ({header.get('made_by')})"
         )
     return header
