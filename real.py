@@ -151,9 +151,8 @@ def evaluate(config: Real, test: str) -> dict[str, Any]:
 
     faces = config.out / "faces" / test
     labels = config.out / "muxspace.csv" if test == "muxspace_val" else faces / "labels.parquet"
-    # A table without splits is one of training labels, so far as it goes; here all of it is for testing.
     return {
-        start: score(Evaluate(run=config.out / f"finetune_{start}", faces=faces, labels=labels, split="Train_Set"))
+        start: score(Evaluate(run=config.out / f"finetune_{start}", faces=faces, labels=labels, split="all"))
         for start in STARTS
     }
 

@@ -1,10 +1,12 @@
-"""Face search of preprocessing against MTCNN on every frame: speed, recall, landmarks, mix-ups.
+"""Face search of preprocessing against MTCNN on every frame: speed, recall, landmarks, steadiness, mix-ups.
 
     python benchmarks/detection.py --videos DIR --out benchmarks/results/detection.json
 
-Both sides get the same decoded frames and one core. The reference is `facenet_pytorch.MTCNN(keep_all=True).detect`, as
-most code of this field calls it; ours is everything preprocessing does with a decoded frame: shot cuts, search,
-refinement, tracks, alignment and JPEG. Recall and landmarks are those of the rows that end up in the store.
+Both sides get the same decoded frames and one thread; processor time is counted. The reference is
+`facenet_pytorch.MTCNN(keep_all=True).detect`, as most code of this field calls it; ours is everything preprocessing
+does with a decoded frame: shot cuts, search, refinement, tracks, alignment and JPEG. Recall and landmarks are those of
+the rows that end up in the store. Distances are in parts of the distance of the eyes. Jitter is how far landmarks lie
+from the middle between those of the frame before and after (median): noise, where people move smoothly.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ import tyro
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
 from preprocessing.detect import MTCNN, iou
-from preprocessing.shard import CHUNK_BYTES, Found, chunks, follow, run_together
+from preprocessing.rows import Found
+from preprocessing.shard import CHUNK_BYTES, chunks, follow, run_together
 from preprocessing.tracks import group_subjects, name_subjects
 from preprocessing.video import Frame, read_frames
 
@@ -61,11 +64,11 @@ class Face:
 
 def ours(frames: Sequence[Frame], detector: MTCNN) -> tuple[float, list[list[Face]]]:
     """Seconds, and the faces of each frame that would be rows of the store."""
-    started = time.perf_counter()
+    started = time.process_time()
     with tempfile.SpooledTemporaryFile(max_size=1 << 20) as spool:
         found = Found(spool)
         run_together([follow(chunks(iter(frames), found.times, CHUNK_BYTES), found, 112)], detector)
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         faces: list[list[Face]] = [[] for _ in frames]
         for subject, tracks in name_subjects(group_subjects(found.tracks, len(frames))).items():
             for track in tracks:
@@ -83,9 +86,9 @@ def reference(frames: Sequence[Frame]) -> tuple[float, list[list[Face]]]:
     import facenet_pytorch
 
     detector = facenet_pytorch.MTCNN(keep_all=True)
-    started = time.perf_counter()
+    started = time.process_time()
     results = [detector.detect(frame.image, landmarks=True) for frame in frames]
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return seconds, [
         [
             Face("", np.asarray(box, float), np.asarray(points, float), float(score), False)
@@ -99,8 +102,9 @@ def compare(mine: list[list[Face]], theirs: list[list[Face]]) -> dict[str, Any]:
     """Recall of the reference's certain faces, landmark distances, and changes of subject along its faces."""
     wanted = found = swaps = 0
     distances: list[float] = []
+    matched: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     followed: list[tuple[np.ndarray, str]] = []  # boxes of the reference in the last frame, and our subject there
-    for own, other in zip(mine, theirs, strict=True):
+    for number, (own, other) in enumerate(zip(mine, theirs, strict=True)):
         boxes = np.array([face.box for face in own]).reshape(-1, 4)
         following: list[tuple[np.ndarray, str]] = []
         for face in other:
@@ -114,6 +118,7 @@ def compare(mine: list[list[Face]], theirs: list[list[Face]]) -> dict[str, Any]:
             best = own[int(overlap.argmax())]
             eyes = np.linalg.norm(face.landmarks[0] - face.landmarks[1])
             distances.append(float(np.linalg.norm(face.landmarks - best.landmarks, axis=1).mean() / eyes))
+            matched[best.subject, number] = best.landmarks, face.landmarks
             following.append((face.box, best.subject))
             # The same face by position alone, independent of our tracks: more than half overlap, frame to frame.
             swaps += any(
@@ -127,8 +132,21 @@ def compare(mine: list[list[Face]], theirs: list[list[Face]]) -> dict[str, Any]:
         "landmark_mean": float(np.mean(distances)) if distances else None,
         "landmark_median": float(np.median(distances)) if distances else None,
         "landmark_p95": float(np.quantile(distances, 0.95)) if distances else None,
+        "jitter": jitter([(key, own) for key, (own, _) in matched.items()]),
+        "jitter_reference": jitter([(key, other) for key, (_, other) in matched.items()]),
         "_distances": distances,
     }
+
+
+def jitter(places: Sequence[tuple[tuple[str, int], np.ndarray]]) -> float | None:
+    """Median distance of landmarks from the middle between those one frame earlier and later."""
+    at = dict(places)
+    off = []
+    for (who, frame), place in places:
+        if (who, frame - 1) in at and (who, frame + 1) in at:
+            middle = (at[who, frame - 1] + at[who, frame + 1]) / 2
+            off.append(np.linalg.norm(middle - place, axis=1).mean() / np.linalg.norm(place[0] - place[1]))
+    return float(np.median(off)) if off else None
 
 
 def _clips(config: Config) -> Iterator[tuple[str, list[Frame]]]:
@@ -177,6 +195,7 @@ def _print(row: dict[str, Any]) -> None:
         f"{row['clip']:36} {row['frames']:5} frames  {speed:6.1f} against {speed_reference:5.1f} frames/s "
         f"= {speed / speed_reference:4.1f}x  recall {row['found']}/{row['faces']}  "
         f"landmarks {row['landmark_mean'] or 0:.4f} (95 %: {row['landmark_p95'] or 0:.4f})  swaps {row['swaps']}"
+        + (f"  jitter {row['jitter']:.4f} against {row['jitter_reference']:.4f}" if "jitter" in row else "")
         + (f"  subjects {row['subjects']}  bridged {row['interpolated']}" if "subjects" in row else "")
     )
 

@@ -17,8 +17,8 @@ class Evaluate:
     """Faces store."""
     labels: Path
     """Labels, as for finetune/run.py."""
-    split: Literal["Train_Set", "Validation_Set"] = "Validation_Set"
-    """Which of the labels' splits."""
+    split: Literal["Train_Set", "Validation_Set", "all"] = "Validation_Set"
+    """Which of the labels' splits; all: also labels without splits."""
     class_map: Path | None = None
     """See finetune/run.py."""
     json: Path | None = None
@@ -50,14 +50,15 @@ def main(config: Evaluate) -> dict[str, Any]:
     store = FacesStore(config.faces)
     model, view = load_classifier(config.run)
     names, notes = ClassMap(config.class_map), list[str]()
-    source = read_source(config.labels, config.split, names, {sequence.id for sequence in store.sequences()})
+    chosen = None if config.split == "all" else config.split
+    source = read_source(config.labels, chosen, names, {sequence.id for sequence in store.sequences()})
     seen = set(model.encoder.provenance.get("labelled_videos", {}).get("expr", [])) & source.keys()
     if seen and len(seen) == len(source):
         raise UserError(f"{config.run} was trained on the labels of every one of these videos, such as {min(seen)!r}")
     if seen:
         notes.append(f"{len(seen)} of {len(source)} videos were trained on and are left out, such as {min(seen)!r}")
     if not source:
-        raise UserError(f"{config.labels} holds no expression labels of a split {config.split}")
+        raise UserError(f"{config.labels} holds no expression labels (split: {config.split})")
     kept = {id: part for id, part in source.items() if id not in seen}
     frames = join(store, kept, config.split, config.labels, notes)
     stills = StillFrames(store, [view], model.encoder.config.image_size)

@@ -87,6 +87,7 @@ def main(config: Extract) -> dict[str, Any]:
     counts = torch.tensor([done.extracted, done.frames, done.up_to_date, done.unreadable], device=accelerator.device)
     total = accelerator.reduce(counts).tolist()
     summary = dict(zip(("extracted", "frames", "up_to_date", "unreadable"), total, strict=True))
+    summary["frames_per_s"] = summary["frames"] / max(done.seconds, 1e-9)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         for cache in caches:
@@ -94,7 +95,7 @@ def main(config: Extract) -> dict[str, Any]:
             write_report(cache.path, store, labels, summary["unreadable"])
         accelerator.print(
             f"{config.out}: {summary['extracted']:,} sequences with {summary['frames']:,} faces extracted in "
-            f"{done.seconds:.1f} s ({summary['frames'] / max(done.seconds, 1e-9):.0f}/s), {summary['up_to_date']:,} "
+            f"{done.seconds:.1f} s ({summary['frames_per_s']:.0f}/s), {summary['up_to_date']:,} "
             f"were up to date"
             + (f", {summary['unreadable']} pictures could not be decoded" if summary["unreadable"] else "")
         )

@@ -10,7 +10,7 @@ import torch
 from checkpoints.errors import UserError
 from finetune.views import BY_LANDMARKS, by_landmarks, cut
 from preprocessing.faces import FacesStore
-from training.images import CropDataset, decode, resize
+from training.images import CropDataset, as_is, decode, outlive_sigterm, resize
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def still_batches(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # lists of rows
         num_workers=workers,
-        collate_fn=_as_is,
+        collate_fn=as_is,
+        worker_init_fn=outlive_sigterm,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
     )
@@ -192,7 +193,3 @@ def row_name(store: FacesStore, row: int) -> str:
     """Store, video, subject and frame of a row, for messages."""
     subject = f" {store.subject[row]}" if store.subject[row] else ""
     return f"{store.path}: video {store.video[row]}{subject}, frame {store.frame[row]}"
-
-
-def _as_is(batch: Any) -> Any:
-    return batch

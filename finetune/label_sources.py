@@ -92,12 +92,12 @@ class ClassMap:
         return None if target is None else EXPRESSIONS.index(target)
 
 
-def read_source(labels: Path, split: str, class_map: ClassMap, ids: Collection[str]) -> Source:
+def read_source(labels: Path, split: str | None, class_map: ClassMap, ids: Collection[str]) -> Source:
     """Labels of one split by sequence id; empty where the labels have no such split.
 
     Args:
         labels: Folder or file.
-        split: `Train_Set` or `Validation_Set`.
+        split: `Train_Set` or `Validation_Set`; None: all there are.
         class_map: What class names mean.
         ids: The store's sequences, one of which each picture of a class-named folder is.
 
@@ -146,7 +146,7 @@ def _is_numeric(columns: dict[str, list[Any]]) -> bool:
     return not any(isinstance(value, str) for value in columns.get("expression", ["none"]))
 
 
-def _read_table(path: Path, columns: dict[str, list[Any]], split: str, class_map: ClassMap) -> Source:
+def _read_table(path: Path, columns: dict[str, list[Any]], split: str | None, class_map: ClassMap) -> Source:
     if "video" not in columns:
         raise UserError(f"{path} lacks the column video, which says which rows of the store its labels belong to")
     keep = _rows_of_split(columns, split)
@@ -169,8 +169,10 @@ def _read_table(path: Path, columns: dict[str, list[Any]], split: str, class_map
     return _by_sequence(path, columns, keep, targets)
 
 
-def _rows_of_split(columns: dict[str, list[Any]], split: str) -> list[int]:
+def _rows_of_split(columns: dict[str, list[Any]], split: str | None) -> list[int]:
     rows = range(len(columns["video"]))
+    if split is None:
+        return list(rows)
     if "split" in columns:
         return [row for row in rows if str(columns["split"][row]).lower() in SPLITS[split]]
     return list(rows) if split == TRAIN else []
@@ -197,7 +199,7 @@ def _is_class_folder(root: Path) -> bool:
     return not any(root.rglob("*.txt")) and any(file.suffix.lower() in PICTURES for file in root.rglob("*"))
 
 
-def _read_folder(root: Path, split: str, class_map: ClassMap, ids: Collection[str]) -> Source:
+def _read_folder(root: Path, split: str | None, class_map: ClassMap, ids: Collection[str]) -> Source:
     """Pictures in class-named folders, possibly below folders named for the splits."""
     files = sorted(file for file in root.rglob("*") if file.suffix.lower() in PICTURES and file.parent != root)
     stems = Counter(file.stem for file in files)
@@ -205,7 +207,8 @@ def _read_folder(root: Path, split: str, class_map: ClassMap, ids: Collection[st
     source: Source = {}
     for file, found in zip(files, splits, strict=True):
         number = class_map(file.parent.name, root)
-        if number is not None and (found == split if any(splits) else split == TRAIN):
+        wanted = split is None or (found == split if any(splits) else split == TRAIN)
+        if number is not None and wanted:
             names = _names_in_store(file.relative_to(root), unique=stems[file.stem] == 1)
             id = next((name for name in names if name in ids), names[0])
             source[id] = SequenceLabels(np.array([1]), one_hot(np.array([number])))

@@ -130,7 +130,7 @@ RECIPES: dict[str, tuple[str, Finetune]] = {
     "demo": ("64 px, minutes on a laptop", DEMO),
     "small": (
         "ViT-S/16 at 112 px with class weights",
-        replace(VIT_BASE, imbalance="class_weights", layer_decay=0.75, batch_size=256),
+        replace(VIT_BASE, imbalance="class_weights", layer_decay=0.75, patch_drop=0.25, batch_size=256),
     ),
     "vit-base": ("ours: ViT-B/16 with strong regularisation", VIT_BASE),
     "ling2024": ("arXiv 2403.11440: AdamW, batch 256, lr 1e-4, plain cross-entropy; the rest is not stated", PAPER),

@@ -23,7 +23,8 @@ from checkpoints.errors import UserError, guarded
 from preprocessing.detect import check_installed
 from preprocessing.faces import DATA, HEADER, finish_store
 from preprocessing.labelled import write_labels
-from preprocessing.shard import AT_ONCE, LOG, Found, Settings, find_together, make_shard
+from preprocessing.rows import Found
+from preprocessing.shard import AT_ONCE, LOG, Settings, find_together, make_shard
 from preprocessing.sheet import write_sheet
 from preprocessing.sources import Group, find_items, is_synthetic, make_groups
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import math
-import struct
 import tempfile
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +16,15 @@ import numpy as np
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from preprocessing.align import align, encode_jpeg
-from preprocessing.detect import Detector, Faces, iou
+from preprocessing.detect import Detector, Faces
 from preprocessing.faces import write_shard
-from preprocessing.pictures import fit, read_picture
+from preprocessing.pictures import read_picture
+from preprocessing.rows import Found, found_rows, numbered, ready_rows
 from preprocessing.search import INTERVAL, Detect, Refine, Request, ShotDetector, find_faces
 from preprocessing.sources import Group, Item
 from preprocessing.tables import table_pictures
-from preprocessing.tracks import MAX_GAP, Track, Tracker, group_subjects, name_subjects
-from preprocessing.video import Frame, read_frames, read_times
+from preprocessing.tracks import MAX_GAP, Tracker
+from preprocessing.video import Frame, read_frames
 
 LOG = "log"
 CHUNK = 4 * INTERVAL
@@ -35,8 +34,6 @@ NO_FACE = 4
 """Thumbnails of frames without a face kept for the data sheet: of a video, and of a shard of pictures."""
 AT_ONCE = 8
 """Videos of a shard in progress at the same time, whose detections share batches."""
-
-_RECORD = struct.Struct("<15f?I")  # box, landmarks, score; interpolated; bytes of the JPEG that follows
 
 
 @dataclass(frozen=True)
@@ -50,48 +47,6 @@ class Settings:
 
     size: Literal[112, 224] = 112
     crops: bool = False
-
-
-@dataclass
-class Found:
-    """The faces of one video: an index in memory, everything else in a temporary file.
-
-    Attributes:
-        times: Presentation time of every frame.
-        tracks: The tracks.
-        places: Of each track the frame numbers and where in `spool` they are.
-        spool: Unnamed file that goes away with the process.
-        no_face: Thumbnails of some frames without a face, with their numbers.
-        problems: One line each.
-    """
-
-    spool: Any
-    times: array[float] = field(default_factory=lambda: array("d"))
-    tracks: list[Track] = field(default_factory=list)
-    places: list[tuple[array[int], array[int]]] = field(default_factory=list)
-    no_face: list[tuple[int, bytes]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def put(self, track: int, frame: int, values: np.ndarray, interpolated: bool, jpeg: bytes) -> None:
-        """Add a face; the frames of a track come in order. `values` are box, landmarks and score [15]."""
-        while len(self.places) <= track:
-            self.places.append((array("i"), array("q")))
-        self.places[track][0].append(frame)
-        self.places[track][1].append(self.spool.tell())
-        self.spool.write(_RECORD.pack(*values, interpolated, len(jpeg)))
-        self.spool.write(jpeg)
-
-    def get(self, place: int) -> dict[str, Any]:
-        """The columns of a face."""
-        self.spool.seek(place)
-        *values, interpolated, length = _RECORD.unpack(self.spool.read(_RECORD.size))
-        return {
-            "image": self.spool.read(length),
-            "box": values[:4],
-            "landmarks": values[4:14],
-            "score": None if math.isnan(values[14]) else values[14],
-            "interpolated": interpolated,
-        }
 
 
 def find_together(store: Path, groups: Sequence[Group], settings: Settings, detector: Detector) -> list[Found]:
@@ -150,7 +105,7 @@ def _rows(
             problems: list[str] = [] if found is None else found.problems
             frames = 0
             try:
-                rows = _ready_rows(item, settings.size, problems) if found is None else _found_rows(item, found)
+                rows = ready_rows(item, settings.size, problems) if found is None else found_rows(item, found)
                 for row in rows:
                     frames = max(frames, row["frame"])
                     log["faces"] += row["image"] is not None
@@ -216,9 +171,6 @@ def run_together(works: Sequence[Generator[Request, Any, Any]], detector: Detect
     return results
 
 
-# --- detection: item -> Found -----------------------------------------------------------------------------------------
-
-
 def _find(store: Path, item: Item, size: int, budget: int) -> Generator[Request, Any, Found]:
     """Find and follow the faces of an item."""
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(store))  # noqa: SIM115
@@ -237,7 +189,7 @@ def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
     elif item.kind == "picture":
         yield Frame(1, float("nan"), read_picture(item.path if item.data is None else item.data))
     else:
-        for number, time_s, path in _numbered(item):
+        for number, time_s, path in numbered(item):
             image = None
             if path is not None:
                 try:
@@ -245,14 +197,6 @@ def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
                 except UserError as error:
                     report(f"{path.name} {error}")
             yield Frame(number, time_s, image)
-
-
-def _numbered(item: Item) -> Iterator[tuple[int, float, Path | None]]:
-    """Number, time and file of the frames of a folder, from 1 to the last; a missing one has no file."""
-    times = read_times(item.clock) if item.clock else []
-    files = {int(path.stem): path for path in item.path.iterdir() if path.stem.isdigit()}
-    for number in range(1, max([len(times), *files]) + 1):
-        yield number, times[number - 1] if number <= len(times) else float("nan"), files.get(number)
 
 
 def follow(parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, size: int) -> Generator[Request, Any, None]:
@@ -321,72 +265,3 @@ def _crops(image: np.ndarray, faces: Faces, size: int) -> tuple[list[np.ndarray]
             crops.append(align(image, landmarks, size))
             usable.append(k)
     return crops, usable
-
-
-# --- rows -------------------------------------------------------------------------------------------------------------
-
-
-def _found_rows(item: Item, found: Found) -> Iterator[dict[str, Any]]:
-    """Rows of an item, subject by subject."""
-    if not found.times:
-        return
-    if item.box:
-        named = {"": _nearest(found.tracks, np.array([item.box], np.float32))}
-    else:
-        named = name_subjects(group_subjects(found.tracks, len(found.times)), item.subjects)
-    for subject, tracks in named.items():
-        places: dict[int, int] = {}
-        for track in tracks:
-            places.update(zip(*found.places[track.number], strict=True))
-        if not places:
-            found.problems.append(f"no face found of subject {subject!r}" if subject else "no face found")
-            if subject:
-                continue
-        first, last = (min(places), max(places)) if subject else (1, len(found.times))
-        for frame in range(first, last + 1):
-            face = found.get(places[frame]) if frame in places else {"image": None}
-            yield {"video": item.video, "subject": subject, "frame": frame, "time_s": found.times[frame - 1], **face}
-
-
-def _nearest(tracks: Sequence[Track], box: np.ndarray) -> list[Track]:
-    """The face of a picture that overlaps a box [1, 4] most; none if none overlaps by a fifth."""
-    overlaps = [float(iou(track.box[None], box)[0, 0]) for track in tracks]
-    best = int(np.argmax(overlaps)) if overlaps else -1
-    return [tracks[best]] if best >= 0 and overlaps[best] > 0.2 else []
-
-
-def _ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of an item whose pictures are faces already."""
-    subject = item.subjects[0] if item.subjects else ""
-
-    def row(frame: int, time_s: float, jpeg: bytes | None) -> dict[str, Any]:
-        return {"video": item.video, "subject": subject, "frame": frame, "time_s": time_s, "image": jpeg}
-
-    if item.kind == "video":
-        for frame in read_frames(item.path, problems.append):
-            jpeg = None if frame.image is None else encode_jpeg(fit(frame.image, size))
-            yield row(frame.index, frame.time_s, jpeg)
-    elif item.kind == "picture":
-        yield row(1, float("nan"), _ready_jpeg(item.path if item.data is None else item.data, size))
-    else:
-        numbered = list(_numbered(item))
-        if subject:  # from the first to the last frame with a crop
-            seen = [number for number, _, path in numbered if path is not None]
-            numbered = numbered[min(seen) - 1 : max(seen)] if seen else []
-        for number, time_s, path in numbered:
-            jpeg = None
-            if path is not None:
-                try:
-                    jpeg = _ready_jpeg(path, size)
-                except UserError as error:
-                    problems.append(f"{path.name} {error}")
-            yield row(number, time_s, jpeg)
-
-
-def _ready_jpeg(source: Path | bytes, size: int) -> bytes:
-    """A ready face as JPEG; one that has the right size and form is passed on byte by byte."""
-    image = read_picture(source)
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    if data.startswith(b"\xff\xd8") and image.shape[:2] == (size, size) and b"Exif" not in data[:64]:
-        return data
-    return encode_jpeg(fit(image, size))

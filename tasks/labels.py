@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from checkpoints.errors import UserError
-from tasks.task import AUS, TASKS, Task
+from tasks.task import AUS, Task
 
 TRAIN, VALIDATION = "Train_Set", "Validation_Set"
 MTL_FOLDER = "MTL_Challenge"
@@ -91,17 +91,14 @@ def find_folder(root: Path, task: Task, split: str | None) -> Path | None:
         raise UserError(f"{root} does not exist: give the annotations' root, a folder of <id>.txt files, or a table")
     tops = [root, *sorted(child for child in root.iterdir() if child.is_dir() and "annotations" in child.name.lower())]
     for top in tops:
-        for folder in (_child(top, name) for name in task.folders):
+        for folder in (_child(top, name) for name in (*task.folders, task.name)):
             if folder is not None:
                 return folder if split is None else _child(folder, split)
-    if root.name in TASKS or any(root.name.lower() == name.lower() for name in task.folders) or split is None:
-        inner = _child(root, split) if split else root
-        return inner if inner is not None and any(inner.glob("*.txt")) else None
-    inner = _child(root, split)
-    if inner is not None and any(inner.glob("*.txt")):
-        return inner
-    # A split's own folder, or one without splits: take it as it is, the caller asked for this very folder.
-    return root if root.name.lower() == split.lower() and any(root.glob("*.txt")) else None
+    if split is None or root.name.lower() == split.lower():  # this very folder
+        own: Path | None = root
+    else:
+        own = _child(root, split)
+    return own if own is not None and any(own.glob("*.txt")) else None
 
 
 def find_mtl_file(root: Path, split: str | None) -> Path | None:

@@ -54,7 +54,7 @@ def predict_sequence(
     values = predict_spans(
         head.network, torch.as_tensor(np.ascontiguousarray(features)), flags, [(0, len(features))], head
     )
-    arrays = {name: item.cpu().numpy() for name, item in values.items()}
+    arrays = {name: item.numpy() for name, item in values.items()}
     if not smooth:
         return arrays
     return {
@@ -87,26 +87,24 @@ def predict_spans(
         head: knows the tasks.
 
     Returns:
-        task name -> `[N, out_dim]` float32; NaN for rows of no span.
+        task name -> `[N, out_dim]` float32 on the CPU; NaN for rows of no span.
     """
     a = network.architecture
     device = network.mean.device
     ending = a.readout == "last"
     windows = Windows.cover(spans, a.window, 1 if ending else a.stride, ending)
-    averages = {task.name: FrameAverage(len(features), task.out_dim) for task in head.tasks}
+    averages = {task.name: FrameAverage(len(features), task.out_dim, device) for task in head.tasks}
     was_training = network.training
     network.eval()
     step = max(1, BATCH_FRAMES // a.window)
     for start in range(0, len(windows), step):
         batch = windows[start : start + step]
-        rows, inside = (torch.from_numpy(item) for item in batch.rows())
-        outputs = network(take(features, rows).to(device), take(valid, rows).to(device), inside.to(device)).float()
-        predicted = torch.from_numpy(batch.predicted())
+        rows, inside, predicted = (torch.from_numpy(item).to(device) for item in (*batch.rows(), batch.predicted()))
+        outputs = network(take(features, rows), take(valid, rows), inside).float()
         for task in head.tasks:
-            values = task.activate(head.split(outputs)[task.name]).cpu()
-            averages[task.name].add(rows, predicted, values)
+            averages[task.name].add(rows, predicted, task.activate(head.split(outputs)[task.name]))
     network.train(was_training)
-    return {name: item.mean() for name, item in averages.items()}
+    return {name: item.mean().cpu() for name, item in averages.items()}
 
 
 def pick_caches(head: Head, caches: Sequence[FeatureCache]) -> list[FeatureCache]:

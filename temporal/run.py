@@ -119,9 +119,14 @@ def read_labels(config: Temporal) -> tuple[dict[str, Tracks], list[str], list[st
             f"{config.labels} holds no {config.task} annotations of a training split: expected the release root, its "
             "'... ABAW Annotations' folder, the task's folder with Train_Set and Validation_Set, an MTL folder, a table"
         )
-    # In the releases' splits an id validates one task and trains another: what validates anything trains nothing.
-    merged = {name: by_split[TRAIN][name] | by_split[VALIDATION][name] for name in by_split[TRAIN]}
-    return merged, sorted(set(ids[TRAIN]) - set(ids[VALIDATION])), ids[VALIDATION]
+    # In the releases' splits an id may validate one task and train another: what validates anything trains nothing.
+    validation = set(ids[VALIDATION])
+    labels = {
+        name: {id: track for id, track in by_split[TRAIN][name].items() if id not in validation}
+        | by_split[VALIDATION][name]
+        for name in by_split[TRAIN]
+    }
+    return labels, sorted(set(ids[TRAIN]) - validation), ids[VALIDATION]
 
 
 def choose_splits(

@@ -135,14 +135,14 @@ def train_head(
         run.log({"step": step, "held_out": reached})
         if reached > loop.facts["best"]:
             loop.facts.update(best=reached, best_step=step, worse=0)
-            save_tensors(run.path / "best.safetensors", evaluated.state_dict())
+            save_tensors(run.state / "best.safetensors", evaluated.state_dict())
         else:
             loop.facts["worse"] += 1
         if config.patience and loop.facts["worse"] >= config.patience:
             loop.facts["stopped"] = loop.steps = step
 
     loop.train(batches(windows, plan, first, config), loss_of, after_step)
-    network.load_state_dict(load_tensors(run.path / "best.safetensors"))
+    network.load_state_dict(load_tensors(run.state / "best.safetensors"))
     network.eval()
     head.record |= {"best_step": loop.facts["best_step"], "steps": loop.step, "seed": config.seed}
     return head

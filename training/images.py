@@ -1,5 +1,6 @@
 """JPEG bytes to batches of uint8 crops: decoded, cropped and flipped on tensors; normalised later, on the device."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,12 +141,22 @@ def crop_batches(dataset: CropDataset, plan: BatchPlan, first: int, last: int, w
         dataset,
         batch_sampler=plan.micro_batches(first, last),  # any iterable will do
         num_workers=workers,
-        collate_fn=_as_is,
+        collate_fn=as_is,
+        worker_init_fn=outlive_sigterm,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
     )
     return iter(loader)
 
 
-def _as_is(batch: Any) -> Any:
+def as_is(batch: Any) -> Any:
+    """Collate function for datasets that give whole batches."""
     return batch
+
+
+def outlive_sigterm(_worker: int) -> None:
+    """Let a loader's worker pass over SIGTERM, which schedulers send to every process of a job.
+
+    The training process then finishes its step and saves its state; workers end with it.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

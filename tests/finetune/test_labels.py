@@ -203,3 +203,12 @@ class TestFaults:
 
 def test_one_hot():
     assert one_hot(np.array([0, 7])).tolist() == [[1, *[0] * 7], [*[0] * 7, 1]]
+
+
+def test_all_labels_whatever_their_split(pictures, tmp_path):
+    lines = ["video,label,split", "t0,happy,train", "t1,sad,val", "t2,sad,", ""]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    assert read_source(tmp_path / "labels.csv", None, ClassMap(), ()).keys() == {"t0", "t1", "t2"}
+    labels = expr_folder(tmp_path / "release", {"a": [1]})
+    answers = labels / "EXPR_Recognition_Challenge" / "Train_Set"
+    assert read_source(answers, None, ClassMap(), ()).keys() == {"a"}

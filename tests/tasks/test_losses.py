@@ -35,6 +35,7 @@ def test_va_loss_over_batch_and_window():
         ccc_loss(values[b, :, i][None], labels[b, :, i][None], mask[b, :, i][None]) for b in range(3) for i in (0, 1)
     ]
     torch.testing.assert_close(va_loss(values, labels, mask, ccc_over="window"), sum(by_window) / 6)
+    torch.testing.assert_close(va_loss(values, labels, mask, ccc_over="both"), sum(by_batch) / 4 + sum(by_window) / 12)
     with_errors = va_loss(values, labels, mask, mse=2.0, mae=3.0)
     errors = (values - labels)[mask]
     torch.testing.assert_close(

@@ -171,6 +171,21 @@ def test_leaks_are_left_out_warned_of_or_refused(settings, corpus, tmp_path, cap
         run.main(settings("expr", tmp_path / "c", features=(every,), epochs=1))
 
 
+def test_what_validates_one_task_trains_no_other(settings, tmp_path):
+    """As in the 6th ABAW, where 29 of 76 VA validation files are in the Expr training set."""
+    rng = np.random.default_rng(0)
+    for name, split, id in (
+        ("va", "Train", "a"),
+        ("va", "Validation", "b"),
+        ("expr", "Train", "b"),
+        ("expr", "Train", "c"),
+    ):
+        write_labels(tmp_path / TASKS[name].folders[0] / f"{split}_Set", id, name, make_labels(name, 20, rng))
+    labels, train, validation = run.read_labels(settings("joint", tmp_path / "o", labels=tmp_path))
+    assert (train, validation) == (["a", "c"], ["b"])
+    assert set(labels["va"]) == {"a", "b"} and set(labels["expr"]) == {"c"}  # b's Expr labels are training labels
+
+
 def test_held_out_videos_are_those_the_encoder_did_not_learn(settings, corpus, tmp_path):
     source = FeatureCache(corpus / "cache")
     seen = [id for id in TRAIN if not id.startswith(("2-", "9", "5-"))]

@@ -36,6 +36,11 @@ def test_written_files_are_scored_against_the_answers(files, corpus, task, tmp_p
     assert (tmp_path / "s.json").exists() and "<img" in (tmp_path / "r.html").read_text()
 
 
+def test_the_answers_of_all_tasks_may_lie_side_by_side(files, corpus):
+    with pytest.raises(UserError, match="has no va prediction for frame 2 of test1"):  # sparse: it holds three frames
+        evaluate.main(evaluate.Evaluate(task="mtl", predictions=files / "mtl.txt", labels=corpus / "answers"))
+
+
 def test_a_joint_head_fills_an_mtl_file(runs, corpus, tmp_path):
     example = corpus / "release" / "test_set_examples" / "mtl.txt"
     out = tmp_path / "mtl.txt"

@@ -1,0 +1,218 @@
+"""The feature job: its share of the bare encoder's throughput, its memory and its cost over a video's length.
+
+    python benchmarks/extract.py --out benchmarks/results/extract.json
+
+Throughput: ViT-B/16 with random weights at 224 px from faces of 112 px; the job (pictures decoded, enlarged and
+batched, features written) against the encoder alone on one ready batch of the same size and precision, taking turns.
+Memory and cost: the demo's encoder on one video of so many frames, each length in a fresh process; memory is what the
+process and its workers hold themselves (not the mapped store), sampled ten times a second, over what they held when
+the job began.
+"""
+
+import io
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from checkpoints.artifact import write_json
+from checkpoints.errors import guarded
+
+
+@dataclass
+class Config:
+    """Measure the feature job."""
+
+    out: Path | None = None
+    """Where to record the table as JSON."""
+    batch: int = 32
+    """Pictures per forward pass of ViT-B."""
+    batches: int = 6
+    """How many of them a round takes."""
+    rounds: int = 5
+    """How often both sides are measured."""
+    lengths: tuple[int, ...] = (1_000, 5_000, 20_000, 50_000)
+    """Frames of the videos."""
+    threads: int = 1
+    """Threads of the encoder."""
+    workers: int = 1
+    """Processes that decode."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measure everything."""
+    result: dict[str, Any] = {"threads": config.threads, "workers": config.workers}
+    with tempfile.TemporaryDirectory() as folder:
+        result["throughput"] = in_fresh_process(throughput, config, Path(folder))
+        print(result["throughput"], flush=True)
+        result["lengths"] = []
+        for length in config.lengths:
+            result["lengths"].append(in_fresh_process(cost, config, Path(folder), length))
+            print(result["lengths"][-1], flush=True)
+    if config.out is not None:
+        write_json(config.out, result)
+    return result
+
+
+def in_fresh_process(function: Any, *arguments: Any) -> Any:
+    """Call a function of this file in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def make_store(path: Path, frames: int) -> Path:
+    """One video of noisy faces-sized pictures."""
+    from PIL import Image
+
+    from preprocessing.faces import finish_store, write_shard
+
+    rng = np.random.default_rng(0)
+    jpegs = []
+    for _ in range(64):
+        small = Image.fromarray(rng.integers(0, 255, (14, 14, 3), dtype=np.uint8))
+        buffer = io.BytesIO()
+        small.resize((112, 112), Image.Resampling.BICUBIC).save(buffer, "jpeg", quality=95)
+        jpegs.append(buffer.getvalue())
+    rows = (
+        {"video": "v", "subject": "", "frame": n + 1, "time_s": n / 30, "image": jpegs[n % 64]} for n in range(frames)
+    )
+    write_shard(path, "v", rows)
+    finish_store(path, made_by="benchmarks/extract.py", config={}, image_size=112, problems=[])
+    return path
+
+
+def make_encoder(path: Path, architecture: str, size: int, **kwargs: Any) -> Path:
+    """An encoder with random weights."""
+    from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
+
+    encoder = Encoder(EncoderConfig(architecture, size, kwargs))
+    save_encoder(path, encoder, made_by="benchmarks/extract.py", recipe={}, parents={})
+    return path
+
+
+def throughput(config: Config, folder: Path) -> dict[str, Any]:
+    """Pictures per second of the job and of the encoder alone, medians over rounds, and their ratio by round."""
+    import torch
+
+    from checkpoints.encoder import load_encoder
+    from finetune.extract import Extract
+    from finetune.extract import main as extract
+    from preprocessing.faces import FacesStore
+    from training.launch import choose_precision
+
+    torch.set_num_threads(config.threads)
+    frames = config.batch * config.batches
+    faces = make_store(folder / "faces", frames)
+    where = make_encoder(folder / "encoder", "vit_base_patch16_224", 224, global_pool="token")
+    FacesStore(faces).jpeg(0)  # maps the store
+    encoder = load_encoder(where)
+    images = torch.randint(0, 255, (config.batch, 3, 224, 224), dtype=torch.uint8)
+    bf16 = choose_precision("auto")[0] == "bf16"
+
+    def bare() -> float:
+        start = time.perf_counter()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            for _ in range(config.batches):
+                encoder(images)
+        return frames / (time.perf_counter() - start)
+
+    def job(number: int) -> float:
+        out = folder / f"cache{number}"
+        settings = Extract(encoder=str(where), faces=faces, out=out, batch_size=config.batch, workers=config.workers)
+        return float(extract(settings)["frames_per_s"])
+
+    bare()
+    rounds = [(bare(), job(number)) for number in range(config.rounds)]
+    alone, whole = np.median(rounds, axis=0)
+    return {
+        "precision": "bf16" if bf16 else "fp32",
+        "batch": config.batch,
+        "encoder_per_s": round(float(alone), 2),
+        "job_per_s": round(float(whole), 2),
+        "share": round(float(np.median([b / a for a, b in rounds])), 3),
+        "share_by_round": [round(b / a, 3) for a, b in rounds],
+    }
+
+
+def cost(config: Config, folder: Path, frames: int) -> dict[str, Any]:
+    """Seconds per thousand frames, and growth of memory."""
+    import torch
+
+    from finetune.extract import Extract
+    from finetune.extract import main as extract
+    from preprocessing.faces import FacesStore
+
+    torch.set_num_threads(config.threads)
+    faces = make_store(folder / f"faces{frames}", frames)
+    short = make_store(folder / f"short{frames}", 300)
+    size = {"patch_size": 8, "embed_dim": 160, "depth": 5, "num_heads": 5, "global_pool": "token"}
+    where = make_encoder(folder / f"demo{frames}", "vit_tiny_patch16_224", 64, **size)
+    settings = Extract(encoder=str(where), faces=short, out=folder / f"warm{frames}", workers=config.workers)
+    extract(settings)
+    FacesStore(faces).jpeg(0)
+    with Watch() as watch:
+        start, processor = time.perf_counter(), time.process_time()
+        summary = extract(Extract(**{**vars(settings), "faces": faces, "out": folder / f"cache{frames}"}))
+        seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    return {
+        "frames": frames,
+        "seconds_per_1000": round(1000 * seconds / frames, 3),
+        "main_process_cpu_seconds_per_1000": round(1000 * processor / frames, 3),
+        "job_frames_per_s": round(float(summary["frames_per_s"]), 1),
+        "memory_growth_mib": round(watch.growth / 2**20, 1),
+        "features_mib": round(frames * 160 * 2 / 2**20, 1),
+    }
+
+
+class Watch:
+    """Largest anonymous memory of this process and its children, over what it was at the start."""
+
+    def __enter__(self) -> "Watch":
+        self._first = self._most = held()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            self._most = max(self._most, held())
+
+    @property
+    def growth(self) -> int:
+        """Bytes."""
+        return self._most - self._first
+
+
+def held() -> int:
+    """Bytes of anonymous memory of this process; of its workers what they do not share with it."""
+    total = _field("/proc/self/smaps_rollup", "Anonymous")
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
+            try:
+                total += _field(f"/proc/{child}/smaps_rollup", "Private_Dirty")
+            except OSError:
+                continue  # it ended in the meantime
+    return total
+
+
+def _field(path: str, name: str) -> int:
+    for line in Path(path).read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(tyro.cli(Config)))

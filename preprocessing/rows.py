@@ -1,0 +1,139 @@
+"""Rows of a shard: from faces that were found in a video, or from pictures that are faces already."""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpoints.errors import UserError
+from preprocessing.align import encode_jpeg
+from preprocessing.detect import iou
+from preprocessing.pictures import fit, read_picture
+from preprocessing.sources import Item
+from preprocessing.tracks import Track, group_subjects, name_subjects
+from preprocessing.video import read_frames, read_times
+
+_RECORD = struct.Struct("<15f?I")  # box, landmarks, score; interpolated; bytes of the JPEG that follows
+
+
+@dataclass
+class Found:
+    """The faces of one video: an index in memory, everything else in a temporary file.
+
+    Attributes:
+        times: Presentation time of every frame.
+        tracks: The tracks.
+        places: Of each track the frame numbers and where in `spool` they are.
+        spool: Unnamed file that goes away with the process.
+        no_face: Thumbnails of some frames without a face, with their numbers.
+        problems: One line each.
+    """
+
+    spool: Any
+    times: array[float] = field(default_factory=lambda: array("d"))
+    tracks: list[Track] = field(default_factory=list)
+    places: list[tuple[array[int], array[int]]] = field(default_factory=list)
+    no_face: list[tuple[int, bytes]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def put(self, track: int, frame: int, values: np.ndarray, interpolated: bool, jpeg: bytes) -> None:
+        """Add a face; the frames of a track come in order. `values` are box, landmarks and score [15]."""
+        while len(self.places) <= track:
+            self.places.append((array("i"), array("q")))
+        self.places[track][0].append(frame)
+        self.places[track][1].append(self.spool.tell())
+        self.spool.write(_RECORD.pack(*values, interpolated, len(jpeg)))
+        self.spool.write(jpeg)
+
+    def get(self, place: int) -> dict[str, Any]:
+        """The columns of a face."""
+        self.spool.seek(place)
+        *values, interpolated, length = _RECORD.unpack(self.spool.read(_RECORD.size))
+        return {
+            "image": self.spool.read(length),
+            "box": values[:4],
+            "landmarks": values[4:14],
+            "score": None if math.isnan(values[14]) else values[14],
+            "interpolated": interpolated,
+        }
+
+
+def found_rows(item: Item, found: Found) -> Iterator[dict[str, Any]]:
+    """Rows of an item, subject by subject."""
+    if not found.times:
+        return
+    if item.box:
+        named = {"": _nearest(found.tracks, np.array([item.box], np.float32))}
+    else:
+        named = name_subjects(group_subjects(found.tracks, len(found.times)), item.subjects)
+    for subject, tracks in named.items():
+        places: dict[int, int] = {}
+        for track in tracks:
+            places.update(zip(*found.places[track.number], strict=True))
+        if not places:
+            found.problems.append(f"no face found of subject {subject!r}" if subject else "no face found")
+            if subject:
+                continue
+        first, last = (min(places), max(places)) if subject else (1, len(found.times))
+        for frame in range(first, last + 1):
+            face = found.get(places[frame]) if frame in places else {"image": None}
+            yield {"video": item.video, "subject": subject, "frame": frame, "time_s": found.times[frame - 1], **face}
+
+
+def _nearest(tracks: Sequence[Track], box: np.ndarray) -> list[Track]:
+    """The face of a picture that overlaps a box [1, 4] most; none if none overlaps by a fifth."""
+    overlaps = [float(iou(track.box[None], box)[0, 0]) for track in tracks]
+    best = int(np.argmax(overlaps)) if overlaps else -1
+    return [tracks[best]] if best >= 0 and overlaps[best] > 0.2 else []
+
+
+def ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of an item whose pictures are faces already."""
+    subject = item.subjects[0] if item.subjects else ""
+
+    def row(frame: int, time_s: float, jpeg: bytes | None) -> dict[str, Any]:
+        return {"video": item.video, "subject": subject, "frame": frame, "time_s": time_s, "image": jpeg}
+
+    if item.kind == "video":
+        for shown in read_frames(item.path, problems.append):
+            jpeg = None if shown.image is None else encode_jpeg(fit(shown.image, size))
+            yield row(shown.index, shown.time_s, jpeg)
+    elif item.kind == "picture":
+        yield row(1, float("nan"), _ready_jpeg(item.path if item.data is None else item.data, size))
+    else:
+        frames = list(numbered(item))
+        if subject:  # from the first to the last frame with a crop
+            seen = [number for number, _, path in frames if path is not None]
+            frames = frames[min(seen) - 1 : max(seen)] if seen else []
+        for number, time_s, path in frames:
+            jpeg = None
+            if path is not None:
+                try:
+                    jpeg = _ready_jpeg(path, size)
+                except UserError as error:
+                    problems.append(f"{path.name} {error}")
+            yield row(number, time_s, jpeg)
+
+
+def _ready_jpeg(source: Path | bytes, size: int) -> bytes:
+    """A ready face as JPEG; one that has the right size and form is passed on byte by byte."""
+    image = read_picture(source)
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    if data.startswith(b"\xff\xd8") and image.shape[:2] == (size, size) and b"Exif" not in data[:64]:
+        return data
+    return encode_jpeg(fit(image, size))
+
+
+def numbered(item: Item) -> Iterator[tuple[int, float, Path | None]]:
+    """Number, time and file of the frames of a folder, from 1 to the last; a missing one has no file."""
+    times = read_times(item.clock) if item.clock else []
+    files = {int(path.stem): path for path in item.path.iterdir() if path.stem.isdigit()}
+    for number in range(1, max([len(times), *files]) + 1):
+        yield number, times[number - 1] if number <= len(times) else float("nan"), files.get(number)
