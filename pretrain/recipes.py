@@ -65,12 +65,16 @@ class Pretrain:
     """Largest gradient norm; 0: no limit."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic; auto: bf16 where the hardware has it."""
+    compile: bool = False
+    """Compile the network first: minutes at the start, faster steps on GPUs."""
     workers: int = 8
     """Processes per training process that prepare batches; 0: none."""
     save_every: int = 500
     """Steps between states to resume from."""
     log_every: int = 20
     """Steps between records."""
+    tracker: str = ""
+    """Send records to this experiment tracker too, by Accelerate's name for it (tensorboard, wandb, ...)."""
     seed: int = 0
     """Of weights, order, crops and masks."""
 

@@ -8,7 +8,7 @@ from checkpoints.errors import guarded
 from pretrain.recipes import RECIPES, Pretrain
 
 MADE_BY = "pretrain/run.py"
-PATHS = ("faces", "out", "init")  # where things stand is not part of what a run is
+APART = ("faces", "out", "init", "tracker")  # where things stand and who watches is not part of what a run is
 
 
 def main(config: Pretrain) -> dict[str, Any]:
@@ -24,13 +24,13 @@ def main(config: Pretrain) -> dict[str, Any]:
     from pretrain.product import build, count_flops, fingerprints, write_product
     from training.batches import BatchPlan
     from training.images import CropDataset, crop_batches
-    from training.launch import start
+    from training.launch import start, track
     from training.loop import Loop
     from training.rundir import RunDirectory
     from training.schedule import warmup_cosine
 
     # What to train on, and with how many.
-    accelerator = start(config.precision)
+    accelerator = start(config.precision, config.tracker, config.out)
     faces = FacesMixture(config.faces)
     plan = BatchPlan.derive(
         count=len(faces),
@@ -45,7 +45,7 @@ def main(config: Pretrain) -> dict[str, Any]:
     run = RunDirectory(
         config.out,
         made_by=MADE_BY,
-        config={key: value for key, value in asdict(config).items() if key not in PATHS} | {"steps": steps},
+        config={key: value for key, value in asdict(config).items() if key not in APART} | {"steps": steps},
         parents=faces.fingerprints | fingerprints(config.init),
         main=accelerator.is_main_process,
     )
@@ -53,6 +53,7 @@ def main(config: Pretrain) -> dict[str, Any]:
     if run.finished:
         accelerator.print(f"{config.out} is finished: loss {run.finished['loss']:.4f} after {steps} steps")
         return run.finished
+    track(accelerator, run, asdict(config))
 
     # The network and its optimizer.
     torch.manual_seed(config.seed)
@@ -89,6 +90,8 @@ def main(config: Pretrain) -> dict[str, Any]:
         log_every=config.log_every,
         save_every=config.save_every,
         flops=flops,
+        compile=config.compile,
+        identify=lambda step: [faces.name(index) for _, index in plan.share(step)],
     )
     first = loop.resume()
     dataset = CropDataset(

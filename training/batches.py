@@ -74,10 +74,15 @@ class BatchPlan:
     def micro_batches(self, first: int, last: int) -> Iterator[list[tuple[int, int]]]:
         """This process's micro-batches for steps `first` up to `last` (exclusive), `accumulation` of them per step."""
         for step in range(first, last):
-            batch = self.global_batch(step)
-            for number in range(self.accumulation):
-                start = (number * self.world + self.rank) * self.micro_batch_size
-                yield batch[start : start + self.micro_batch_size]
+            share = self.share(step)
+            for start in range(0, len(share), self.micro_batch_size):
+                yield share[start : start + self.micro_batch_size]
+
+    def share(self, step: int) -> list[tuple[int, int]]:
+        """This process's part of the global batch of a step, in the order of its micro-batches."""
+        batch = self.global_batch(step)
+        starts = range(self.rank * self.micro_batch_size, len(batch), self.world * self.micro_batch_size)
+        return [pair for start in starts for pair in batch[start : start + self.micro_batch_size]]
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -1,27 +1,41 @@
 """Starting a training process: how many there are, on what device, in which precision; randomness by step."""
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from checkpoints.errors import UserError
+from training.meter import peak_flops
+from training.rundir import RunDirectory
 
 
-def start(precision: str) -> Accelerator:
+def start(precision: str, tracker: str = "", out: Path | None = None) -> Accelerator:
     """Set up Accelerate and print what was found.
 
     Args:
         precision: `bf16`, `fp32`, or `auto` (bf16 where the hardware computes in it).
+        tracker: An experiment tracker that Accelerate knows (`tensorboard`, `wandb`, ...), or none.
+        out: Where the tracker keeps its files, if it keeps any: the run directory.
 
     Raises:
-        UserError: The launcher's environment and Accelerate disagree on the number of processes.
+        UserError: The launcher's environment and Accelerate disagree on the number of processes; the tracker is
+            unknown or not installed.
     """
+    check_tracker(tracker)
     chosen, reason = choose_precision(precision)
     # Stages that run one after another in one process (`make demo`) may differ in precision, which Accelerate keeps.
     AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision="bf16" if chosen == "bf16" else "no", step_scheduler_with_optimizer=False)
+    accelerator = Accelerator(
+        mixed_precision="bf16" if chosen == "bf16" else "no",
+        log_with=tracker or None,
+        project_dir=out if tracker else None,
+        step_scheduler_with_optimizer=False,
+    )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise UserError(
@@ -33,6 +47,45 @@ def start(precision: str) -> Accelerator:
         f"{chosen}: {reason}"
     )
     return accelerator
+
+
+def check_tracker(name: str) -> None:
+    """Accelerate passes over a tracker that is not installed; here the user learns of it."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+    from accelerate.utils import LoggerType
+
+    if not name:
+        return
+    if name not in LOGGER_TYPE_TO_CLASS:
+        known = ", ".join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))
+        raise UserError(f"Accelerate knows no tracker {name!r}: choose one of {known}")
+    if name in LoggerType.list() and name not in get_available_trackers():
+        raise UserError(f"the tracker {name} is not installed: `pip install {name.replace('_', '-')}`")
+
+
+def track(accelerator: Accelerator, run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """Send whatever a run logs to the tracker that `start` was asked for as well, if there is one.
+
+    Args:
+        accelerator: From :func:`start`.
+        run: Its logged numbers are passed on, at their step.
+        config: The run's settings; what a tracker has no type for is passed on as text.
+    """
+    if not accelerator.log_with:
+        return
+    plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in config.items()}
+    accelerator.init_trackers("wildaffect", config=plain)
+    run.listener = lambda record: accelerator.log(
+        {key: value for key, value in record.items() if key != "step"}, step=record["step"]
+    )
+
+
+def peak(accelerator: Accelerator) -> float:
+    """FLOP/s that all devices of the run together could reach; 0 where unknown."""
+    if accelerator.device.type != "cuda":
+        return 0.0
+    name = torch.cuda.get_device_name(accelerator.device)
+    return accelerator.num_processes * peak_flops(name, accelerator.mixed_precision)
 
 
 def choose_precision(precision: str) -> tuple[str, str]:

@@ -1,24 +1,25 @@
 """The training loop that every stage shares; what differs (batches, loss, evaluation) is handed in."""
 
+import math
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import gather_object, send_to_device
 from torch import nn
 from tqdm import tqdm
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from checkpoints.state import load_state, optimizer_tensors, restore_optimizer, save_state
-from training.launch import reseed
+from training.launch import peak, reseed
+from training.meter import Meter
 from training.rundir import RunDirectory
 from training.schedule import set_lr
 
@@ -48,6 +49,8 @@ class Loop:
         save_every: Steps between states.
         flops: Floating-point operations of one sample's forward pass; 0 where nobody counted.
         ema: Moving average of the weights, updated after each step.
+        compile: Compile the network; what is saved are the weights of `model` itself, under their own names.
+        identify: 0-based step to the names of the samples this process takes in it, for the report of a bad step.
         facts: What else must survive a kill (best score so far, ...): JSON values.
     """
 
@@ -65,6 +68,8 @@ class Loop:
     save_every: int = 100
     flops: float = 0.0
     ema: nn.Module | None = None
+    compile: bool = False
+    identify: Callable[[int], list[str]] | None = None
     facts: Facts = field(default_factory=dict)
     step: int = 0
     _stop: bool = False
@@ -105,13 +110,15 @@ class Loop:
             after_step: Called with the number of steps done, after each; evaluates, draws, keeps the best.
 
         Raises:
-            UserError: The loss is not finite; the state before that step is saved.
+            UserError: The loss or a gradient is not finite; the state before that step is saved.
         """
         network: nn.Module = self.accelerator.prepare_model(self.model)
+        if self.compile:
+            network = cast(nn.Module, torch.compile(network))
         network.train()
         source = iter(batches)
         previous = _on_sigterm(self._request_stop)
-        meter = Meter(self.batch_size, self.flops)
+        meter = Meter(self.batch_size, self.flops, peak(self.accelerator))
         bar = tqdm(
             total=self.steps,
             initial=self.step,
@@ -124,14 +131,13 @@ class Loop:
                 set_lr(self.optimizer, lr)
                 reseed(self.seed, self.step, self.accelerator.process_index)
                 loss = self._forward_backward(network, source, loss_of, meter)
-                if self.clip_grad:
-                    torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
+                norm = self._check_and_clip(loss)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
                 if self.ema is not None:
                     self.ema.update(self.model)  # type: ignore[operator]
                 self.step += 1
-                meter.add(loss)
+                meter.add(loss, norm)
                 bar.update()
                 if self.step % self.log_every == 0 or self.step == self.steps:
                     self._log(meter, lr, bar)
@@ -169,19 +175,34 @@ class Loop:
         pair = torch.stack([total, torch.tensor(float(self._stop), device=total.device)])
         mean, stop = self.accelerator.reduce(pair, reduction="mean").tolist()
         self._stop = stop > 0
-        if not torch.isfinite(torch.tensor(mean)):
-            self._report_non_finite(mean)
         return float(mean)
 
-    def _report_non_finite(self, loss: float) -> None:
+    def _check_and_clip(self, loss: float) -> float:
+        """Refuse a step that would spoil the weights, and limit its gradient; returns the norm before that."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+            self._report_non_finite(loss, float(norm))
+        if self.clip_grad:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_grad, norm)
+        return float(norm)
+
+    def _report_non_finite(self, loss: float, norm: float) -> None:
+        """Save the state before the step and say which samples made it."""
         self.save()
+        names = [] if self.identify is None else self.identify(self.step)
+        by_process = gather_object([names])
         report = self.run.path / "non_finite.json"
         if self.accelerator.is_main_process:
-            write_json(report, {"step": self.step, "loss": str(loss)})
+            facts = {"step": self.step + 1, "loss": str(loss), "grad_norm": str(norm), "seed": self.seed}
+            write_json(report, facts | {"samples_by_process": by_process})
+        what = f"the loss of step {self.step + 1} is {loss}"
+        if math.isfinite(loss):
+            what = f"the gradient of step {self.step + 1} is not finite (its loss is {loss:.4g})"
         raise UserError(
-            f"the loss of step {self.step} is {loss}: the state before it is saved in {self.run.state} and the step is "
-            f"named in {report}. Running the same command again replays exactly this step; a lower lr, clip_grad or "
-            "--precision fp32 in another --out avoids it"
+            f"{what}: the state before it is saved in {self.run.state}, its samples are named in {report}. Running the "
+            "same command again replays exactly this step; a lower lr, clip_grad or --precision fp32 in another --out "
+            "avoids it"
         )
 
     def _log(self, meter: "Meter", lr: float, bar: tqdm) -> None:
@@ -193,53 +214,12 @@ class Loop:
             f"waiting {record['data_wait']:.0%}"
         )
         line += f"  {record['tflops']:.3f} TFLOP/s" if self.flops else ""
+        line += f" ({record['peak_share']:.0%} of peak)" if "peak_share" in record else ""
         if self.accelerator.is_main_process:
             bar.write(f"{line}  {left / 60:.1f} min left", file=sys.stdout)
 
     def _request_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stop = True
-
-
-class Meter:
-    """Means since the last record: loss, rate, share of time spent waiting for data, arithmetic done."""
-
-    def __init__(self, batch_size: int, flops: float) -> None:
-        self.batch_size = batch_size
-        self.flops = flops
-        self._reset()
-
-    def _reset(self) -> None:
-        self._start = time.perf_counter()
-        self._wait = 0.0
-        self._losses: list[float] = []
-
-    def waiting(self) -> "Meter":
-        """Context manager around the call that fetches a batch."""
-        return self
-
-    def __enter__(self) -> None:
-        self._wait_from = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._wait += time.perf_counter() - self._wait_from
-
-    def add(self, loss: float) -> None:
-        """Count one optimizer step."""
-        self._losses.append(loss)
-
-    def read(self) -> dict[str, float]:
-        """Give the means and start anew; a training step costs three forward passes."""
-        seconds = time.perf_counter() - self._start
-        samples = len(self._losses) * self.batch_size
-        record = {
-            "loss": sum(self._losses) / len(self._losses),
-            "images_per_s": samples / seconds,
-            "data_wait": self._wait / seconds,
-        }
-        if self.flops:
-            record["tflops"] = 3 * self.flops * samples / seconds / 1e12
-        self._reset()
-        return record
 
 
 def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Any:

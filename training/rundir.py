@@ -5,6 +5,7 @@
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class RunDirectory:
         self.path = Path(path)
         self.state = self.path / "state"
         self.main = main
+        self.listener: Callable[[dict[str, Any]], None] | None = None  # hears each record too
         config = json.loads(json.dumps(config))  # as it will be read back: tuples are lists
         if (self.path / "config.json").exists():
             self._check_same(made_by, config, parents)
@@ -73,6 +75,8 @@ class RunDirectory:
         if self.main:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
+            if self.listener is not None:
+                self.listener(record)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read what was logged so far."""

@@ -157,10 +157,11 @@ def test_continuing_from_weights(uninterrupted, faces, tmp_path):
 
 def test_non_finite_loss_stops_with_the_state_before_it(faces, tmp_path):
     settings = TINY | {"lr": 1e30}
-    with pytest.raises(UserError, match="the loss of step"):
+    with pytest.raises(UserError, match="of step"):
         main(replace(DEMO, faces=(faces,), out=tmp_path / "nan", **settings))
     report = json.loads((tmp_path / "nan" / "non_finite.json").read_text())
-    assert (tmp_path / "nan" / "state" / f"step_{report['step']:08d}").is_dir()
+    assert (tmp_path / "nan" / "state" / f"step_{report['step'] - 1:08d}").is_dir()
+    assert len(report["samples_by_process"][0]) == 8 and "video v" in report["samples_by_process"][0][0]
 
 
 def test_missing_store_and_foreign_init_are_named(faces, uninterrupted, tmp_path):

@@ -1,0 +1,85 @@
+"""What a training run measures about itself between two records."""
+
+import time
+
+# Dense bf16 peak of accelerators in FLOP/s, from their data sheets (without sparsity); the first name that is part of
+# the device's own wins.
+PEAKS = {
+    "B200": 2250e12,
+    "GH200": 989e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX 5090": 210e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+
+
+def peak_flops(device: str, precision: str) -> float:
+    """Dense peak of a device in FLOP/s; 0 where it is not known.
+
+    Args:
+        device: The device's name, as `torch.cuda.get_device_name` gives it.
+        precision: Accelerate's `mixed_precision`; peaks are known for `bf16` only.
+    """
+    if precision != "bf16":
+        return 0.0
+    return next((peak for name, peak in PEAKS.items() if name in device), 0.0)
+
+
+class Meter:
+    """Means since the last record: loss, rate, share of time spent waiting for data, arithmetic done.
+
+    Args:
+        batch_size: Samples per optimizer step over all processes.
+        flops: Floating-point operations of one sample's forward pass; 0 where nobody counted.
+        peak: FLOP/s that all devices together could reach; 0 where unknown.
+    """
+
+    def __init__(self, batch_size: int, flops: float, peak: float = 0.0) -> None:
+        self.batch_size, self.flops, self.peak = batch_size, flops, peak
+        self._reset()
+
+    def _reset(self) -> None:
+        self._start = time.perf_counter()
+        self._wait = 0.0
+        self._losses: list[float] = []
+        self._norms: list[float] = []
+
+    def waiting(self) -> "Meter":
+        """Context manager around the call that fetches a batch."""
+        return self
+
+    def __enter__(self) -> None:
+        self._wait_from = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._wait += time.perf_counter() - self._wait_from
+
+    def add(self, loss: float, grad_norm: float) -> None:
+        """Count one optimizer step."""
+        self._losses.append(loss)
+        self._norms.append(grad_norm)
+
+    def read(self) -> dict[str, float]:
+        """Give the means and start anew; a training step costs three forward passes."""
+        seconds = time.perf_counter() - self._start
+        samples = len(self._losses) * self.batch_size
+        record = {
+            "loss": sum(self._losses) / len(self._losses),
+            "grad_norm": sum(self._norms) / len(self._norms),
+            "images_per_s": samples / seconds,
+            "data_wait": self._wait / seconds,
+        }
+        if self.flops:
+            achieved = 3 * self.flops * samples / seconds
+            record["tflops"] = achieved / 1e12
+            if self.peak:
+                record["peak_share"] = achieved / self.peak
+        self._reset()
+        return record
