@@ -81,7 +81,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         short = Path(folder) / f"short{config.clip.suffix}"
-        repeat(config.clip, 100, short)
+        repeat(config.clip, 500, short)
         for frames in config.frames:
             clip = Path(folder) / f"long{config.clip.suffix}"
             repeat(config.clip, frames, clip)

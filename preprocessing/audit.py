@@ -19,7 +19,7 @@ from checkpoints.artifact import fingerprint, read_json, write_json
 from checkpoints.errors import UserError, guarded
 from preprocessing.affwild2 import CROP_FOLDERS, is_release, split_id
 from preprocessing.leakage import TEST, Leak, find_leaks
-from preprocessing.sources import VIDEO_SUFFIXES, is_synthetic
+from preprocessing.sources import VIDEO_SUFFIXES
 from tasks.challenge import read_example
 from tasks.folds import group_of
 from tasks.labels import (
@@ -27,6 +27,7 @@ from tasks.labels import (
     VALIDATION,
     find_folder,
     find_mtl_file,
+    is_synthetic,
     parse_numbers,
     read_annotation_file,
     read_lines,
@@ -164,7 +165,7 @@ def audit(config: Config) -> Audit:
                 _compare_published(entry, PUBLISHED[task.name, split], f"{task.name} {split}", found.problems)
             found.splits[f"{task.name} {split}"] = entry
     _mtl(root, found)
-    found.leaks = find_leaks(members, _identities(config))
+    found.leaks = find_leaks(members, identities(config.identities, root))
     unused = videos.keys() - {split_id(id)[0] for ids in members.values() for id in ids}
     if unused and members:
         found.problems.append(f"{len(unused)} videos are in no split: {_some(sorted(unused))}")
@@ -276,9 +277,7 @@ def _read(path: Path, task: Task, bad_lines: list[str] | None) -> tuple[np.ndarr
 
 def _test_split(root: Path, task: Task) -> tuple[dict[str, np.ndarray], Split]:
     """Per id of the test split which frames the example file lists, bool [T]."""
-    lists = sorted((root / "names_of_videos_in_each_test_set").glob(f"{TEST_FILES[task.name]}*.txt"))
-    names = [line.strip() for path in lists for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    frames = {name: np.zeros(0, bool) for name in sorted(names)}
+    frames = {name: np.zeros(0, bool) for name in listed_for_testing(root, task)}
     entry = Split(len(frames))
     for path in sorted((root / "test_set_examples").glob(f"*{EXAMPLES[task.name]}*.txt")):
         example = read_example(path)
@@ -289,6 +288,13 @@ def _test_split(root: Path, task: Task) -> tuple[dict[str, np.ndarray], Split]:
             frames[id] = listed
     entry.files = len(frames)
     return frames, entry
+
+
+def listed_for_testing(root: Path, task: Task) -> list[str]:
+    """Ids of a task's test split, from the release's lists of names."""
+    lists = sorted((root / "names_of_videos_in_each_test_set").glob(f"{TEST_FILES[task.name]}*.txt"))
+    names = [line.strip() for path in lists for line in path.read_text(encoding="utf-8").splitlines()]
+    return sorted(name for name in names if name)
 
 
 def _compare_published(entry: Split, published: tuple[int, int], name: str, problems: list[str]) -> None:
@@ -347,17 +353,21 @@ def _mtl(root: Path, found: Audit) -> None:
             found.splits[f"mtl/{task.name} {split}"] = entry
 
 
-def _identities(config: Config) -> dict[str, str]:
-    """People by id, from the user's file, or of a SynthWild corpus."""
-    if config.identities:
+def identities(table: Path | None, root: Path) -> dict[str, str]:
+    """People by id, from the user's file, or of a SynthWild corpus.
+
+    Raises:
+        UserError: The file cannot be read or lacks a column.
+    """
+    if table:
         import csv
 
         try:
-            with config.identities.open(encoding="utf-8-sig", newline="") as file:
+            with table.open(encoding="utf-8-sig", newline="") as file:
                 return {row["id"]: row["identity"] for row in csv.DictReader(file)}
         except (OSError, KeyError) as error:
-            raise UserError(f"--identities {config.identities}: expected columns id and identity: {error}") from None
-    corpus = config.affwild2.resolve().parent / "synthwild.json"
+            raise UserError(f"--identities {table}: expected columns id and identity: {error}") from None
+    corpus = root.resolve().parent / "synthwild.json"
     if corpus.is_file():
         videos = read_json(corpus)["videos"].values()
         return {id: subject["identity"] for video in videos for id, subject in video["subjects"].items()}

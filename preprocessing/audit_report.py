@@ -118,7 +118,7 @@ def _leaks(found: Audit) -> Section:
         )
     remark = Note(
         "A model that learnt from the labels of the left split has seen recordings of the right one: its score there "
-        "says nothing about new people. Leave these recordings out (folds and `--rule-clean` do), or say so.",
+        "says nothing about new people. Leave these recordings out (preprocessing/folds.py lists them), or say so.",
         "warning",
     )
     header = ["trained on", "evaluated on", "same files", "same recordings", "same people", "which"]

@@ -233,10 +233,12 @@ class FacesStore:
 
     def _read_index(self) -> None:
         import pyarrow as pa
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         names = ["video", "subject", "frame", "time_s", "image.path"]
-        index = pa.concat_tables(pq.read_table(path, columns=names, partitioning=None) for path in self._shards)
+        # Not `read_table`, which reads the pictures too when it is asked for a field beside them.
+        index = pa.concat_tables(pq.ParquetFile(path).read(columns=names) for path in self._shards)
 
         def strings(name: str) -> np.ndarray:
             encoded = index.column(name).combine_chunks().dictionary_encode()
@@ -246,7 +248,7 @@ class FacesStore:
         self.subject = strings("subject")
         self.frame: np.ndarray = index.column("frame").to_numpy()
         self.time_s: np.ndarray = index.column("time_s").to_numpy()
-        self.valid: np.ndarray = index.column("path").is_valid().to_numpy()
+        self.valid: np.ndarray = pc.struct_field(index.column("image"), "path").is_valid().to_numpy()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -263,6 +265,24 @@ class FacesStore:
     def jpeg(self, row: int) -> bytes | None:
         """JPEG bytes of a row's picture, None if it has none."""
         return self._column("image", row, "bytes")
+
+    def pictures(self, start: int, length: int) -> Iterator[bytes | None]:
+        """JPEG bytes of `length` consecutive rows, None where there is no picture.
+
+        They are read from the shards one row group at a time: no mapped copy is made, as for `jpeg`.
+        """
+        import pyarrow.parquet as pq
+
+        end, first = start + length, 0
+        for path in self._shards:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    last = first + file.metadata.row_group(group).num_rows
+                    if first < end and start < last:
+                        column = file.read_row_group(group, columns=["image.bytes"], use_threads=False).column(0)
+                        for value in column.slice(max(start - first, 0), min(end, last) - max(start, first)):
+                            yield value["bytes"].as_py() if value.is_valid else None
+                    first = last
 
     def landmarks(self, row: int) -> np.ndarray | None:
         """Five points (x, y) in source pixels, float32 [5, 2], None if there are none."""
@@ -291,6 +311,7 @@ class FacesStore:
     def _table(self) -> dict[str, tuple[np.ndarray, list[pa.Array]]]:
         """Memory-mapped columns as (first row of each chunk, chunks)."""
         import datasets
+        from pyarrow.dataset import ParquetFragmentScanOptions
 
         with _quiet(datasets):
             mapped = datasets.load_dataset(
@@ -298,6 +319,8 @@ class FacesStore:
                 data_files=[glob.escape(str(path.resolve())) for path in self._shards],
                 split="train",
                 cache_dir=str(self.path / CACHE) if os.access(self.path, os.W_OK) else None,
+                # Row group by row group: otherwise whole shards are read ahead, which a long video fills memory with.
+                fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
             )
         columns = {}
         for name in ("image", "landmarks"):

@@ -25,8 +25,9 @@ from preprocessing.faces import DATA, HEADER, finish_store
 from preprocessing.labelled import write_labels
 from preprocessing.rows import Found
 from preprocessing.shard import AT_ONCE, LOG, Settings, find_together, make_shard
-from preprocessing.sheet import write_sheet
-from preprocessing.sources import Group, find_items, is_synthetic, make_groups
+from preprocessing.sheet import SHEET, write_sheet
+from preprocessing.sources import Group, find_items, make_groups
+from tasks.labels import is_synthetic
 
 CONFIG = "config.json"
 
@@ -85,7 +86,7 @@ def run(config: Config) -> None:
     if todo:
         (config.out / HEADER).unlink(missing_ok=True)
         _work(config, settings, todo, workers)
-    elif (config.out / HEADER).exists():
+    elif (config.out / HEADER).exists() and (config.out / SHEET).exists():
         print(f"{config.out} is complete already")
         return
     if all(_is_finished(config.out, group) for group in groups):

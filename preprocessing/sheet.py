@@ -180,6 +180,7 @@ def contact_sheet(
 
 def _read_index(store: Path, names: Sequence[str]) -> _Index:
     """Read the numbers of every row, shard by shard."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     columns = ["video", "subject", "box", "score", "interpolated", "image.path"]
@@ -187,8 +188,8 @@ def _read_index(store: Path, names: Sequence[str]) -> _Index:
     frames: Counter[str] = Counter()
     faces: Counter[str] = Counter()
     for number, name in enumerate(names):
-        table = pq.read_table(store / DATA / name, columns=columns, partitioning=None)
-        valid = table["path"].is_valid().to_numpy()
+        table = pq.ParquetFile(store / DATA / name).read(columns=columns)  # `read_table` would read the pictures too
+        valid = pc.struct_field(table["image"], "path").is_valid().to_numpy()
         parts["place"].append(np.stack([np.full(len(valid), number), np.arange(len(valid))], 1))
         parts["valid"].append(valid)
         parts["interpolated"].append(table["interpolated"].to_numpy())

@@ -109,7 +109,7 @@ def find_items(sources: Sequence[str | Path], *, crops: bool) -> tuple[list[Item
     items: list[Item] = []
     taken: Counter[str] = Counter()
     for source in sources:
-        name = str(source)[3:] if str(source).startswith("hf:") else Path(source).resolve().name
+        name = _source_name(str(source))
         taken[name] += 1
         if taken[name] > 1:  # another source of that name
             name = f"{name}~{taken[name]}"
@@ -124,10 +124,10 @@ def find_items(sources: Sequence[str | Path], *, crops: bool) -> tuple[list[Item
     return _with_distinct_ids(items)
 
 
-def is_synthetic(source: str | Path) -> bool:
-    """Whether a source is part of a SynthWild corpus."""
-    root = Path(source).resolve()
-    return any((folder / "synthwild.json").is_file() for folder in (root, *root.parents[:2]))
+def _source_name(source: str) -> str:
+    """Name of a file or folder; of a Hugging Face data set, its name as one word, as its cache spells it."""
+    hub = source.removeprefix("hf:")
+    return hub.replace("/", "--") if hub != source and not Path(hub).exists() else Path(hub).resolve().name
 
 
 def _items_of(source: str, *, crops: bool) -> Iterable[Item]:

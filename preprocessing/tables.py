@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 
 
 def table_items(path: Path, name: str) -> Iterator[Item]:
@@ -76,8 +79,12 @@ def table_pictures(item: Item) -> Iterator[Item]:
     row = item.rows[0]
     for batch in _batches(item.path, [column], *item.rows):
         for value in batch.column(0).to_pylist():
-            data = value["bytes"] if isinstance(value, dict) else value
-            yield Item(row_id(item, row), item.path, f"{item.name}#{row}", "picture", data=data or b"")
+            data, path = (value["bytes"], value.get("path")) if isinstance(value, dict) else (value, None)
+            name = f"{item.name}#{row}"
+            if data is None and path:  # `datasets` keeps folders of pictures so
+                yield Item(row_id(item, row), item.path.parent / path, name, "picture")
+            else:
+                yield Item(row_id(item, row), item.path, name, "picture", data=data or b"")
             row += 1
 
 
@@ -87,14 +94,45 @@ def row_id(item: Item, row: int) -> str:
 
 
 def table_labels(item: Item) -> pa.Table:
-    """Everything but the pictures of a part of a table, with the columns `video` and `frame` that name its rows."""
+    """Everything but the pictures of a part of a table, with the columns `video` and `frame` that name its rows.
+
+    Numbered classes that Hugging Face `datasets` knows names of get their names. A table whose name says of which split
+    it is (`train.parquet`, `validation-00000-of-00001.parquet`) gets the column `split`, unless it has one.
+    """
     import pyarrow as pa
 
     schema, _ = _shape(item.path)
     names = [field.name for field in schema if field.name not in (image_column(schema), "video", "frame")]
     table = pa.Table.from_batches(list(_batches(item.path, names, *item.rows)))
-    videos = [row_id(item, row) for row in range(*item.rows)]
-    return table.append_column("video", pa.array(videos)).append_column("frame", pa.array([1] * len(videos)))
+    for name, classes in _class_names(schema).items():
+        if name in names:
+            named = [classes[k] if k is not None and 0 <= k < len(classes) else None for k in table[name].to_pylist()]
+            table = table.set_column(names.index(name), name, pa.array(named, pa.string()))
+    columns: dict[str, list[str] | list[int]] = {
+        "video": [row_id(item, row) for row in range(*item.rows)],
+        "frame": [1] * len(table),
+    }
+    split = _split(item.name)
+    if names and split and "split" not in names:
+        columns["split"] = [split] * len(table)
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def _split(name: str) -> str | None:
+    """The split that a table's name begins with, or that its folder (not the source itself) is called."""
+    *folders, file = name.lower().split("/")
+    return SPLITS.get(re.split(r"[-_.]", file)[0]) or SPLITS.get("".join(folders[1:][-1:]))
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Names of the classes of columns that `datasets` has noted as class labels."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: f["names"] for name, f in features.items() if isinstance(f, dict) and f["_type"] == "ClassLabel"}
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
 def _shape(path: Path) -> tuple[pa.Schema, int]:

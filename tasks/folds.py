@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from checkpoints.errors import UserError
+from tasks.labels import Tracks, all_annotations
+from tasks.task import TASKS
 
 
 def base_video(id: str) -> str:
@@ -50,12 +53,15 @@ def groups(ids: Iterable[str], identities: Mapping[str, str] | None = None) -> d
 
 
 def grouped_folds(
-    sizes: Mapping[str, int], k: int, seed: int = 0, identities: Mapping[str, str] | None = None
+    counts: Mapping[str, np.ndarray], k: int, seed: int = 0, identities: Mapping[str, str] | None = None
 ) -> list[list[str]]:
-    """Split ids into `k` folds of about equal numbers of frames, groups kept whole.
+    """Split ids into `k` folds that hold about the same of everything counted, groups kept whole.
+
+    Greedy, as scikit-learn's StratifiedGroupKFold is for one class per sample: the weightiest group first, each to the
+    fold that has least of what the group brings.
 
     Args:
-        sizes: id -> frames.
+        counts: id -> `[C]` numbers of frames of each kind (see :func:`label_counts`).
         k: number of folds.
         seed: which of the many such splits.
         identities: id -> person, where known.
@@ -66,19 +72,55 @@ def grouped_folds(
     Raises:
         UserError: when there are fewer groups than folds.
     """
-    together = list(groups(sizes, identities).values())
+    together = list(groups(counts, identities).values())
     if len(together) < k:
         raise UserError(f"{k} folds need at least {k} videos, there are {len(together)}: ask for fewer folds")
-    order = np.random.default_rng(seed).permutation(len(together))
-    # Largest first onto the emptiest fold; the seeded permutation settles the ties and the small ones.
-    ranked = sorted(order, key=lambda index: -round(np.log2(1 + sum(sizes[id] for id in together[index]))))
+    brings = np.array([np.sum([counts[id] for id in members], axis=0) for members in together], float)
+    brings /= np.maximum(brings.sum(axis=0), 1)  # shares: a rare label counts as much as a frequent one
+    rng = np.random.default_rng(seed)
+    # Groups of about the same weight change places with the seed.
+    weight = np.log2(1e-9 + np.square(brings).sum(axis=1)).round()
     folds: list[list[str]] = [[] for _ in range(k)]
-    filled = np.zeros(k)
-    for index in ranked:
-        target = int(np.argmin(filled))
+    filled = np.zeros((k, brings.shape[1]))
+    for index in np.lexsort((rng.random(len(together)), -weight)):
+        cost = [(bool(fold), float(has @ brings[index]), len(fold)) for fold, has in zip(folds, filled, strict=True)]
+        target = min(range(k), key=cost.__getitem__)
         folds[target] += together[index]
-        filled[target] += max(1, sum(sizes[id] for id in together[index]))
+        filled[target] += brings[index]
     return [sorted(fold) for fold in folds]
+
+
+def label_counts(annotations: Mapping[str, Mapping[str, Tracks]]) -> dict[str, np.ndarray]:
+    """What every id holds: `[C]` numbers of annotated frames of each kind, the tasks side by side.
+
+    Args:
+        annotations: task name -> split -> id -> track.
+    """
+    ids = sorted({id for by_split in annotations.values() for tracks in by_split.values() for id in tracks})
+    counts: dict[str, list[np.ndarray]] = {id: [] for id in ids}
+    for name, by_split in annotations.items():
+        task = TASKS[name]
+        for id in ids:
+            found = next((tracks[id] for tracks in by_split.values() if id in tracks), None)
+            counts[id].append(np.zeros(len(task.kinds)) if found is None else task.strata(found.labels, found.mask))
+    return {id: np.concatenate(parts) for id, parts in counts.items()}
+
+
+def release_folds(
+    root: Path | str, k: int, seed: int = 0, identities: Mapping[str, str] | None = None
+) -> list[list[str]]:
+    """Folds over everything that a release annotates for training or validation: the same for every task.
+
+    Args:
+        root: what :func:`tasks.labels.read_annotations` reads.
+        k: number of folds.
+        seed: which of the many such splits.
+        identities: id -> person, where known.
+
+    Raises:
+        UserError: there are fewer videos than folds, or a file has a fault.
+    """
+    return grouped_folds(label_counts(all_annotations(root)), k, seed, identities)
 
 
 def hold_out(
@@ -96,3 +138,24 @@ def hold_out(
     count = min(len(together) - 1, max(1, round(fraction * len(together))))
     held = sorted(id for index in order[:count] for id in together[index])
     return sorted(set(sizes) - set(held)), held
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids of a list: one per line; empty lines and what follows a `#` are passed over.
+
+    Raises:
+        UserError: the file cannot be read or names nothing.
+    """
+    try:
+        lines = [line.split("#")[0].strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a list of ids: {error}") from None
+    if not any(lines):
+        raise UserError(f"{path} lists no id: expected one per line")
+    return [line for line in lines if line]
+
+
+def without(ids: Iterable[str], excluded: Iterable[str]) -> list[str]:
+    """The ids of recordings that no excluded id belongs to (subjects and parts of one recording go together)."""
+    left_out = {group_of(id) for id in excluded}
+    return [id for id in ids if group_of(id) not in left_out]

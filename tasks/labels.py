@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from checkpoints.errors import UserError
-from tasks.task import AUS, Task
+from tasks.task import AUS, TASKS, Task
 
 TRAIN, VALIDATION = "Train_Set", "Validation_Set"
 MTL_FOLDER = "MTL_Challenge"
@@ -48,6 +48,12 @@ class LabelTrack:
 Tracks = dict[str, LabelTrack]
 
 
+def is_synthetic(source: Path | str) -> bool:
+    """Whether a file or folder is part of a SynthWild corpus."""
+    place = Path(source).resolve()
+    return any((folder / "synthwild.json").is_file() for folder in (place, *place.parents[:4]))
+
+
 def read_annotations(root: Path | str, task: Task, split: str | None = None) -> Tracks:
     """Annotations of one task and split, by id.
 
@@ -71,6 +77,14 @@ def read_annotations(root: Path | str, task: Task, split: str | None = None) -> 
         mtl = find_mtl_file(root, split)
         return _read_file(mtl, task, None) if mtl else {}
     return {path.stem: read_annotation_file(path, task) for path in sorted(folder.glob("*.txt"))}
+
+
+def all_annotations(root: Path | str) -> dict[str, dict[str, Tracks]]:
+    """Task name -> split -> id -> track: everything a release annotates for training and validation."""
+    return {
+        name: {split: read_annotations(root, task, split) for split in (TRAIN, VALIDATION)}
+        for name, task in TASKS.items()
+    }
 
 
 def require_annotations(root: Path | str, task: Task, split: str | None = None) -> Tracks:

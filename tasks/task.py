@@ -37,6 +37,7 @@ class Task(ABC):
         label_width: numbers per line of a label file.
         marker: the number that says "not annotated".
         folders: names of the task's folder in the release (they changed between editions).
+        kinds: names of what :meth:`strata` counts.
     """
 
     name: ClassVar[str]
@@ -45,6 +46,7 @@ class Task(ABC):
     label_width: ClassVar[int]
     marker: ClassVar[int]
     folders: ClassVar[tuple[str, ...]]
+    kinds: ClassVar[tuple[str, ...]]
 
     @property
     def out_dim(self) -> int:
@@ -95,6 +97,10 @@ class Task(ABC):
     def chance(self, labels: np.ndarray, mask: np.ndarray) -> float:
         """Score of the best constant prediction."""
 
+    @abstractmethod
+    def strata(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """`[S]` numbers of annotated frames of each kind, which folds are to hold alike."""
+
     def score(self, decoded: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
         """The official score over all given frames together (`[N, label_width]` each), with its parts."""
         return self.score_statistics(self.statistics(decoded, labels, mask))
@@ -113,6 +119,7 @@ class ValenceArousal(Task):
     label_width = 2
     marker = -5
     folders = ("VA_Estimation_Challenge",)
+    kinds = ("-V -A", "+V -A", "-V +A", "+V +A")
 
     def bad_values(self, labels: np.ndarray) -> np.ndarray:
         """Outside [-1, 1] and not the marker."""
@@ -146,6 +153,11 @@ class ValenceArousal(Task):
             "frames": int(statistics[:, 0].max()),
         }
 
+    def strata(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Frames per quadrant of the plane."""
+        quadrant = (labels[mask.all(-1)] > 0) @ np.array([1, 2])
+        return np.bincount(quadrant, minlength=4)
+
     def chance(self, labels: np.ndarray, mask: np.ndarray) -> float:
         """0: the CCC of a constant."""
         return 0.0
@@ -164,6 +176,7 @@ class Expression(Task):
     label_width = 1
     marker = -1
     folders = ("EXPR_Recognition_Challenge", "EXPR_Classification_Challenge", "Expression_Recognition_Challenge")
+    kinds = EXPRESSIONS
 
     def bad_values(self, labels: np.ndarray) -> np.ndarray:
         """Neither a class number nor the marker."""
@@ -197,6 +210,10 @@ class Expression(Task):
             "frames": int(statistics.sum()),
         }
 
+    def strata(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Frames per expression."""
+        return np.bincount(labels[mask].astype(int), minlength=len(EXPRESSIONS))
+
     def chance(self, labels: np.ndarray, mask: np.ndarray) -> float:
         """Macro F1 of always answering the commonest class."""
         counts = np.bincount(labels[mask].astype(np.int64), minlength=len(EXPRESSIONS))
@@ -214,6 +231,7 @@ class ActionUnits(Task):
     label_width = 12
     marker = -1
     folders = ("AU_Detection_Challenge",)
+    kinds = (*AUS, "any")
 
     def bad_values(self, labels: np.ndarray) -> np.ndarray:
         """Neither 0, 1 nor the marker."""
@@ -245,6 +263,10 @@ class ActionUnits(Task):
             "f1": {name: float(value) for name, value in zip(AUS, f1, strict=True)},
             "frames": int(statistics.sum(axis=(1, 2)).max()),
         }
+
+    def strata(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Frames in which each AU is active, and frames annotated."""
+        return np.append(((labels == 1) & mask).sum(0), mask.any(-1).sum())
 
     def chance(self, labels: np.ndarray, mask: np.ndarray) -> float:
         """Mean over AUs of the F1 of always answering "present" (always "absent" has F1 0)."""

@@ -61,6 +61,15 @@ def test_a_pickled_store_reads(store):
     assert copy.jpeg(600) == b"left3"
 
 
+def test_pictures_in_order_need_no_copy(store):
+    faces = FacesStore(store)
+    for start, length in ((0, len(faces)), (250, 20), (590, len(faces) - 590), (len(faces) - 1, 1)):
+        assert len(list(faces.pictures(start, length))) == length
+    assert not (store / ".arrow").exists()
+    assert list(faces.pictures(0, len(faces))) == [faces.jpeg(row) for row in range(len(faces))]
+    assert list(faces.pictures(255, 400)) == [faces.jpeg(row) for row in range(255, len(faces))]
+
+
 def test_datasets_reads_the_shards_with_their_features(store):
     import datasets
 
@@ -127,3 +136,13 @@ def test_a_store_that_was_made_again_forgets_its_copy(store):
     finish(store)
     assert FacesStore(store).jpeg(602) == b"new"
     assert len(list((store / ".arrow").rglob("*.arrow"))) == 1
+
+
+def test_the_index_is_read_without_the_pictures(tmp_path):
+    pictures = np.random.default_rng(0).bytes(1 << 20)
+    path = write_shard(tmp_path, "v", [row("v", "", k, pictures) for k in range(1, 4)] + [row("v", "", 4, None)])
+    finish(tmp_path)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"damage" * 1000)
+    assert FacesStore(tmp_path).valid.tolist() == [True, True, True, False]

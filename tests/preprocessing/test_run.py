@@ -345,6 +345,16 @@ def test_a_changed_source_is_read_again(pictures, tmp_path):
     assert len(list((out / DATA).iterdir())) == 1
 
 
+def test_a_run_killed_before_its_data_sheet_still_writes_it(pictures, tmp_path):
+    config = Config(source=[str(pictures)], out=tmp_path / "store", crops=True, workers=1)
+    run(config)
+    sheet = tmp_path / "store" / "report.html"
+    before = sheet.read_bytes()
+    sheet.unlink()
+    run(config)
+    assert sheet.read_bytes() == before
+
+
 def test_the_command_line(pictures, tmp_path):
     def call(*arguments):
         return subprocess.run(

@@ -6,7 +6,8 @@ import pytest
 
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
-from preprocessing.sources import SHARD_BYTES, Item, find_items, is_synthetic, make_groups
+from preprocessing.sources import SHARD_BYTES, Item, find_items, make_groups
+from tasks.labels import is_synthetic
 
 
 def touch(path, size=10):
@@ -142,6 +143,7 @@ def test_a_new_video_leaves_the_groups_of_long_ones(tmp_path):
 def test_synthwild_is_recognised(synthwild_tiny, tmp_path):
     assert is_synthetic(synthwild_tiny / "release")
     assert is_synthetic(synthwild_tiny / "unlabelled")
+    assert is_synthetic(next((synthwild_tiny / "release").glob("* ABAW Annotations/VA*/Validation_Set")))
     assert not is_synthetic(tmp_path)
 
 

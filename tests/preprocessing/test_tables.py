@@ -5,7 +5,9 @@ import pytest
 
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
-from preprocessing.sources import TABLE_ROWS, find_items
+from preprocessing.faces import FacesStore
+from preprocessing.run import Config, run
+from preprocessing.sources import TABLE_ROWS, Item, find_items
 from preprocessing.tables import image_column, table_labels, table_pictures
 
 
@@ -89,3 +91,55 @@ def test_a_hugging_face_data_set(tmp_path, monkeypatch):
     assert [p.data for p in table_pictures(items[0])] == [picture(k) for k in range(5)]
     with pytest.raises(UserError, match="cannot be loaded"):
         find_items([f"hf:{tmp_path / 'none'}"], crops=True)
+
+
+def test_pictures_beside_a_table(tmp_path):
+    """`datasets` keeps a folder of pictures as paths without bytes."""
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "a.jpg").write_bytes(picture(1))
+    column = pa.array(
+        [{"bytes": None, "path": "faces/a.jpg"}, {"bytes": None, "path": str(tmp_path / "faces" / "a.jpg")}],
+        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    )
+    pq.write_table(pa.table({"image": column}), tmp_path / "t.parquet")
+    run(Config(source=[str(tmp_path / "t.parquet")], out=tmp_path / "store", crops=True, workers=1))
+    assert FacesStore(tmp_path / "store").valid.tolist() == [True, True]
+
+
+def test_class_names_and_splits_of_a_data_set(tmp_path):
+    import datasets
+
+    rows = {"image": [{"bytes": picture(k), "path": None} for k in range(3)], "label": [1, 0, -1]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["happy", "sad"])})
+    made = datasets.Dataset.from_dict(rows, features)
+    (tmp_path / "set").mkdir()
+    made.to_parquet(tmp_path / "set" / "train-00000-of-00001.parquet")
+    made.to_parquet(tmp_path / "set" / "validation.parquet")
+    run(Config(source=[str(tmp_path / "set")], out=tmp_path / "store", crops=True, workers=1))
+    labels = pq.read_table(tmp_path / "store" / "labels.parquet").to_pydict()
+    assert labels["label"] == ["sad", "happy", None] * 2
+    assert labels["split"] == ["train"] * 3 + ["validation"] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("fer/val.parquet", "validation"),
+        ("name/test/x.arrow", "test"),
+        ("train.parquet", "train"),
+        ("test/faces.parquet", None),
+        ("my-test/faces-train.parquet", None),
+    ],
+)
+def test_the_split_in_a_name(tmp_path, name, split):
+    pq.write_table(table(2), tmp_path / "t.parquet")
+    labels = table_labels(Item("t", tmp_path / "t.parquet", name, "table", rows=(0, 2)))
+    assert labels.to_pydict().get("split") == (None if split is None else [split] * 2)
+
+
+def test_a_data_set_is_called_without_its_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    (tmp_path / "set").mkdir()
+    pq.write_table(table(2), tmp_path / "set" / "train.parquet")
+    items, _ = find_items([f"hf:{tmp_path / 'set'}"], crops=True)
+    assert [item.name for item in items] == ["set/train/set-train.arrow"]

@@ -1,9 +1,25 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints.errors import UserError
-from tasks.folds import base_video, group_of, grouped_folds, groups, hold_out
+from tasks.folds import (
+    base_video,
+    group_of,
+    grouped_folds,
+    groups,
+    hold_out,
+    label_counts,
+    read_ids,
+    release_folds,
+    without,
+)
+from tasks.labels import all_annotations
+
+
+def as_counts(sizes):
+    return {id: np.array([size]) for id, size in sizes.items()}
 
 
 def test_base_video_strips_the_subject_only():
@@ -27,14 +43,14 @@ names = st.builds(lambda v, s: f"{v}{s}", st.integers(1, 40), st.sampled_from(["
 def test_folds_partition_the_ids_and_keep_groups_whole(sizes, k, seed):
     if len(groups(sizes)) < k:
         with pytest.raises(UserError, match="folds need at least"):
-            grouped_folds(sizes, k, seed)
+            grouped_folds(as_counts(sizes), k, seed)
         return
-    folds = grouped_folds(sizes, k, seed)
+    folds = grouped_folds(as_counts(sizes), k, seed)
     assert sorted(id for fold in folds for id in fold) == sorted(sizes)
     assert all(folds)
     videos = [{base_video(id) for id in fold} for fold in folds]
     assert sum(map(len, videos)) == len(set.union(*videos))
-    assert folds == grouped_folds(dict(reversed(sizes.items())), k, seed)
+    assert folds == grouped_folds(dict(reversed(as_counts(sizes).items())), k, seed)
 
 
 @given(st.dictionaries(names, st.integers(0, 10_000), min_size=1), st.integers(0, 5))
@@ -50,5 +66,54 @@ def test_hold_out(sizes, seed):
 
 def test_folds_are_balanced():
     sizes = {f"v{i}": 100 + 37 * (i % 11) for i in range(60)}
-    totals = [sum(sizes[id] for id in fold) for fold in grouped_folds(sizes, 5)]
+    totals = [sum(sizes[id] for id in fold) for fold in grouped_folds(as_counts(sizes), 5)]
     assert max(totals) < 1.15 * min(totals)
+
+
+def test_folds_are_stratified():
+    """A label that few videos have is spread over the folds, which folds of equal size alone would not do."""
+    rng = np.random.default_rng(0)
+    counts = {f"v{i}": np.array([rng.integers(100, 1000), 200 * (i % 12 == 0), 50 * (i % 20 == 7)]) for i in range(60)}
+    for seed in range(3):
+        folds = grouped_folds(counts, 5, seed)
+        totals = np.array([np.sum([counts[id] for id in fold], axis=0) for fold in folds])
+        assert (totals[:, 1] == 200).all()  # five videos have it
+        assert sorted(totals[:, 2]) == [0, 0, 50, 50, 50]
+        assert totals[:, 0].max() < 1.2 * totals[:, 0].min()
+    assert grouped_folds(counts, 5, 0) != grouped_folds(counts, 5, 1)
+
+
+@pytest.fixture(scope="module")
+def release(synthwild_tiny):
+    return synthwild_tiny / "release"
+
+
+def test_the_folds_of_a_release_are_those_of_every_task(release):
+    folds = release_folds(release, 3)
+    of = {id: number for number, fold in enumerate(folds) for id in fold}
+    annotated = {id for by_split in all_annotations(release).values() for ids in by_split.values() for id in ids}
+    assert of.keys() == annotated
+    assert all(len({of[id] for id in members}) == 1 for members in groups(of).values())
+
+
+def test_label_counts(release):
+    annotations = all_annotations(release)
+    counts = label_counts(annotations)
+    id, track = next(iter(annotations["expr"]["Train_Set"].items()))
+    assert counts[id][4:12].tolist() == [int((track.labels[track.mask] == value).sum()) for value in range(8)]
+    assert {len(row) for row in counts.values()} == {4 + 8 + 13}
+    assert sum(row[-1] for row in counts.values()) == sum(
+        track.mask.any(1).sum() for by_id in annotations["au"].values() for track in by_id.values()
+    )
+
+
+def test_lists_of_ids(tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_text("# held out\na\nvideo45_1  # a part\n\n")
+    assert read_ids(path) == ["a", "video45_1"]
+    assert without(["a_left", "b", "video45_6", "ab"], read_ids(path)) == ["b", "ab"]
+    path.write_text("# nothing\n")
+    with pytest.raises(UserError, match="lists no id"):
+        read_ids(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_ids(tmp_path / "none.txt")
