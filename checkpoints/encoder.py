@@ -1,10 +1,11 @@
 """The encoder artifact: a timm image model, its input and pooling, and how it was trained.
 
 An encoder directory holds `model.safetensors` and `config.json`. One loader reads our stage 1 and stage 2 products,
-imported weights and timm models by name (`timm:vit_base_patch16_224.augreg_in21k`).
+imported weights, timm models by name (`timm:vit_base_patch16_224.augreg_in21k`) and folders that timm's models are
+published in (`config.json` and `model.safetensors`, as the Hugging Face hub has them).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from checkpoints.artifact import atomic_file, fingerprint, read_header, write_header
+from checkpoints.artifact import atomic_file, fingerprint, read_header, read_json, write_header
 from checkpoints.errors import UserError
 
 KIND = "encoder"
 SCHEMA = 1
 SQUEEZE = "squeeze."
+DECODER = "decoder.safetensors"
+"""Where the decoder of a masked autoencoder stands beside its encoder; only stage 1 reads it."""
 POOLINGS = ("cls", "mean", "cls_mean", "grid", "model")
 
 
@@ -170,7 +173,7 @@ def save_encoder(
 
 
 def load_encoder(where: str | Path) -> Encoder:
-    """Load an encoder directory (`ENC`, `RUN` or `RUN/encoder`) or a timm model (`timm:NAME`).
+    """Load an encoder directory (`ENC`, `RUN` or `RUN/encoder`) or a timm model (`timm:NAME`, or its folder).
 
     `encoder.fingerprint` identifies the weights together with everything that shapes the features.
 
@@ -180,6 +183,8 @@ def load_encoder(where: str | Path) -> Encoder:
     if str(where).startswith("timm:"):
         return _load_timm(str(where).removeprefix("timm:"))
     directory = encoder_directory(where)
+    if (directory / "config.json").is_file() and "pretrained_cfg" in (found := read_json(directory / "config.json")):
+        return _load_timm_folder(directory, found)
     header = read_header(directory, "config.json", kind=KIND, schema=SCHEMA)
     stored = header["encoder"]
     config = EncoderConfig(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
@@ -209,17 +214,25 @@ def load_weights(module: nn.Module, tensors: dict[str, torch.Tensor], *, source:
     Raises:
         UserError: Lists every missing, unknown and mis-shaped key.
     """
-    wanted = module.state_dict()
+    refuse_misfits({name: tensor.shape for name, tensor in module.state_dict().items()}, tensors, source=source)
+    module.load_state_dict(tensors)
+
+
+def refuse_misfits(wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, torch.Tensor], *, source: object) -> None:
+    """Compare names and shapes with what is wanted.
+
+    Raises:
+        UserError: Lists every missing, unknown and mis-shaped key.
+    """
     problems = [f"missing {key}" for key in wanted if key not in tensors]
     problems += [f"unknown {key}" for key in tensors if key not in wanted]
     problems += [
-        f"{key} is {list(tensors[key].shape)}, expected {list(wanted[key].shape)}"
-        for key in wanted
-        if key in tensors and tensors[key].shape != wanted[key].shape
+        f"{key} is {list(tensors[key].shape)}, expected {list(shape)}"
+        for key, shape in wanted.items()
+        if key in tensors and tuple(tensors[key].shape) != tuple(shape)
     ]
     if problems:
         raise UserError(f"the weights in {source} do not fit: {_first(problems)}")
-    module.load_state_dict(tensors)
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -245,33 +258,68 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def _load_timm(name: str) -> Encoder:
-    import hashlib
+def timm_config(name: str) -> EncoderConfig:
+    """What timm says of one of its models.
 
+    Raises:
+        UserError: It has no such model.
+    """
     import timm
 
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('.', maxsplit=1)[0][:12]}*")
         raise UserError(f"timm has no model {name!r}; near names: {', '.join(near[:5]) or 'none'}")
-    settings: Any = timm.get_pretrained_cfg(name)
-    config = EncoderConfig(
+    try:
+        settings: Any = timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        near = timm.list_models(f"{name.split('.', maxsplit=1)[0]}.*", pretrained=True)
+        raise UserError(f"timm has no weights {name!r}; it has {', '.join(near) or 'none'}") from None
+    return EncoderConfig(
         architecture=name,
         image_size=settings.input_size[-1],
         mean=tuple(settings.mean),
         std=tuple(settings.std),
         pooling="model",
     )
+
+
+def _load_timm(name: str) -> Encoder:
+    import hashlib
+
+    config = timm_config(name)
     try:
         encoder = Encoder(config, provenance={"stage": "timm", "recipe": name}, pretrained=True)
     except Exception as error:  # hub errors are many and belong to the network
         raise UserError(
             f"the published weights of {name} could not be had ({type(error).__name__}: {error}); "
-            "download them once where there is a network, or convert a local file with checkpoints/convert.py"
+            "download its folder (config.json, model.safetensors) where there is a network and give that as --encoder, "
+            "or convert a local file with checkpoints/convert.py"
         ) from None
     digest = hashlib.sha256()
     for key, tensor in sorted(encoder.backbone.state_dict().items()):
         digest.update(key.encode() + tensor.float().numpy().tobytes())
     encoder.fingerprint = encoder_fingerprint(digest.hexdigest(), config)
+    return encoder.eval()
+
+
+def _load_timm_folder(directory: Path, published: dict[str, Any]) -> Encoder:
+    """Load the folder in which a timm model is published; a classifier in it is left out."""
+    settings = published["pretrained_cfg"]
+    config = EncoderConfig(
+        architecture=published["architecture"],
+        image_size=settings["input_size"][-1],
+        kwargs=published.get("model_args") or {},
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+        pooling="model",
+    )
+    encoder = Encoder(config, provenance={"stage": "timm", "recipe": config.architecture})
+    tensors = load_tensors(directory / "model.safetensors")
+    classifiers = settings.get("classifier") or ()
+    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
+    dropped = tuple(f"{name}." for name in classifiers)
+    encoder.load({name: t for name, t in tensors.items() if not name.startswith(dropped)}, source=directory)
+    encoder.fingerprint = encoder_fingerprint(fingerprint(directory / "model.safetensors"), config)
     return encoder.eval()
 
 

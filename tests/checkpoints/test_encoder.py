@@ -71,9 +71,32 @@ def test_truncated_weights(tmp_path):
         load_encoder(tmp_path)
 
 
+def test_folder_of_a_published_timm_model(tmp_path):
+    """The hub's form: timm's own config.json beside weights that include a classifier."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=5, **TINY).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    settings = {"input_size": [3, 32, 32], "mean": [0.4, 0.4, 0.4], "std": [0.3, 0.3, 0.3], "classifier": "head"}
+    published = {"architecture": "vit_tiny_patch16_224", "model_args": TINY, "pretrained_cfg": settings}
+    (tmp_path / "config.json").write_text(json.dumps(published))
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    loaded = load_encoder(tmp_path)
+    wanted = model.forward_head(model.forward_features((images / 255 - 0.4) / 0.3), pre_logits=True)
+    torch.testing.assert_close(loaded(images), wanted)
+    assert loaded.config.pooling == "model" and loaded.fingerprint == load_encoder(tmp_path).fingerprint
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        load_encoder(tmp_path)
+
+
 def test_unknown_timm_model():
     with pytest.raises(UserError, match="timm has no model"):
         load_encoder("timm:vit_gigantic_face")
+    with pytest.raises(UserError, match=r"no weights 'vit_base_patch16_224\.nope'; it has .*vit_base_patch16_224\.mae"):
+        load_encoder("timm:vit_base_patch16_224.nope")
 
 
 def test_unbuildable_architecture_is_refused():

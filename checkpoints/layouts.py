@@ -1,0 +1,245 @@
+"""Weights of other programs: reading their files without executing anything, and understanding their key layout.
+
+The layout of facebookresearch/mae (He et al. 2021) is also that of MAE-Face, FMAE and timm's Vision Transformers:
+`cls_token`, `pos_embed`, `patch_embed.proj`, `blocks.N.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}`, `norm`; with
+the decoder also `mask_token`, `decoder_embed`, `decoder_pos_embed`, `decoder_blocks.N.*`, `decoder_norm`,
+`decoder_pred`; after fine-tuning `head` and, with average pooling, `fc_norm` in place of `norm`. Files differ in what
+the state dict is wrapped in (`{"model": ...}`) and in what its names begin with (`module.`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpoints.encoder import Encoder, EncoderConfig, load_tensors
+from checkpoints.errors import UserError
+
+Tensors = dict[str, torch.Tensor]
+
+ANCHOR = "patch_embed.proj.weight"  # in every file of the layout: finds the wrapping and the beginning of the names
+DECODER_KEYS = ("decoder_", "mask_token")
+CLASSIFIER_KEYS = ("head.", "head_dist.")
+# A file does not say how many heads its attention has. By width, for the published sizes.
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
+DECODER_HEADS = {512: 16}
+ARCHITECTURES = {
+    192: "vit_tiny_patch16_224",
+    384: "vit_small_patch16_224",
+    768: "vit_base_patch16_224",
+    1024: "vit_large_patch16_224",
+    1280: "vit_huge_patch14_224",
+}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LAYOUT = re.compile(
+    r"cls_token|pos_embed|(patch_embed\.proj|norm|fc_norm|"
+    r"blocks\.\d+\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2))\.(weight|bias)"
+)
+
+
+@dataclass
+class Layout:
+    """A state dict taken apart.
+
+    Attributes:
+        backbone: The encoder's tensors under timm's names.
+        decoder: The decoder's, under MAE's names, which are ours; empty where there is none.
+        classifier: Names of the classifier's tensors, which nobody needs here.
+    """
+
+    backbone: Tensors
+    decoder: Tensors
+    classifier: list[str]
+
+
+def read_file(path: Path, anchor: str = ANCHOR) -> tuple[Tensors, dict[str, Any]]:
+    """Read a state dict from `.safetensors` or from what `torch.save` wrote.
+
+    Args:
+        path: The file.
+        anchor: A key that must be there: tells the state dict from its wrapping.
+
+    Returns:
+        The tensors, out of their wrapping and without the common beginning of their names, and the arguments of the
+        training (`args`) where the file holds them.
+
+    Raises:
+        UserError: The file is damaged, holds anything but tensors and plain values, or no such layout.
+    """
+    content: Any = load_tensors(path) if path.suffix == ".safetensors" else _torch_load(path)
+    found = _unwrap(content, anchor)
+    if found is None:
+        keys = ", ".join(map(str, list(content)[:6])) if isinstance(content, Mapping) else type(content).__name__
+        raise UserError(f"{path} holds no weights in the expected layout: no key ends in {anchor} (it holds {keys})")
+    prefix = next(key for key in found if key.endswith(anchor)).removesuffix(anchor)
+    tensors = {key.removeprefix(prefix): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    arguments = content.get("args")
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
+    return tensors, dict(arguments) if isinstance(arguments, Mapping) else {}
+
+
+def _torch_load(path: Path) -> Any:
+    """`torch.load` of tensors and plain values only; the arguments that MAE's scripts add are such."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0]
+        raise UserError(
+            f"{path} was not read: it is damaged, or it holds more than weights, which reading would execute "
+            f"({reason}). Ask its author for a .safetensors file or a plain state dict"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as a PyTorch file: {str(error).splitlines()[0]}") from None
+
+
+def _unwrap(content: Any, anchor: str) -> Mapping[str, Any] | None:
+    """The mapping that holds the anchor, at any depth; `model` and `state_dict` come before others (averages)."""
+    if not isinstance(content, Mapping):
+        return None
+    if any(isinstance(key, str) and key.endswith(anchor) for key in content):
+        return content
+    inner = sorted(content, key=lambda key: key not in ("model", "state_dict"))  # a stable sort
+    return next((found for key in inner if (found := _unwrap(content[key], anchor)) is not None), None)
+
+
+def take_apart(tensors: Tensors) -> Layout:
+    """Sort the tensors into encoder, decoder and classifier."""
+    has_decoder = any(key.startswith("decoder_") for key in tensors)  # other networks have a mask token too
+    decoder = {key: value for key, value in tensors.items() if has_decoder and key.startswith(DECODER_KEYS)}
+    classifier = [key for key in tensors if key.startswith(CLASSIFIER_KEYS)]
+    rest = {key: value for key, value in tensors.items() if key not in decoder and key not in classifier}
+    return Layout(rest, decoder, classifier)
+
+
+def encoder_config(layout: Layout, arguments: Mapping[str, Any], source: object, heads: int) -> EncoderConfig:
+    """The Vision Transformer that a layout belongs to, as far as its shapes tell.
+
+    Args:
+        layout: The weights.
+        arguments: Of the training, where the file holds them; we write some of our own.
+        source: Where they are from, for messages.
+        heads: Attention heads; 0: known by the arguments or the width.
+
+    Raises:
+        UserError: The shapes do not tell.
+    """
+    backbone = layout.backbone
+    width, channels, patch_size, _ = (*backbone[ANCHOR].shape, 0, 0, 0)[:4]
+    if backbone[ANCHOR].ndim != 4 or channels != 3:
+        raise UserError(f"{source}: {ANCHOR} is {list(backbone[ANCHOR].shape)}, expected [width, 3, patch, patch]")
+    for key in ("pos_embed", "cls_token"):
+        if key not in backbone:
+            raise UserError(f"{source} has no {key}: name the timm model it belongs to with --architecture")
+    numbers = {int(key.split(".")[1]) for key in backbone if key.startswith("blocks.")}
+    kwargs: dict[str, Any] = {
+        "patch_size": patch_size,
+        "embed_dim": width,
+        "depth": max(numbers, default=-1) + 1,
+        "num_heads": heads or arguments.get("heads") or known_heads(HEADS, width, source, "--heads"),
+        "global_pool": "avg" if "fc_norm.weight" in backbone else "token",
+    }
+    hidden = len(backbone.get("blocks.0.mlp.fc1.bias", ())) or 4 * width
+    if hidden != 4 * width:
+        kwargs["mlp_ratio"] = hidden / width
+    # A classifier's own pooling is the best guess for its features; a masked autoencoder has none.
+    pooling = "model" if "fc_norm.weight" in backbone or layout.classifier else "mean"
+    return EncoderConfig(
+        architecture=ARCHITECTURES.get(width, "vit_base_patch16_224"),
+        image_size=grid_of(backbone["pos_embed"], source) * patch_size,
+        kwargs=kwargs,
+        mean=tuple(arguments.get("mean", IMAGENET_MEAN)),
+        std=tuple(arguments.get("std", IMAGENET_STD)),
+        pooling=arguments.get("pooling", pooling),
+    )
+
+
+def decoder_settings(layout: Layout, arguments: Mapping[str, Any], source: object, heads: int) -> dict[str, Any]:
+    """What stage 1 must know of a decoder; see `pretrain.mae.DecoderConfig`.
+
+    The released decoders were trained with 75 % masked and `norm_pix_loss`, unless the file's arguments say otherwise.
+    """
+    width = int(layout.decoder["mask_token"].shape[-1]) if "mask_token" in layout.decoder else 0
+    return {
+        "dim": width,
+        "depth": len({key.split(".")[1] for key in layout.decoder if key.startswith("decoder_blocks.")}),
+        "num_heads": heads
+        or arguments.get("decoder_heads")
+        or known_heads(DECODER_HEADS, width, source, "--decoder-heads"),
+        "mask_ratio": float(arguments.get("mask_ratio", 0.75)),
+        "norm_pix_loss": bool(arguments.get("norm_pix_loss", True)),
+    }
+
+
+def decoder_shapes(settings: Mapping[str, Any], config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a decoder."""
+    dim, width, patch = settings["dim"], config.kwargs["embed_dim"], config.kwargs["patch_size"]
+
+    def linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+    def norm(name: str) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
+
+    shapes: dict[str, tuple[int, ...]] = {
+        "mask_token": (1, 1, dim),
+        "decoder_pos_embed": (1, (config.image_size // patch) ** 2 + 1, dim),
+        **linear("decoder_embed", width, dim),
+        **norm("decoder_norm"),
+        **linear("decoder_pred", dim, patch * patch * 3),
+    }
+    for number in range(settings["depth"]):
+        block = f"decoder_blocks.{number}"
+        shapes |= norm(f"{block}.norm1") | norm(f"{block}.norm2")
+        shapes |= linear(f"{block}.attn.qkv", dim, 3 * dim) | linear(f"{block}.attn.proj", dim, dim)
+        shapes |= linear(f"{block}.mlp.fc1", dim, 4 * dim) | linear(f"{block}.mlp.fc2", 4 * dim, dim)
+    return shapes
+
+
+def grid_of(table: torch.Tensor, source: object) -> int:
+    """Patches per side that position embeddings `[1, 1 + g * g, D]` belong to."""
+    count = table.shape[1] - 1 if table.ndim == 3 else -1
+    if count < 1 or math.isqrt(count) ** 2 != count:
+        raise UserError(
+            f"{source}: pos_embed is {list(table.shape)}, expected [1, 1 + a square number, width]: it is no plain "
+            "Vision Transformer; name the timm model it belongs to with --architecture"
+        )
+    return math.isqrt(count)
+
+
+def known_heads(table: Mapping[int, int], width: int, source: object, option: str) -> int:
+    """Attention heads of a published width.
+
+    Raises:
+        UserError: The width is none of those.
+    """
+    if width not in table:
+        raise UserError(
+            f"{source}: {width} wide is none of the published sizes ({', '.join(map(str, table))}), and a file does "
+            f"not say how many attention heads it has: give {option}"
+        )
+    return table[width]
+
+
+def mae_layout(encoder: Encoder, source: object) -> Tensors:
+    """An encoder's weights in the layout.
+
+    Raises:
+        UserError: It has weights that the layout has no name for.
+    """
+    tensors: Tensors = encoder.backbone.state_dict()
+    missing = [key for key in ("cls_token", "pos_embed", ANCHOR) if key not in tensors]
+    unknown = [key for key in tensors if not _LAYOUT.fullmatch(key)]
+    if missing or unknown:
+        what = [f"no {key}" for key in missing] + [f"{key}, which it does not know" for key in unknown]
+        raise UserError(f"{source} is no plain Vision Transformer as MAE's layout has it: it has {'; '.join(what[:6])}")
+    return tensors

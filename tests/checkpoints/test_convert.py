@@ -1,0 +1,247 @@
+"""Files in the layouts of other programs: converted, refused, and back."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from checkpoints.convert import Convert, main
+from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, load_tensors, save_encoder
+from checkpoints.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SMALL = {"patch_size": 8, "embed_dim": 192, "depth": 2, "num_heads": 3}
+DECODER_DIM, DECODER_DEPTH = 64, 2
+
+
+def vit(**kwargs):
+    """A timm Vision Transformer of the width of ViT-Ti: timm's names are MAE's."""
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, **{"num_classes": 0, **SMALL, **kwargs}).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def decoder(dim=DECODER_DIM, depth=DECODER_DEPTH, width=192, patches=16, pixels=192):
+    """The decoder's keys as facebookresearch/mae lists them."""
+    torch.manual_seed(1)
+    shapes = {"mask_token": (1, 1, dim), "decoder_pos_embed": (1, patches + 1, dim)}
+    pairs = {"decoder_embed": (dim, width), "decoder_pred": (pixels, dim)}
+    norms = ["decoder_norm"]
+    for n in range(depth):
+        block = f"decoder_blocks.{n}"
+        pairs |= {f"{block}.attn.qkv": (3 * dim, dim), f"{block}.attn.proj": (dim, dim)}
+        pairs |= {f"{block}.mlp.fc1": (4 * dim, dim), f"{block}.mlp.fc2": (dim, 4 * dim)}
+        norms += [f"{block}.norm1", f"{block}.norm2"]
+    for name, shape in pairs.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name in norms:
+        shapes |= {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
+    return {name: torch.randn(shape) * 0.05 for name, shape in shapes.items()}
+
+
+def images(size=32):
+    return torch.randint(0, 256, (3, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+
+
+def normalised(pictures):
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    return (pictures / 255 - mean) / std
+
+
+def convert(source, out, **kwargs):
+    main(Convert(source=str(source), out=out, **kwargs))
+
+
+@pytest.fixture
+def full(tmp_path):
+    """An MAE training's checkpoint: the model with its decoder, and what the script saves beside it."""
+    arguments = argparse.Namespace(norm_pix_loss=False, mask_ratio=0.6, blr=1.5e-4)
+    path = tmp_path / "full.pth"
+    content = {"model": vit().state_dict() | decoder(), "optimizer": {"state": {}}, "epoch": 7, "args": arguments}
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("wrapped", [lambda s: {"model": s}, lambda s: s, lambda s: {"state_dict": {"model": s}}])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
+def test_mae_encoder_gives_the_features_of_timms_own_forward(tmp_path, wrapped, prefix):
+    model = vit()
+    torch.save(wrapped({f"{prefix}{name}": t for name, t in model.state_dict().items()}), tmp_path / "mae.pth")
+    convert(tmp_path / "mae.pth", tmp_path / "encoder")
+    encoder = load_encoder(tmp_path / "encoder")
+    tokens = model.forward_features(normalised(images()))
+    torch.testing.assert_close(encoder(images()), tokens[:, 1:].mean(dim=1))
+    assert encoder.config.mean == MEAN and encoder.config.std == STD and encoder.config.image_size == 32
+    assert not (tmp_path / "encoder" / "decoder.safetensors").exists()
+
+
+def test_average_before_weights_of_training(tmp_path):
+    """Where a file holds several state dicts, the model's is taken."""
+    model = vit()
+    average = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    torch.save({"average": average, "model": model.state_dict()}, tmp_path / "mae.pth")
+    convert(tmp_path / "mae.pth", tmp_path / "encoder")
+    assert torch.equal(load_encoder(tmp_path / "encoder").backbone.cls_token, model.cls_token)
+
+
+@pytest.mark.parametrize("pooled", ["avg", "token"])
+def test_finetuned_classifier_gives_what_its_head_saw(tmp_path, pooled):
+    model = vit(num_classes=8, global_pool=pooled)
+    assert ("fc_norm.weight" in model.state_dict()) == (pooled == "avg")
+    torch.save({"model": model.state_dict()}, tmp_path / "classifier.pth")
+    convert(tmp_path / "classifier.pth", tmp_path / "encoder")
+    seen = model.forward_head(model.forward_features(normalised(images())), pre_logits=True)
+    torch.testing.assert_close(load_encoder(tmp_path / "encoder")(images()), seen)
+
+
+def test_timm_safetensors_and_pooling(tmp_path):
+    model = vit()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    convert(tmp_path / "model.safetensors", tmp_path / "encoder", pooling="cls")
+    wanted = model.forward_features(normalised(images()))[:, 0]
+    torch.testing.assert_close(load_encoder(tmp_path / "encoder")(images()), wanted)
+
+
+def test_named_timm_architecture(tmp_path):
+    """Weights that are no plain ViT (register token, layer scale) load into the timm model that is named."""
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit2", num_classes=10).eval()
+    torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"has no cls_token.*--architecture"):
+        convert(tmp_path / "model.pth", tmp_path / "no")
+    for size in (160, 96):
+        model.set_input_size((size, size))
+        convert(tmp_path / "model.pth", tmp_path / str(size), architecture="test_vit2", image_size=size)
+        encoder = load_encoder(tmp_path / str(size))
+        pixels = encoder.normalise(images(size))
+        wanted = model.forward_head(model.forward_features(pixels), pre_logits=True)
+        torch.testing.assert_close(encoder(images(size)), wanted)
+    with pytest.raises(UserError, match=r"no cls_token.*ls1"):
+        convert(tmp_path / "160", tmp_path / "back.pth", to="mae")
+
+
+def test_decoder_is_kept_and_stage_1_continues_from_it(tmp_path, full):
+    product = pytest.importorskip("pretrain.product")
+    convert(full, tmp_path / "encoder", decoder_heads=4)
+    model = product.load_mae(tmp_path / "encoder")
+    assert model.mask_ratio == 0.6 and model.norm_pix_loss is False
+    wanted = decoder()
+    assert model.decoder_state().keys() == wanted.keys()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in model.decoder_state().items())
+    assert torch.isfinite(model(images(), torch.rand(3, 16)).loss)
+    recipes = pytest.importorskip("pretrain.recipes")
+    settings = {**SMALL, "image_size": 32, "decoder_dim": DECODER_DIM, "decoder_depth": DECODER_DEPTH}
+    continued = product.build(recipes.Pretrain(**settings, decoder_heads=4, init=tmp_path / "encoder"))
+    assert torch.equal(continued.decoder_pred.weight, wanted["decoder_pred.weight"])
+    assert torch.equal(continued.encoder.backbone.cls_token, vit().cls_token)
+
+
+def test_round_trip_bit_for_bit(tmp_path, full):
+    """MAE's file to a directory, to MAE's file, to a directory; the second needs no more words."""
+    convert(full, tmp_path / "a", decoder_heads=4)
+    convert(tmp_path / "a", tmp_path / "back.pth", to="mae")
+    before = torch.load(full, weights_only=False)["model"]
+    after = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    convert(tmp_path / "back.pth", tmp_path / "b")
+    for name in ("model", "decoder"):
+        assert (tmp_path / "a" / f"{name}.safetensors").read_bytes() == (
+            tmp_path / "b" / f"{name}.safetensors"
+        ).read_bytes()
+    headers = [json.loads((tmp_path / name / "config.json").read_text()) for name in "ab"]
+    assert headers[0]["encoder"] == headers[1]["encoder"] and headers[0]["decoder"] == headers[1]["decoder"]
+
+
+def test_position_embeddings_are_resized(tmp_path, full):
+    convert(full, tmp_path / "encoder", decoder_heads=4, image_size=48)
+    encoder = load_encoder(tmp_path / "encoder")
+    original = vit()
+    assert encoder.config.image_size == 48 and encoder.backbone.pos_embed.shape == (1, 37, 192)
+    assert load_tensors(tmp_path / "encoder" / "decoder.safetensors")["decoder_pos_embed"].shape == (1, 37, 64)
+    assert torch.equal(encoder.backbone.pos_embed[:, 0], original.pos_embed[:, 0])
+    original.set_input_size((48, 48))
+    torch.testing.assert_close(encoder(images(48)), original.forward_features(normalised(images(48)))[:, 1:].mean(1))
+    with pytest.raises(UserError, match="no multiple of the patch size 8"):
+        convert(full, tmp_path / "odd", decoder_heads=4, image_size=50)
+
+
+def test_our_own_encoder_in_half_precision_is_converted(tmp_path):
+    config = EncoderConfig("vit_tiny_patch16_224", 32, {**SMALL, "num_heads": 4, "global_pool": "token"})
+    save_encoder(tmp_path / "ours", Encoder(config), made_by="t", recipe={}, parents={}, dtype=torch.float16)
+    convert(tmp_path / "ours", tmp_path / "mae.pth", to="mae")
+    convert(tmp_path / "mae.pth", tmp_path / "again")
+    ours, again = load_encoder(tmp_path / "ours"), load_encoder(tmp_path / "again")
+    assert again.config == ours.config  # heads, mean, std and pooling too
+    assert torch.equal(again(images()), ours(images()))
+
+
+def test_malicious_pickle_is_refused(tmp_path, capfd):
+    class Bomb:
+        def __reduce__(self):
+            return print, ("executed",)
+
+    torch.save({"model": vit().state_dict(), "extra": Bomb()}, tmp_path / "bad.pth")
+    with pytest.raises(UserError, match=r"more than weights, which reading would execute.*print"):
+        convert(tmp_path / "bad.pth", tmp_path / "encoder")
+    assert "executed" not in capfd.readouterr().out
+    assert not (tmp_path / "encoder").exists()
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_damaged_and_missing_files(tmp_path, ending):
+    path = tmp_path / f"broken.{ending}"
+    with pytest.raises(UserError, match="does not exist"):
+        convert(path, tmp_path / "encoder")
+    torch.save({"model": vit().state_dict()}, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="broken"):
+        convert(path, tmp_path / "encoder")
+    assert not (tmp_path / "encoder").exists()
+
+
+def test_misfits_are_listed(tmp_path):
+    state = vit().state_dict()
+    del state["blocks.1.norm2.bias"]
+    state |= {"blocks.0.attn.q_bias": torch.zeros(192), "norm.weight": torch.zeros(100)}
+    torch.save({"model": state}, tmp_path / "bad.pth")
+    with pytest.raises(UserError) as error:
+        convert(tmp_path / "bad.pth", tmp_path / "encoder")
+    for part in (
+        "missing blocks.1.norm2.bias",
+        "unknown blocks.0.attn.q_bias",
+        r"norm.weight is [100], expected [192]",
+    ):
+        assert part in str(error.value)
+    torch.save({"model": vit().state_dict() | decoder() | {"decoder_extra": torch.zeros(1)}}, tmp_path / "bad.pth")
+    with pytest.raises(UserError, match="unknown decoder_extra"):
+        convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4)
+    convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4, drop=("decoder_extra",))
+    with pytest.raises(UserError, match="holds an encoder already"):
+        convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4, drop=("decoder_extra",))
+
+
+def test_what_a_file_does_not_say_is_asked_for(tmp_path, full):
+    with pytest.raises(UserError, match=r"64 wide is none of the published sizes.*--decoder-heads"):
+        convert(full, tmp_path / "encoder")
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
+    with pytest.raises(UserError, match=r"no key ends in patch_embed\.proj\.weight \(it holds conv1\.weight\)"):
+        convert(tmp_path / "resnet.pth", tmp_path / "encoder")
+    save_file(vit().state_dict(), tmp_path / "ours.safetensors")
+    with pytest.raises(UserError, match=r"reads \.pth files"):
+        convert(tmp_path / "ours.safetensors", tmp_path / "mae.bin", to="mae")
+
+
+def test_command_line_ends_without_a_traceback(tmp_path):
+    command = [sys.executable, str(ROOT / "checkpoints" / "convert.py"), str(tmp_path / "no.pth"), "--out", "x"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and "no.pth does not exist" in ended.stderr and "Traceback" not in ended.stderr
