@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from checkpoints.artifact import fingerprint, read_header
-from checkpoints.encoder import KIND as ENCODER
-from checkpoints.encoder import SCHEMA as ENCODER_SCHEMA
 from checkpoints.encoder import (
+    DECODER,
     Encoder,
     EncoderConfig,
     encoder_directory,
@@ -19,15 +18,16 @@ from checkpoints.encoder import (
     save_encoder,
     save_tensors,
 )
+from checkpoints.encoder import KIND as ENCODER
+from checkpoints.encoder import SCHEMA as ENCODER_SCHEMA
 from checkpoints.errors import UserError
-from pretrain.faces_mixture import FacesMixture
 from pretrain.mae import DecoderConfig, MaskedAutoencoder
+from pretrain.mixture import Faces
 from pretrain.recipes import Pretrain
+from report.card import write_product_card
 from training.rundir import KIND as RUN
 from training.rundir import SCHEMA as RUN_SCHEMA
 from training.rundir import RunDirectory
-
-DECODER = "decoder.safetensors"
 
 
 def build(config: Pretrain) -> MaskedAutoencoder:
@@ -112,15 +112,20 @@ def count_flops(model: MaskedAutoencoder) -> float:
 
 
 def write_product(
-    run: RunDirectory, model: MaskedAutoencoder, faces: FacesMixture, config: Pretrain, summary: dict[str, Any]
+    run: RunDirectory,
+    model: MaskedAutoencoder,
+    faces: Faces,
+    config: Pretrain,
+    pictures_seen: int,
+    name: str = "encoder",
 ) -> None:
-    """Write `RUN/encoder`: weights, decoder, where they come from."""
+    """Write `RUN/<name>`: weights, decoder, where they come from."""
     provenance = {
         "stage": "pretrain",
         "synthetic": faces.synthetic,
         "unlabelled_videos": faces.videos,
         "labelled_videos": {},
-        "pictures_seen": summary["pictures_seen"],
+        "pictures_seen": pictures_seen,
     }
     if config.init is not None:
         before = load_encoder(config.init).provenance
@@ -131,7 +136,7 @@ def write_product(
     header = read_header(run.path, "config.json", kind=RUN, schema=RUN_SCHEMA)
     decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)
     write_encoder(
-        run.path / "encoder",
+        run.path / name,
         model,
         decoder=asdict(decoder) | {"mask_ratio": config.mask_ratio, "norm_pix_loss": config.norm_pix_loss},
         recipe=header["config"],
@@ -168,3 +173,4 @@ def write_encoder(
         dtype=dtype,
         decoder=decoder,
     )
+    write_product_card(directory)

@@ -11,12 +11,23 @@ import tyro
 class Pretrain:
     """Masked-autoencoder pretraining on faces stores (stage 1)."""
 
-    faces: tuple[Path, ...] = tyro.MISSING
-    """Faces stores to train on."""
+    faces: tuple[str | Path, ...] = tyro.MISSING
+    """Faces stores to train on. Of near-duplicates in different stores the first store's is kept. A single one may be
+    an address (s3://..., hf://..., file://...): it is streamed, shard by shard."""
+    weights: tuple[float, ...] = ()
+    """Share of each store in the batches, in the order of the stores; none: by number of pictures."""
+    exclude: Path | None = None
+    """List of ids whose recordings are left out, one per line, as `preprocessing/folds.py` writes them."""
     out: Path = tyro.MISSING
     """Run directory; an interrupted run in it is resumed."""
     init: Path | None = None
     """Stage-1 encoder directory (with its decoder) to continue from."""
+
+    probe_faces: Path | None = None
+    """Labelled faces store: classifiers on frozen features are scored on it now and then, and the encoder that was best
+    at it is kept in `best/`."""
+    probe_labels: Path | None = None
+    """Its expression annotations."""
 
     architecture: str = "vit_base_patch16_224"
     """timm Vision Transformer that gives the encoder its defaults."""
@@ -73,6 +84,8 @@ class Pretrain:
     """Steps between states to resume from."""
     log_every: int = 20
     """Steps between records."""
+    looks: int = 10
+    """How often reconstructions are drawn and the probe is scored, evenly over the run."""
     tracker: str = ""
     """Send records to this experiment tracker too, by Accelerate's name for it (tensorboard, wandb, ...)."""
     seed: int = 0

@@ -1,14 +1,21 @@
 """Stage 1: `accelerate launch pretrain/run.py RECIPE --faces STORE... --out RUN`."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from checkpoints.errors import guarded
+from checkpoints.errors import UserError, guarded
 from pretrain.recipes import RECIPES, Pretrain
 
+if TYPE_CHECKING:
+    from pretrain.mixture import FacesMixture
+    from pretrain.streaming import FacesStream
+    from training.batches import BatchPlan
+
 MADE_BY = "pretrain/run.py"
-APART = ("faces", "out", "init", "tracker")  # where things stand and who watches is not part of what a run is
+# Where things stand and who watches is not part of what a run is.
+APART = ("faces", "out", "init", "exclude", "probe_faces", "probe_labels", "tracker")
 
 
 def main(config: Pretrain) -> dict[str, Any]:
@@ -19,11 +26,11 @@ def main(config: Pretrain) -> dict[str, Any]:
     """
     import torch
 
-    from pretrain.faces_mixture import FacesMixture
+    from pretrain.looks import Looks
+    from pretrain.mixture import as_text
     from pretrain.pictures import write_report
     from pretrain.product import build, count_flops, fingerprints, write_product
     from training.batches import BatchPlan
-    from training.images import CropDataset, crop_batches
     from training.launch import start, track
     from training.loop import Loop
     from training.rundir import RunDirectory
@@ -31,7 +38,8 @@ def main(config: Pretrain) -> dict[str, Any]:
 
     # What to train on, and with how many.
     accelerator = start(config.precision, config.tracker, config.out)
-    faces = FacesMixture(config.faces)
+    with accelerator.main_process_first():  # the first one leaves what it finds out in the stores
+        faces = open_faces(config)
     plan = BatchPlan.derive(
         count=len(faces),
         batch_size=config.batch_size,
@@ -67,10 +75,12 @@ def main(config: Pretrain) -> dict[str, Any]:
         fused=accelerator.device.type == "cuda",
     )
     flops = count_flops(model)
+    epochs = steps * config.batch_size / len(faces)
+    statistics = faces.statistics(epochs)
     accelerator.print(
-        f"{len(faces):,} pictures of {len(faces.stores)} store(s); {steps:,} steps of {config.batch_size} "
-        f"({accelerator.num_processes} process(es) x {plan.accumulation} x {plan.micro_batch_size}) = "
-        f"{steps * config.batch_size / len(faces):.1f} epochs; lr {config.lr:.1e} after {warmup} steps; "
+        f"{len(faces):,} pictures of {len(statistics)} store(s):\n{as_text(statistics)}\n"
+        f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
+        f"{plan.micro_batch_size}) = {epochs:.1f} epochs; lr {config.lr:.1e} after {warmup} steps; "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights; "
         f"{3 * flops * steps * config.batch_size / 1e15:.2f} PFLOP in all"
     )
@@ -91,34 +101,79 @@ def main(config: Pretrain) -> dict[str, Any]:
         save_every=config.save_every,
         flops=flops,
         compile=config.compile,
-        identify=lambda step: [faces.name(index) for _, index in plan.share(step)],
+        identify=lambda step: sample_names(faces, plan, step),
     )
+    looks = Looks(run, model, faces, config, steps)
     first = loop.resume()
-    dataset = CropDataset(
-        count=len(faces),
-        jpeg=faces.jpeg,
-        name=faces.name,
-        size=config.image_size,
-        scale=config.crop_scale,
-        seed=config.seed,
-        extras=lambda rng, _index: {"noise": rng.random(model.num_patches, dtype="float32")},
-    )
     loop.train(
-        crop_batches(dataset, plan, first, steps, config.workers),
+        batches(config, faces, plan, first, steps, model.num_patches),
         lambda network, batch: network(batch["images"], batch["noise"]).loss,
+        (lambda step: looks.after_step(step, loop.facts)) if accelerator.is_main_process else None,
     )
 
     # The product.
-    loss = run.metrics()[-1]["loss"] if accelerator.is_main_process else 0.0
-    summary = {"loss": loss, "steps": steps, "pictures_seen": steps * config.batch_size}
+    summary: dict[str, Any] = {"steps": steps, "pictures_seen": steps * config.batch_size, "stores": statistics}
     if accelerator.is_main_process:
-        write_product(run, model, faces, config, summary)
+        summary["loss"] = next(record["loss"] for record in reversed(run.metrics()) if "loss" in record)
+        summary |= looks.best(loop.facts)
+        write_product(run, model, faces, config, summary["pictures_seen"])
         write_report(run, model, faces, summary)
         accelerator.print(f"encoder in {Path(config.out) / 'encoder'}, pictures in {Path(config.out) / 'report.html'}")
     run.finish(summary)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return summary
+
+
+def open_faces(config: Pretrain) -> "FacesMixture | FacesStream":
+    """The stores to train on, or the one that is streamed.
+
+    Raises:
+        UserError: A store cannot be read; a streamed one stands beside others or shall leave something out.
+    """
+    from pretrain.mixture import FacesMixture
+    from pretrain.streaming import FacesStream, is_address
+
+    if not any(map(is_address, config.faces)):
+        return FacesMixture([Path(path) for path in config.faces], config.weights, config.exclude, config.seed)
+    if len(config.faces) > 1 or config.weights or config.exclude:
+        raise UserError(
+            "a streamed store is trained on alone and whole: copy stores that are to be mixed or thinned out to a disk"
+        )
+    return FacesStream(str(config.faces[0]))
+
+
+def batches(
+    config: Pretrain, faces: "FacesMixture | FacesStream", plan: "BatchPlan", first: int, last: int, patches: int
+) -> Iterator[Any]:
+    """This process's micro-batches of steps `first` to `last`: `images` uint8 `[B, 3, S, S]`, `noise` `[B, L]`."""
+    from pretrain.streaming import FacesStream, StreamedCrops, streamed_batches
+    from training.images import CropDataset, crop_batches
+
+    size, scale = config.image_size, config.crop_scale
+    if isinstance(faces, FacesStream):
+        crops = StreamedCrops(faces, plan, first, last, size=size, scale=scale, patches=patches)
+        return streamed_batches(crops, config.workers)
+    dataset = CropDataset(
+        count=len(faces),
+        jpeg=faces.jpeg,
+        name=faces.name,
+        size=size,
+        scale=scale,
+        seed=config.seed,
+        pick=faces.pick,
+        extras=lambda rng, _index: {"noise": rng.random(patches, dtype="float32")},
+    )
+    return crop_batches(dataset, plan, first, last, config.workers)
+
+
+def sample_names(faces: "FacesMixture | FacesStream", plan: "BatchPlan", step: int) -> list[str]:
+    """Names of the pictures that this process takes in a step, as far as they are known without reading them."""
+    from pretrain.mixture import FacesMixture
+
+    if isinstance(faces, FacesMixture):
+        return [faces.name(faces.pick(*pair)) for pair in plan.share(step)]
+    return [f"streamed from {faces.address}: the same command reads them again"]
 
 
 def command_line() -> None:

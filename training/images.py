@@ -13,6 +13,8 @@ from torchvision.transforms.v2 import functional
 from checkpoints.errors import UserError
 from training.batches import BatchPlan, sample_rng
 
+LOG_ASPECT = (float(np.log(3 / 4)), float(np.log(4 / 3)))
+
 
 def decode(jpeg: bytes) -> torch.Tensor:
     """Decode a JPEG to a uint8 tensor `[3, H, W]`; grey pictures get three equal channels."""
@@ -41,13 +43,15 @@ def random_resized_crop(
     """
     height, width = image.shape[-2:]
     area = height * width * rng.uniform(*scale)
-    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))) if scale[0] < 1 else width / height
+    ratio = np.exp(rng.uniform(*LOG_ASPECT)) if scale[0] < 1 else width / height
     crop_w = min(width, max(1, round(float(np.sqrt(area * ratio)))))
     crop_h = min(height, max(1, round(float(np.sqrt(area / ratio)))))
     top = int(rng.integers(height - crop_h + 1))
     left = int(rng.integers(width - crop_w + 1))
-    crop = functional.resized_crop(image, top, left, crop_h, crop_w, [size, size], antialias=True)
-    return functional.horizontal_flip(crop) if flip and rng.random() < 0.5 else crop
+    # What torchvision's `resized_crop` does, without the checks that cost a tenth of a small picture's time.
+    part = image[None, :, top : top + crop_h, left : left + crop_w]
+    crop = torch.nn.functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True)[0]
+    return crop.flip(-1) if flip and rng.random() < 0.5 else crop
 
 
 @dataclass
@@ -87,6 +91,7 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
         extras: (rng, sample index) to further arrays of a sample (mask noise, label), which are stacked.
         augment: Applied to each crop with the sample's rng.
         prepare: (decoded picture, sample index) to the picture that is cropped, e.g. a part of the face.
+        pick: (epoch, place in it) to the sample index, where an epoch is not every sample once.
     """
 
     def __init__(
@@ -101,9 +106,10 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
         extras: Callable[[np.random.Generator, int], dict[str, Any]] | None = None,
         augment: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
         prepare: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
+        pick: Callable[[int, int], int] = lambda _epoch, place: place,
     ) -> None:
         self.count, self.jpeg, self.name, self.size, self.scale = count, jpeg, name, size, scale
-        self.seed, self.extras, self.augment, self.prepare = seed, extras, augment, prepare
+        self.seed, self.extras, self.augment, self.prepare, self.pick = seed, extras, augment, prepare, pick
         self.bad = BadImages()
 
     def __len__(self) -> int:
@@ -111,8 +117,9 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, pair: tuple[int, int]) -> dict[str, Any]:
         """Crop one sample; a picture that cannot be decoded gives its place to the next one."""
-        epoch, index = pair
-        rng = sample_rng(self.seed, epoch, index)
+        epoch, place = pair
+        index = self.pick(epoch, place)
+        rng = sample_rng(self.seed, epoch, place)
         for attempt in range(self.count):
             taken = (index + attempt) % self.count
             self.bad.seen += 1

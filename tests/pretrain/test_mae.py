@@ -114,6 +114,23 @@ def test_parity_with_transformers(size, norm_pix_loss):
         assert (gradient - expected[name]).abs().max() <= 1e-5 * scale + 1e-8, name
 
 
+def test_bf16_on_a_cpu_stays_close_to_float32():
+    model = make(SIZES[1])
+    images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
+    noise = torch.rand(5, model.num_patches)
+    expected = model(images, noise)
+    expected.loss.backward()
+    gradient = model.encoder.backbone.blocks[0].attn.qkv.weight.grad.clone()
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = model(images, noise)
+    result.loss.backward()
+    assert result.predicted.dtype == torch.bfloat16 and result.loss.dtype == torch.float32
+    torch.testing.assert_close(result.loss, expected.loss, rtol=1e-2, atol=0)
+    found = model.encoder.backbone.blocks[0].attn.qkv.weight.grad
+    assert torch.nn.functional.cosine_similarity(found.flatten(), gradient.flatten(), dim=0) > 0.99
+
+
 def test_patchify_and_back():
     model = make(SIZES[0])
     images = torch.rand(2, 3, 32, 32)

@@ -1,6 +1,5 @@
 """Stage 1 from end to end on a small store: resume, kill, two processes, refusals."""
 
-import io
 import json
 import os
 import signal
@@ -16,10 +15,10 @@ from PIL import Image
 
 from checkpoints.encoder import load_encoder, load_tensors
 from checkpoints.errors import UserError
-from preprocessing.faces import finish_store, write_shard
 from pretrain.product import load_mae
 from pretrain.recipes import DEMO
 from pretrain.run import main
+from tests.pretrain.corpus import make_store
 from training.launch import start
 
 ROOT = Path(__file__).parents[2]
@@ -28,25 +27,9 @@ TINY |= {"decoder_heads": 2, "batch_size": 8, "steps": 8, "save_every": 2, "log_
 TINY |= {"precision": "fp32"}
 
 
-def picture(seed):
-    rng = np.random.default_rng(seed)
-    small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-    buffer = io.BytesIO()
-    small.resize((40, 40), Image.Resampling.BICUBIC).save(buffer, "jpeg", quality=95)
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    store = tmp_path_factory.mktemp("store") / "faces"
-    rows = [
-        {"video": f"v{n // 10}", "subject": "", "frame": n % 10 + 1, "time_s": n / 30, "image": picture(n)}
-        for n in range(30)
-    ]
-    rows[7]["image"] = None
-    write_shard(store, "a", rows)
-    finish_store(store, made_by="test", config={}, image_size=40, problems=[], synthetic=True)
-    return store
+    return make_store(tmp_path_factory.mktemp("store") / "faces", [*range(7), None, *range(8, 30)])
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +58,44 @@ def test_product(uninterrupted):
     assert encoder.provenance["synthetic"] is True
     assert "data:image/png" in (uninterrupted / "report.html").read_text()
     assert load_mae(uninterrupted).mask_ratio == 0.75
+
+
+def test_pictures_of_the_run_as_it_went(uninterrupted):
+    names = sorted(path.name for path in (uninterrupted / "pictures").iterdir())
+    assert names == [f"step_{step:08d}.png" for step in range(1, 9)]  # eight steps, ten looks: each
+    with Image.open(uninterrupted / "pictures" / names[-1]) as grid:
+        assert grid.size == (3 * 32, 4 * 32)
+        masked, predicted, original = np.split(np.asarray(grid).astype(int), 3, axis=1)
+    assert (masked != original).any(-1).mean() > 0.6 and (predicted != masked).any()
+    assert "The same faces as training went on" in (uninterrupted / "report.html").read_text()
+
+
+def test_weighted_stores_with_a_probe_resume_as_if_nothing_had_been(faces, tmp_path, monkeypatch):
+    from training.loop import Loop
+
+    other = make_store(tmp_path / "other", range(500, 512))
+    lines = [f"v{n // 10},{n % 10 + 1},{n % 3},{'train' if n < 20 else 'validation'}" for n in range(30)]
+    (tmp_path / "labels.csv").write_text("\n".join(["video,frame,expression,split", *lines]) + "\n")
+    probe = {"probe_faces": faces, "probe_labels": tmp_path / "labels.csv", "looks": 4}
+    settings = {**TINY, **probe, "faces": (faces, other), "weights": (1.0, 2.0)}
+    whole = main(replace(DEMO, out=tmp_path / "whole", **settings))
+    assert [store["share"] for store in whole["stores"]] == pytest.approx([14 / 41, 27 / 41])
+    assert 0 <= whole["probe_linear"] <= 1
+    assert load_encoder(tmp_path / "whole" / "best").provenance["pictures_seen"] == 8 * whole["probe_step"]
+    log = Loop._log
+    monkeypatch.setattr(Loop, "_log", lambda self, *a: (log(self, *a), self.step == 5 and os.kill(os.getpid(), 15)))
+    with pytest.raises(SystemExit):
+        main(replace(DEMO, out=tmp_path / "stopped", **settings))
+    monkeypatch.undo()
+    again = main(replace(DEMO, out=tmp_path / "stopped", **settings))
+    assert again == whole and weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    best = [(tmp_path / run / "best" / "model.safetensors").read_bytes() for run in ("whole", "stopped")]
+    assert best[0] == best[1]
+
+
+def test_half_a_probe_is_refused(faces, tmp_path):
+    with pytest.raises(UserError, match="belong together"):
+        main(replace(DEMO, faces=(faces,), out=tmp_path / "o", probe_faces=faces, **TINY))
 
 
 def test_a_finished_run_is_left_alone(uninterrupted, faces, capsys):

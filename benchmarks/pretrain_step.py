@@ -1,0 +1,139 @@
+"""A training step of stage 1 (forward, backward, AdamW) against transformers' ViTMAEForPreTraining.
+
+    python benchmarks/pretrain_step.py --out benchmarks/results/pretrain_step.json
+
+ViT-B/16 at 224 px, 75 % masked, random pictures, all sides in one process taking turns. `transformers` and
+`ours_8x512_fp32` do the same arithmetic (tests/pretrain/test_mae.py compares them number by number); the others show
+what the light decoder and bf16 give, alone and together (`fast`, what recipe `vit-base` does). All sides use the same
+AdamW; ours also turns bytes into floats and normalises them, which transformers' model leaves to its caller.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from torch import nn
+
+from checkpoints.artifact import write_json
+from checkpoints.errors import guarded
+from pretrain.product import build
+from pretrain.recipes import RECIPES
+
+PARTS = ("forward", "backward", "optimizer")
+OURS = {  # recipe of the decoder, bf16
+    "ours_8x512_fp32": ("ling2024", False),
+    "ours_8x512_bf16": ("ling2024", True),
+    "ours_4x384_fp32": ("vit-base", False),
+    "fast": ("vit-base", True),
+}
+
+
+@dataclass
+class Config:
+    """Measure training steps."""
+
+    out: Path | None = None
+    """Where to record the result as JSON."""
+    batch: int = 16
+    """Pictures per step."""
+    rounds: int = 8
+    """Turns that count, after one that does not."""
+    threads: int = 2
+    """CPU threads."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measure and record."""
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(0)
+    sides = {"transformers": theirs(config.batch)} | {
+        name: ours(recipe, config.batch, bf16) for name, (recipe, bf16) in OURS.items()
+    }
+    seconds: dict[str, list[list[float]]] = {name: [] for name in sides}
+    for number in range(config.rounds + 1):
+        for name, step in sides.items():
+            parts = step()
+            if number:
+                seconds[name].append(parts)
+            print(f"round {number} {name:16} {sum(parts):6.2f} s", flush=True)
+    totals = {name: np.sum(measured, axis=1) for name, measured in seconds.items()}
+    fastest = {name: seconds[name][int(total.argmin())] for name, total in totals.items()}
+    result: dict[str, Any] = {
+        "what": "seconds per training step, ViT-B/16 at 224 px, by side; the fastest turn is the least disturbed",
+        "batch": config.batch,
+        "threads": config.threads,
+        "rounds": config.rounds,
+        "torch": torch.__version__,
+        "seconds_fastest": {name: float(sum(parts)) for name, parts in fastest.items()},
+        "seconds_median": {name: float(np.median(total)) for name, total in totals.items()},
+        "images_per_s": {name: config.batch / float(sum(parts)) for name, parts in fastest.items()},
+        "parts_of_fastest": {name: dict(zip(PARTS, parts, strict=True)) for name, parts in fastest.items()},
+        "times_as_fast_as_transformers": {
+            name: ratio(totals["transformers"], total) for name, total in totals.items() if name != "transformers"
+        },
+    }
+    for name, found in result["times_as_fast_as_transformers"].items():
+        print(f"{name}: {found}")
+    if config.out is not None:
+        write_json(config.out, result)
+    return result
+
+
+def ratio(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
+    """How many times as fast: fastest turns, medians, and quartiles of the ratio within a turn."""
+    low, middle, high = np.quantile(theirs / ours, [0.25, 0.5, 0.75]).tolist()
+    return {
+        "fastest": float(theirs.min() / ours.min()),
+        "medians": float(np.median(theirs) / np.median(ours)),
+        "within_turn": middle,
+        "within_turn_quartiles_from": low,
+        "within_turn_quartiles_to": high,
+    }
+
+
+def theirs(batch: int) -> Callable[[], list[float]]:
+    """The reference, with the attention it chooses itself."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    model = ViTMAEForPreTraining(ViTMAEConfig())
+    return stepper(model, torch.randn(batch, 3, 224, 224), lambda x, noise: model(x, noise=noise).loss, False)
+
+
+def ours(recipe: str, batch: int, bf16: bool) -> Callable[[], list[float]]:
+    """The network of a recipe."""
+    model = build(RECIPES[recipe][1])
+    images = torch.randint(0, 256, (batch, 3, 224, 224), dtype=torch.uint8)
+    return stepper(model, images, lambda x, noise: model(x, noise).loss, bf16)
+
+
+def stepper(
+    model: nn.Module, images: torch.Tensor, loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], bf16: bool
+) -> Callable[[], list[float]]:
+    """A function that does one step and gives the seconds of its parts."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+    model.train()
+
+    def step() -> list[float]:
+        noise = torch.rand(len(images), 196)
+        moments = [time.perf_counter()]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = loss_of(images, noise)
+        moments.append(time.perf_counter())
+        loss.backward()
+        moments.append(time.perf_counter())
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        moments.append(time.perf_counter())
+        return np.diff(moments).tolist()
+
+    return step
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(tyro.cli(Config, description=__doc__)))

@@ -1,0 +1,95 @@
+"""Near-duplicates across faces stores, found by perceptual hash: FER2013 and FER+, for one, hold the same pictures."""
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from checkpoints.artifact import atomic_file
+from preprocessing.faces import CACHE, FacesStore
+
+BITS = 64
+MOST = 3
+"""Bits in which two pictures may differ and still count as one. See docs/pretrain.md for what that finds."""
+_BANDS = tuple(np.uint64(shift) for shift in range(0, BITS, BITS // (MOST + 1)))
+_LOW = np.uint64((1 << BITS // (MOST + 1)) - 1)
+_CHUNK = 1 << 14
+
+
+def perceptual_hash(jpeg: bytes) -> int:
+    """64-bit perceptual hash (pHash, Zauner 2010): signs of the lowest frequencies about their median.
+
+    Scaling, compression, grey tones and brightness hardly change it. A picture that cannot be decoded has the hash 0.
+    """
+    grey = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if jpeg else None
+    if grey is None:
+        return 0
+    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    frequencies = cv2.dct(small)[:8, :8].ravel()
+    return int(np.packbits(frequencies > np.median(frequencies[1:])).view(">u8")[0])
+
+
+def store_hashes(store: FacesStore) -> np.ndarray:
+    """`[N]` uint64: the hash of every row's picture, 0 where there is none.
+
+    They are kept in the store, beside the copy that `datasets` makes of it, if it can be written.
+    """
+    from tqdm import tqdm
+
+    path = store.path / CACHE / f"phash-{store.fingerprint[:16]}.npy"
+    if path.exists():
+        return np.load(path, allow_pickle=False)
+    hashes = np.zeros(len(store), np.uint64)
+    rows = np.flatnonzero(store.valid).tolist()
+    for row in tqdm(rows, desc=f"hashing {store.path.name}", unit="picture", delay=5):
+        hashes[row] = perceptual_hash(store.jpeg(row) or b"")
+    if os.access(store.path, os.W_OK):
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.save(file, hashes)
+    return hashes
+
+
+def duplicates_of(earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
+    """Which of the later hashes are within `MOST` bits of an earlier one.
+
+    Two hashes that differ in at most three bits agree in one of four bands of 16 bits, so only pairs that share a band
+    are compared. Hash 0, of what cannot be decoded, is nobody's duplicate.
+
+    Args:
+        earlier: `[N]` uint64.
+        later: `[M]` uint64.
+
+    Returns:
+        `[M]` bool.
+    """
+    found = np.zeros(len(later), bool)
+    earlier = np.unique(earlier[earlier != 0])
+    for shift in _BANDS:
+        band = (earlier >> shift) & _LOW
+        order = np.argsort(band, kind="stable")
+        band, there = band[order], earlier[order]
+        for start in range(0, len(later), _CHUNK):
+            part = later[start : start + _CHUNK]
+            mine = (part >> shift) & _LOW
+            first, last = np.searchsorted(band, mine, "left"), np.searchsorted(band, mine, "right")
+            counts = last - first
+            place = np.repeat(np.arange(len(part)), counts)
+            partner = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+            alike = np.bitwise_count(there[partner] ^ part[place]) <= MOST
+            found[start + place[alike]] = True
+    return found & (later != 0)
+
+
+def duplicates_across(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """For each store `[N]` bool: its pictures that a store before it holds already.
+
+    Within a store nothing is compared: neighbouring frames of a video are near-duplicates by nature.
+    """
+    kept: list[np.ndarray] = []
+    found = []
+    for part in hashes:
+        same = duplicates_of(np.concatenate(kept), part) if kept else np.zeros(len(part), bool)
+        found.append(same)
+        kept.append(part[~same])
+    return found

@@ -1,0 +1,257 @@
+"""A faces store that is larger than memory or stands on remote storage, read shard by shard.
+
+Nothing of it is copied. An address is what fsspec understands: `s3://bucket/faces`, `hf://datasets/me/faces`,
+`file:///data/faces`. Shards are permuted by (seed, epoch) and dealt out to the loaders' processes; each reads its own
+through Arrow, shuffles blocks of pictures, and knows from the step alone where it stands: a resumed run reads on
+from (shard, row) and equals the uninterrupted one. With another number of processes or workers the shards are dealt out
+otherwise, and batches hold other pictures.
+
+Shards are read with Arrow and not by `datasets`' streaming: that deals its shards out to loaders' workers once more by
+itself, and reads a shard from its beginning where here a row group is found by its number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from checkpoints.errors import UserError
+from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
+from training.batches import BatchPlan, sample_rng
+from training.images import BadImages, as_is, decode, outlive_sigterm, random_resized_crop
+
+BLOCK = 4096
+"""Pictures that a process holds, as JPEG, and shuffles among themselves."""
+SHOWN = 64
+
+
+def is_address(faces: object) -> bool:
+    """Whether a store is named by an address and not by a folder."""
+    return "://" in str(faces)
+
+
+class FacesStream:
+    """A finished faces store at an address.
+
+    Args:
+        address: Its directory.
+
+    Raises:
+        UserError: It cannot be reached, or is no complete faces store.
+    """
+
+    def __init__(self, address: str) -> None:
+        import fsspec
+
+        self.address = address.rstrip("/")
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(self.address)
+            self.header = json.loads(self._fs.cat_file(f"{self._root}/{HEADER}"))
+        except (OSError, ImportError, ValueError) as error:
+            raise UserError(
+                f"{self.address} cannot be read as a faces store ({type(error).__name__}: {error}): expected a "
+                f"complete one with its {HEADER}; s3:// and the like need their fsspec package (`pip install s3fs`)"
+            ) from None
+        if self.header.get("kind") != KIND or self.header.get("schema") != SCHEMA:
+            raise UserError(f"{self.address} is no {KIND} of schema {SCHEMA}")
+        self.shards = [f"{self._root}/{DATA}/{shard['name']}" for shard in self.header["shards"]]
+        with ThreadPoolExecutor(16) as pool:
+            self.faces = np.array([*pool.map(self._count, self.shards)], dtype=np.int64)
+        self.starts = np.cumsum(self.faces) - self.faces
+        if not self.faces.sum():
+            raise UserError(f"{self.address}: no picture with a face to train on")
+
+    def _count(self, shard: str) -> int:
+        """Pictures in a shard, from its footer."""
+        import pyarrow.parquet as pq
+
+        with self._fs.open(shard) as file:
+            return sum(_pictures_by_group(pq.read_metadata(file)))
+
+    def __len__(self) -> int:
+        return int(self.faces.sum())
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprint of the store."""
+        return {"faces_0": self.header["fingerprint"]}
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the store says that its faces are drawn."""
+        return bool(self.header.get("synthetic", False))
+
+    @cached_property
+    def videos(self) -> list[str]:
+        """Names of the videos (not of single pictures) that the pictures come from."""
+        import pyarrow.parquet as pq
+
+        names: dict[str, int] = {}
+        for shard in self.shards:
+            with self._fs.open(shard) as file:
+                for name, count in _value_counts(pq.ParquetFile(file).read(columns=["video"])["video"]):
+                    names[name] = names.get(name, 0) + count
+        return sorted(name for name, count in names.items() if count > 1)
+
+    def statistics(self, epochs: float) -> list[dict[str, Any]]:
+        """What is known of the store before training, as of the stores of a mixture."""
+        facts = {"store": self.address, "pictures": len(self), "image_size": self.header["image_size"]}
+        facts |= {"excluded": 0, "duplicates": 0, "share": 1.0, "passes": epochs}
+        grey = [float(decode(jpeg).float().mean()) for jpeg in self._first]
+        return [facts | {"brightness": float(np.mean(grey)), "brightness_std": float(np.std(grey))}]
+
+    @cached_property
+    def _first(self) -> list[bytes]:
+        """The first pictures of the store, to look at."""
+        return [jpeg for _, jpeg in islice(self.read(np.arange(len(self.shards)), 0), SHOWN)]
+
+    def jpeg(self, index: int) -> bytes:
+        """One of the first pictures of the store, evenly picked by `index` of all."""
+        return self._first[index * len(self._first) // len(self)]
+
+    def name(self, number: int) -> str:
+        """Shard and picture in it, for messages."""
+        shard = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return f"{self.shards[shard]}, picture {number - int(self.starts[shard]) + 1}"
+
+    def read(self, shards: np.ndarray, skip: int) -> Iterator[tuple[int, bytes]]:
+        """Numbers and JPEG bytes of the pictures of some shards in turn, from the `skip`-th on."""
+        import pyarrow.parquet as pq
+
+        for shard in shards.tolist():
+            if skip >= self.faces[shard]:
+                skip -= int(self.faces[shard])
+                continue
+            number = int(self.starts[shard])
+            with self._fs.open(self.shards[shard]) as remote:
+                file = pq.ParquetFile(remote)
+                for group, count in enumerate(_pictures_by_group(file.metadata)):
+                    if skip >= count:  # not even fetched
+                        skip, number = skip - count, number + count
+                        continue
+                    images = file.read_row_group(group, columns=["image.bytes"], use_threads=False)["image"]
+                    jpegs = [image["bytes"].as_py() for image in images.combine_chunks() if image["bytes"].is_valid]
+                    for jpeg in jpegs[skip:]:
+                        yield number + skip, jpeg
+                        number += 1
+                    number, skip = number + skip, 0
+
+    def order(self, seed: int, epoch: int, lane: int, lanes: int) -> np.ndarray:
+        """Shards that one of so many readers goes through in an epoch."""
+        return np.random.default_rng((seed, epoch)).permutation(len(self.shards))[lane::lanes]
+
+
+class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
+    """Micro-batches of crops of a streamed store, from a step on.
+
+    Args:
+        faces: The store.
+        plan: Sizes, process and seed.
+        first: First step.
+        last: Step after the last.
+        size: Side of the crops in pixels.
+        scale: See :func:`training.images.random_resized_crop`.
+        patches: Numbers of mask noise per sample.
+    """
+
+    def __init__(
+        self,
+        faces: FacesStream,
+        plan: BatchPlan,
+        first: int,
+        last: int,
+        *,
+        size: int,
+        scale: tuple[float, float],
+        patches: int,
+    ) -> None:
+        self.faces, self.plan, self.first, self.last = faces, plan, first, last
+        self.size, self.scale, self.patches = size, scale, patches
+        self.bad = BadImages()
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        """This worker's micro-batches; workers take turns."""
+        info = torch.utils.data.get_worker_info()
+        workers, worker = (1, 0) if info is None else (info.num_workers, info.id)
+        begin, end = self.first * self.plan.accumulation, self.last * self.plan.accumulation
+        turn = (begin + worker) % workers  # the loader asks worker 0 first, wherever it begins
+        done = len(range(turn, begin, workers))
+        lanes = self.plan.world * workers
+        if lanes > len(self.faces.shards):
+            raise UserError(
+                f"{self.faces.address} has {len(self.faces.shards)} shards, too few for {self.plan.world} processes "
+                f"with {workers} workers each: take fewer workers"
+            )
+        samples = self._samples(self.plan.rank * workers + turn, lanes, done * self.plan.micro_batch_size)
+        for _ in range(begin + (turn - begin) % workers, end, workers):
+            batch = [next(samples) for _ in range(self.plan.micro_batch_size)]
+            yield {key: torch.stack([torch.as_tensor(sample[key]) for sample in batch]) for key in batch[0]}
+
+    def _samples(self, lane: int, lanes: int, position: int) -> Iterator[dict[str, Any]]:
+        """One reader's endless stream of samples from a position on."""
+        epoch = 0
+        while True:
+            shards = self.faces.order(self.plan.seed, epoch, lane, lanes)
+            count = int(self.faces.faces[shards].sum())
+            if position >= count:
+                position -= count
+                epoch += 1
+                continue
+            block, skip = divmod(position, BLOCK)
+            pictures = self.faces.read(shards, block * BLOCK)
+            while held := list(islice(pictures, BLOCK)):
+                order = np.random.default_rng((self.plan.seed, epoch, lane, block)).permutation(len(held))
+                for place in order[skip:].tolist():
+                    yield self._crop(held, place, epoch)
+                block, skip = block + 1, 0
+            position, epoch = 0, epoch + 1
+
+    def _crop(self, held: list[tuple[int, bytes]], place: int, epoch: int) -> dict[str, Any]:
+        """Crop one picture of a block; one that cannot be decoded gives its place to the next."""
+        rng = sample_rng(self.plan.seed, epoch, held[place][0])
+        for attempt in range(len(held)):
+            number, jpeg = held[(place + attempt) % len(held)]
+            self.bad.seen += 1
+            try:
+                picture = decode(jpeg)
+            except RuntimeError as error:
+                self.bad.add(self.faces.name(number), error)
+                continue
+            crop = random_resized_crop(picture, rng, self.size, self.scale)
+            return {"images": crop, "noise": rng.random(self.patches, dtype="float32")}
+        raise UserError(f"no picture of a block of {self.faces.address} can be decoded")
+
+
+def streamed_batches(crops: StreamedCrops, workers: int) -> Iterator[Any]:
+    """Micro-batches in the order of steps, prepared by `workers` processes ahead of time."""
+    loader = torch.utils.data.DataLoader(
+        crops,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=as_is,
+        worker_init_fn=outlive_sigterm,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+        # A forked process would inherit the locks of Arrow's threads and wait for ever.
+        multiprocessing_context="spawn" if workers else None,
+    )
+    return iter(loader)
+
+
+def _pictures_by_group(metadata: Any) -> list[int]:
+    """Pictures in each row group of a shard."""
+    paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    column = paths.index("image.path")
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return [group.num_rows - group.column(column).statistics.null_count for group in groups]
+
+
+def _value_counts(column: Any) -> list[tuple[str, int]]:
+    return [(item["values"], item["counts"]) for item in column.value_counts().to_pylist()]

@@ -1,0 +1,112 @@
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from checkpoints.encoder import load_encoder
+from checkpoints.errors import UserError
+from preprocessing.faces import HEADER
+from pretrain import streaming
+from pretrain.recipes import DEMO
+from pretrain.run import main
+from pretrain.streaming import FacesStream, StreamedCrops
+from tests.pretrain.corpus import make_store
+from tests.pretrain.test_run import TINY, weights
+from training.batches import BatchPlan
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Sixty rows in six shards, five of them without a face."""
+    seeds = [None if n % 12 == 5 else n for n in range(60)]
+    return make_store(tmp_path_factory.mktemp("remote") / "faces", seeds, shards=6)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCK", 7)
+
+
+def crops(store, first, last, rank=0, world=1, batch_size=4, most=2):
+    plan = BatchPlan.derive(count=55, batch_size=batch_size, most=most, rank=rank, world=world, seed=3)
+    return StreamedCrops(FacesStream(f"file://{store}"), plan, first, last, size=32, scale=(1, 1), patches=4)
+
+
+def pictures(found):
+    """What tells pictures apart, whatever their crop's mirror image."""
+    return [tuple(np.sort(image.numpy().ravel())[::97].tolist()) for part in found for image in part["images"]]
+
+
+def test_an_epoch_holds_every_picture_once(store):
+    faces = FacesStream(f"file://{store}")
+    assert (len(faces) == 55 and faces.faces.tolist() == [9, 9, 9, 9, 9, 10]) or faces.faces.sum() == 55
+    assert faces.videos == [f"v{n}" for n in range(6)]
+    seen = pictures(crops(store, 0, 55, batch_size=1, most=1))
+    assert len(set(seen)) == 55
+    again = pictures(crops(store, 55, 110, batch_size=1, most=1))
+    assert set(again) == set(seen) and again != seen
+
+
+@pytest.mark.parametrize(("first", "workers"), [(1, 0), (9, 0), (30, 0), (9, 2)])
+def test_reading_on_from_a_step_gives_what_would_have_come(store, first, workers):
+    if workers:
+        streaming.BLOCK = 4096  # as the workers, which start afresh, have it
+    whole = [*streaming.streamed_batches(crops(store, 0, 34), workers)]
+    rest = [*streaming.streamed_batches(crops(store, first, 34), workers)]
+    assert len(whole) == 68 and len(rest) == 2 * (34 - first)
+    for one, other in zip(whole[2 * first :], rest, strict=True):
+        assert all((one[key] == other[key]).all() for key in ("images", "noise"))
+
+
+def test_processes_share_the_shards_out(store):
+    parts = [set(pictures(crops(store, 0, 12, rank=rank, world=2))) for rank in range(2)]
+    assert not parts[0] & parts[1]
+    with pytest.raises(UserError, match="6 shards, too few for 8 processes"):
+        next(iter(crops(store, 0, 1, world=8, batch_size=8)))
+
+
+def test_a_bad_picture_gives_its_place_to_another(store, tmp_path, monkeypatch, capsys):
+    real = streaming.decode
+
+    def decode(jpeg):
+        if len(jpeg) % 5 == 0:
+            raise RuntimeError("cut off")
+        return real(jpeg)
+
+    monkeypatch.setattr(streaming, "decode", decode)
+    monkeypatch.setattr(streaming.BadImages, "most", 1.0)
+    reader = crops(store, 0, 20)
+    reader.bad.most = 1.0
+    assert len(pictures(reader)) == 80 and reader.bad.bad
+    assert "skipped a bad picture: " in capsys.readouterr().out
+
+
+def test_a_streamed_run_resumes_as_if_nothing_had_been(store, tmp_path, monkeypatch):
+    from training.loop import Loop
+
+    settings = {**TINY, "faces": (f"file://{store}",)}
+    whole = main(replace(DEMO, out=tmp_path / "whole", **settings))
+    assert whole["stores"][0]["pictures"] == 55
+    assert load_encoder(tmp_path / "whole").provenance["unlabelled_videos"] == [f"v{n}" for n in range(6)]
+    log = Loop._log
+    monkeypatch.setattr(Loop, "_log", lambda self, *a: (log(self, *a), self.step == 5 and os.kill(os.getpid(), 15)))
+    with pytest.raises(SystemExit):
+        main(replace(DEMO, out=tmp_path / "stopped", **settings))
+    monkeypatch.undo()
+    monkeypatch.setattr(streaming, "BLOCK", 7)
+    main(replace(DEMO, out=tmp_path / "stopped", **settings))
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+def test_refusals(store, tmp_path):
+    with pytest.raises(UserError, match="cannot be read as a faces store"):
+        FacesStream(f"file://{tmp_path}/nothing")
+    with pytest.raises(UserError, match="alone and whole"):
+        main(replace(DEMO, faces=(f"file://{store}", store), out=tmp_path / "o", **TINY))
+    shutil.copytree(store, tmp_path / "other")
+    header = (tmp_path / "other" / HEADER).read_text()
+    (tmp_path / "other" / HEADER).write_text(header.replace('"faces store"', '"something else"'))
+    with pytest.raises(UserError, match="is no faces store"):
+        FacesStream(f"file://{tmp_path}/other")
