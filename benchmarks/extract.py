@@ -5,8 +5,8 @@
 Throughput: ViT-B/16 with random weights at 224 px from faces of 112 px; the job (pictures decoded, enlarged and
 batched, features written) against the encoder alone on one ready batch of the same size and precision, taking turns.
 Memory and cost: the demo's encoder on one video of so many frames, each length in a fresh process; memory is what the
-process and its workers hold themselves (not the mapped store), sampled ten times a second, over what they held when
-the job began.
+process and its workers hold themselves (not the mapped store), sampled twice a second (each look costs milliseconds),
+over what they held when the job began.
 """
 
 import io
@@ -15,14 +15,15 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from itertools import pairwise
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
 
-from checkpoints.artifact import write_json
+from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
 
 
@@ -34,12 +35,12 @@ class Config:
     """Where to record the table as JSON."""
     batch: int = 32
     """Pictures per forward pass of ViT-B."""
-    batches: int = 6
+    batches: int = 4
     """How many of them a round takes."""
-    rounds: int = 5
-    """How often both sides are measured."""
-    lengths: tuple[int, ...] = (1_000, 5_000, 20_000, 50_000)
-    """Frames of the videos."""
+    rounds: int = 3
+    """How often both sides are measured; 0: leave throughput out."""
+    lengths: tuple[int, ...] = (1_000, 10_000, 50_000)
+    """Frames of the videos; none: leave cost out."""
     threads: int = 1
     """Threads of the encoder."""
     workers: int = 1
@@ -47,24 +48,33 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Measure everything."""
-    result: dict[str, Any] = {"threads": config.threads, "workers": config.workers}
+    """Measure what is asked for; what an earlier call recorded of the rest stays."""
+    result: dict[str, Any] = read_json(config.out) if config.out is not None and config.out.exists() else {}
+    result |= {"threads": config.threads, "workers": config.workers}
     with tempfile.TemporaryDirectory() as folder:
-        result["throughput"] = in_fresh_process(throughput, config, Path(folder))
-        print(result["throughput"], flush=True)
-        result["lengths"] = []
-        for length in config.lengths:
-            result["lengths"].append(in_fresh_process(cost, config, Path(folder), length))
-            print(result["lengths"][-1], flush=True)
+        if config.rounds:
+            result["throughput"] = in_fresh_process(throughput, config, Path(folder))
+            print(result["throughput"], flush=True)
+        if config.lengths:
+            result["lengths"] = [in_fresh_process(cost, config, Path(folder), length) for length in config.lengths]
+            result["seconds_per_1000_more"] = marginal(result["lengths"])
     if config.out is not None:
         write_json(config.out, result)
     return result
 
 
 def in_fresh_process(function: Any, *arguments: Any) -> Any:
-    """Call a function of this file in a process of its own."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    """Call a function of this file in a process of its own.
+
+    A spawned process would spawn its own loaders too; the command forks them, so this one is told to.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn"), set_start_method, ("fork", True)) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def marginal(lengths: list[dict[str, Any]]) -> list[float]:
+    """What a thousand more frames cost between two lengths: without what a job costs however short it is."""
+    return [round(1000 * (b["seconds"] - a["seconds"]) / (b["frames"] - a["frames"]), 3) for a, b in pairwise(lengths)]
 
 
 def make_store(path: Path, frames: int) -> Path:
@@ -116,33 +126,37 @@ def throughput(config: Config, folder: Path) -> dict[str, Any]:
     images = torch.randint(0, 255, (config.batch, 3, 224, 224), dtype=torch.uint8)
     bf16 = choose_precision("auto")[0] == "bf16"
 
-    def bare() -> float:
-        start = time.perf_counter()
+    def bare() -> tuple[float, float]:
+        start, processor = time.perf_counter(), time.process_time()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             for _ in range(config.batches):
                 encoder(images)
-        return frames / (time.perf_counter() - start)
+        return frames / (time.perf_counter() - start), (time.process_time() - processor) / frames
 
-    def job(number: int) -> float:
+    def job(number: int) -> tuple[float, float]:
         out = folder / f"cache{number}"
         settings = Extract(encoder=str(where), faces=faces, out=out, batch_size=config.batch, workers=config.workers)
-        return float(extract(settings)["frames_per_s"])
+        processor = time.process_time()
+        rate = float(extract(settings)["frames_per_s"])
+        return rate, (time.process_time() - processor) / frames
 
     bare()
-    rounds = [(bare(), job(number)) for number in range(config.rounds)]
-    alone, whole = np.median(rounds, axis=0)
+    rounds = np.array([(bare(), job(number)) for number in range(config.rounds)])  # [R, side, (rate, CPU seconds)]
+    (alone, cpu_alone), (whole, cpu_whole) = np.median(rounds, axis=0)
     return {
         "precision": "bf16" if bf16 else "fp32",
         "batch": config.batch,
         "encoder_per_s": round(float(alone), 2),
         "job_per_s": round(float(whole), 2),
-        "share": round(float(np.median([b / a for a, b in rounds])), 3),
-        "share_by_round": [round(b / a, 3) for a, b in rounds],
+        "share": round(float(np.median(rounds[:, 1, 0] / rounds[:, 0, 0])), 3),
+        "share_by_round": (rounds[:, 1, 0] / rounds[:, 0, 0]).round(3).tolist(),
+        "encoder_cpu_seconds_per_picture": round(float(cpu_alone), 4),
+        "job_cpu_seconds_per_picture": round(float(cpu_whole), 4),
     }
 
 
 def cost(config: Config, folder: Path, frames: int) -> dict[str, Any]:
-    """Seconds per thousand frames, and growth of memory."""
+    """Seconds of a whole job, and growth of memory."""
     import torch
 
     from finetune.extract import Extract
@@ -161,14 +175,16 @@ def cost(config: Config, folder: Path, frames: int) -> dict[str, Any]:
         start, processor = time.perf_counter(), time.process_time()
         summary = extract(Extract(**{**vars(settings), "faces": faces, "out": folder / f"cache{frames}"}))
         seconds, processor = time.perf_counter() - start, time.process_time() - processor
-    return {
+    result = {
         "frames": frames,
-        "seconds_per_1000": round(1000 * seconds / frames, 3),
+        "seconds": round(seconds, 2),
         "main_process_cpu_seconds_per_1000": round(1000 * processor / frames, 3),
         "job_frames_per_s": round(float(summary["frames_per_s"]), 1),
         "memory_growth_mib": round(watch.growth / 2**20, 1),
         "features_mib": round(frames * 160 * 2 / 2**20, 1),
     }
+    print(result, flush=True)
+    return result
 
 
 class Watch:
@@ -186,7 +202,7 @@ class Watch:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(0.5):
             self._most = max(self._most, held())
 
     @property

@@ -290,14 +290,15 @@ def extract_sequences(
     views = [cache.embedder.view for cache in caches]
     stills = StillFrames(store, views, caches[0].embedder.encoder.config.image_size)
     total = sum(sequence.length for sequence in sequences)
-    shown = accelerator.is_main_process and sys.stderr.isatty()
-    with tqdm(total=total, unit="frame", unit_scale=True, disable=not shown) as bar:
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log gets a line now and then
+    hidden = not accelerator.is_main_process
+    # One autocast for all batches: it keeps the weights it has cast, a new one for each batch would cast them again.
+    with accelerator.autocast(), tqdm(total=total, unit="frame", mininterval=every, disable=hidden) as bar:
         job = Job(store, sequences, caches, batch_size, bar)
         waiting: tuple[torch.Tensor, torch.Tensor] | None = None
         for batch in still_batches(stills, job.batches(), workers):  # type: ignore[arg-type]  # any iterable will do
             images = batch["images"].to(accelerator.device, non_blocking=True)
-            with accelerator.autocast():
-                made = torch.stack([cache.embedder(images[:, view]) for view, cache in enumerate(caches)], dim=1)
+            made = torch.stack([cache.embedder(images[:, view]) for view, cache in enumerate(caches)], dim=1)
             # Fetched one batch late, so that a GPU never waits for the copy.
             if waiting is not None:
                 job.take(*(tensor.cpu().numpy() for tensor in waiting))

@@ -15,7 +15,7 @@ class Extract:
     """Cache an encoder's features of every frame of a faces store; goes on where a killed run stopped."""
 
     encoder: str
-    """Encoder directory, or a run that made one, or timm:NAME."""
+    """Encoder directory, a run that made one, timm:NAME, or the folder of a published timm model."""
     faces: Path
     """Faces store."""
     out: Path

@@ -12,7 +12,7 @@ from finetune.frames import LabelledFrames
 from finetune.label_sources import CLASSES, ClassMap, SequenceLabels, read_source
 from preprocessing.faces import FacesStore
 from tasks import EXPRESSIONS
-from tasks.folds import hold_out
+from tasks.folds import hold_out, read_ids, without
 from tasks.labels import TRAIN, VALIDATION
 
 
@@ -57,7 +57,9 @@ class Split:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def read_split(store: FacesStore, labels: Path, *, class_map: Path | None = None, seed: int = 0) -> Split:
+def read_split(
+    store: FacesStore, labels: Path, *, class_map: Path | None = None, seed: int = 0, exclude: Path | None = None
+) -> Split:
     """Read the labels of both splits and join them with the store.
 
     Where the labels name no validation split, a tenth of the videos is held out.
@@ -67,6 +69,8 @@ def read_split(store: FacesStore, labels: Path, *, class_map: Path | None = None
         labels: See :func:`finetune.label_sources.read_source`.
         class_map: JSON file; see :class:`finetune.label_sources.ClassMap`.
         seed: Which videos are held out.
+        exclude: List of ids whose recordings are neither trained nor validated on (`preprocessing/folds.py` writes such
+            lists, for the evaluations of stage 3).
 
     Raises:
         UserError: There are no labels, or none that meets a row with a face.
@@ -80,12 +84,25 @@ def read_split(store: FacesStore, labels: Path, *, class_map: Path | None = None
             f"{labels} holds no expression labels to train on: expected Aff-Wild2 annotations (the release root, its "
             "annotations folder or the EXPR folder in it), a CSV/Parquet table, or pictures in class-named folders"
         )
+    if exclude is not None:
+        before, excluded = len(train) + len(validation), read_ids(exclude)
+        train, validation = ({id: part[id] for id in without(part, excluded)} for part in (train, validation))
+        notes.append(f"{before - len(train) - len(validation)} of {before} labelled videos are left out by {exclude}")
+        if not train:
+            raise UserError(f"{exclude} leaves no training video of {labels}")
     if not validation:
         kept, held = hold_out({id: len(part.frames) for id, part in train.items()}, 0.1, seed)
         notes.append(f"the labels name no validation split: {len(held)} of {len(kept) + len(held)} videos are held out")
         train, validation = {id: train[id] for id in kept}, {id: train[id] for id in held}
     if both := sorted(train.keys() & validation.keys()):
         raise UserError(f"{labels}: {_some(both)} are in the training and in the validation split")
+    apart = without(train, validation)
+    if len(apart) < len(train):
+        notes.append(
+            f"{len(train) - len(apart)} of {len(train)} training videos are of a recording that validates (another "
+            "subject or part of it): not trained on"
+        )
+        train = {id: train[id] for id in apart}
     unlabelled = ids - train.keys() - validation.keys()
     if unlabelled:
         notes.append(f"{len(unlabelled):,} of {len(ids):,} sequences of the store have no expression labels")

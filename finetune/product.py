@@ -12,6 +12,7 @@ from finetune.labels import Split
 from finetune.run_report import write_report
 from finetune.validation import BestWeights, Validation
 from preprocessing.faces import FacesStore
+from report.card import write_product_card
 from training.rundir import RunDirectory
 
 
@@ -70,6 +71,7 @@ def finish(
             parents=header["parents"],
             scores={key: summary[key] for key in ("macro_f1", "accuracy", "classes", "frames", "step")},
         )
+        write_product_card(run.path / "encoder")
         write_report(run, store, split, validation, probabilities, summary)
         print(
             f"macro F1 {summary['macro_f1']:.4f} over {len(summary['classes'])} classes, {summary['frames']:,} frames "

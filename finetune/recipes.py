@@ -19,11 +19,13 @@ class Finetune:
     """Aff-Wild2 annotations (release root or EXPR folder), or a CSV/Parquet table of labels or votes, or the folder of
     class-named folders that the store was made from."""
     encoder: str = tyro.MISSING
-    """Encoder directory, or a run that made one, or timm:NAME."""
+    """Encoder directory, a run that made one, timm:NAME, or the folder of a published timm model."""
     out: Path = tyro.MISSING
     """Run directory; an interrupted run in it is resumed."""
     class_map: Path | None = None
     """JSON file that maps the labels' class names to the eight expressions (null: leave out); none: by name."""
+    exclude: Path | None = None
+    """List of ids whose recordings are left out, one per line, as `preprocessing/folds.py` writes them."""
     view: ViewName = "full"
     """Part of the face that the encoder sees."""
 
@@ -87,6 +89,8 @@ class Finetune:
     """Steps between states to resume from."""
     log_every: int = 20
     """Steps between records."""
+    tracker: str = ""
+    """Send records to this experiment tracker too, by Accelerate's name for it (tensorboard, wandb, ...)."""
     seed: int = 0
     """Of the head's weights, order, crops and dropout."""
 

@@ -7,7 +7,8 @@ from checkpoints.errors import guarded
 from finetune.recipes import RECIPES, Finetune
 
 MADE_BY = "finetune/run.py"
-PATHS = ("faces", "labels", "encoder", "out", "class_map")  # where things stand is not part of what a run is
+# Where things stand and who watches is not part of what a run is.
+APART = ("faces", "labels", "encoder", "out", "class_map", "exclude", "tracker")
 
 
 def main(config: Finetune) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def main(config: Finetune) -> dict[str, Any]:
     from checkpoints.encoder import load_encoder
     from finetune.augment import picture_augmentation
     from finetune.classifier import Classifier, build_optimizer, describe_input, moving_average, trainable
-    from finetune.frames import EpochDraw, StillFrames, TrainingFrames, check_views
+    from finetune.frames import EpochDraw, StillFrames, TrainingFrames, check_views, row_name
     from finetune.labels import read_split
     from finetune.losses import Objective
     from finetune.product import count_flops, finish
@@ -30,15 +31,15 @@ def main(config: Finetune) -> dict[str, Any]:
     from training import schedule
     from training.batches import BatchPlan
     from training.images import crop_batches
-    from training.launch import start
+    from training.launch import start, track
     from training.loop import Loop
     from training.rundir import RunDirectory
 
     # What to train and validate on, and from what.
-    accelerator = start(config.precision)
+    accelerator = start(config.precision, config.tracker, config.out)
     store = FacesStore(config.faces)
     parent = load_encoder(config.encoder)
-    split = read_split(store, config.labels, class_map=config.class_map, seed=config.seed)
+    split = read_split(store, config.labels, class_map=config.class_map, seed=config.seed, exclude=config.exclude)
     draw = EpochDraw(split.train, config.frames_per_video, config.seed)
     plan = BatchPlan.derive(
         count=draw.count,
@@ -55,7 +56,7 @@ def main(config: Finetune) -> dict[str, Any]:
     run = RunDirectory(
         config.out,
         made_by=MADE_BY,
-        config={key: value for key, value in asdict(config).items() if key not in PATHS}
+        config={key: value for key, value in asdict(config).items() if key not in APART}
         | {"steps": steps, "classes": split.class_map},
         parents={"faces": store.fingerprint, "encoder": parent.fingerprint, "labels": split.fingerprint},
         main=accelerator.is_main_process,
@@ -64,6 +65,7 @@ def main(config: Finetune) -> dict[str, Any]:
     if run.finished:
         accelerator.print(f"{config.out} is finished: macro F1 {run.finished['macro_f1']:.4f}")
         return run.finished
+    track(accelerator, run, asdict(config))
 
     # The network and its optimizer.
     torch.manual_seed(config.seed)
@@ -71,12 +73,14 @@ def main(config: Finetune) -> dict[str, Any]:
     model = Classifier(encoder, config.dropout).to(accelerator.device)
     optimizer = build_optimizer(model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     ema = moving_average(model, config.ema_decay)
+    flops = count_flops(model)
     accelerator.print(
         f"{split.describe()}\n{text}\n"
         f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
         f"{plan.micro_batch_size}) = {steps * config.batch_size / draw.count:.1f} epochs of {draw.count:,} drawn "
         f"frames; lr {config.lr:.1e} after {warmup} steps; "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights"
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights; "
+        f"{3 * flops * steps * config.batch_size / 1e15:.2f} PFLOP in all"
     )
 
     # The loop.
@@ -104,8 +108,9 @@ def main(config: Finetune) -> dict[str, Any]:
         clip_grad=config.clip_grad,
         log_every=config.log_every,
         save_every=config.save_every,
-        flops=count_flops(model),
+        flops=flops,
         ema=ema,
+        identify=lambda step: [row_name(store, int(split.train.rows[draw(*pair)])) for pair in plan.share(step)],
     )
     first = loop.resume()
     dataset = TrainingFrames(

@@ -1,5 +1,6 @@
 """The extraction job: right rows, resume, what is stale, sharing out, refusals."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -141,6 +142,27 @@ def test_killed_process_ends_the_same(cache, corpus, tmp_path):
     process.wait()
     main(settings(corpus, out))
     assert content(out) == content(cache)
+
+
+def test_two_processes_share_the_videos(cache, corpus, tmp_path):
+    out = tmp_path / "cache"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        ROOT / "finetune" / "extract.py",
+    ]
+    command += ["--encoder", corpus.encoder, "--faces", corpus.faces, "--out", out]
+    command += ["--workers", "0", "--precision", "fp32"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=True)
+    assert "10 sequences with 106 faces extracted" in done.stdout
+    assert (out / "features.json").read_bytes() == (cache / "features.json").read_bytes()
+    one, two = FeatureCache(cache), FeatureCache(out)
+    for id in one.ids:
+        np.testing.assert_allclose(one.read(id).features, two.read(id).features, atol=2e-3)
 
 
 def test_stale_sequences_are_redone_and_named(corpus, tmp_path, capsys):

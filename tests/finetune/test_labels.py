@@ -212,3 +212,22 @@ def test_all_labels_whatever_their_split(pictures, tmp_path):
     labels = expr_folder(tmp_path / "release", {"a": [1]})
     answers = labels / "EXPR_Recognition_Challenge" / "Train_Set"
     assert read_source(answers, None, ClassMap(), ()).keys() == {"a"}
+
+
+def test_recordings_can_be_left_out(pictures, tmp_path):
+    labels = expr_folder(tmp_path / "release", {f"t{n}": [n] for n in range(1, 5)})
+    (tmp_path / "leave.txt").write_text("# for a fold\nt2_right\nzz\n")
+    split = read_split(pictures, labels, exclude=tmp_path / "leave.txt")
+    assert sorted([*split.train.ids, *split.validation.ids]) == ["t1", "t3", "t4"]
+    assert any("1 of 4 labelled videos are left out" in note for note in split.notes)
+    (tmp_path / "leave.txt").write_text("t1\nt2\nt3\nt4\n")
+    with pytest.raises(UserError, match="leaves no training video"):
+        read_split(pictures, labels, exclude=tmp_path / "leave.txt")
+
+
+def test_no_recording_trains_and_validates(pictures, tmp_path):
+    labels = expr_folder(tmp_path, {"t1": [1], "video45_1": [2], "t2": [3]})
+    expr_folder(tmp_path, {"t3": [1], "video45_6": [2]}, "Validation_Set")
+    split = read_split(pictures, labels)
+    assert split.train.ids == ["t1", "t2"] and split.validation.ids == ["t3"]
+    assert any("1 of 3 training videos are of a recording that validates" in note for note in split.notes)

@@ -1,6 +1,7 @@
 """Stage 2 from end to end: what it learns, resume, refusals."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -94,14 +95,18 @@ def test_interrupted_run_ends_the_same(whole, corpus, tmp_path, monkeypatch, ahe
     assert product(out) == product(whole)
 
 
+def arguments(given):
+    """The command line of settings, but for the interpreter."""
+    shown = {field.name: getattr(given, field.name) for field in fields(given)}
+    differing = {name: value for name, value in shown.items() if value != getattr(RECIPES["demo"][1], name)}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in differing.items()]
+    return [str(ROOT / "finetune" / "run.py"), "demo", *options]
+
+
 def test_killed_process_ends_the_same(whole, corpus, tmp_path):
     out = tmp_path / "run"
     given = config(corpus, out)
-    shown = {field.name: getattr(given, field.name) for field in fields(given)}
-    differing = {name: value for name, value in shown.items() if value != getattr(RECIPES["demo"][1], name)}
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in differing.items()]
-    command = [sys.executable, str(ROOT / "finetune" / "run.py"), "demo", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *arguments(given)], stdout=subprocess.DEVNULL)
     while process.poll() is None and len(list((out / "state").glob("step_*"))) < 2:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -109,6 +114,23 @@ def test_killed_process_ends_the_same(whole, corpus, tmp_path):
     assert not (out / "finished.json").exists()
     main(given)
     assert product(out) == product(whole)
+
+
+def test_two_processes_train_and_choose_the_same(corpus, tmp_path):
+    plain = {"drop_path": 0.0, "dropout": 0.0, "epochs": 1.0, "evaluations": 2}
+    one, two = (config(corpus, tmp_path / name, **plain) for name in ("one", "two"))
+    main(one)
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments(two)],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+    finished = [json.loads((run.out / "finished.json").read_text()) for run in (one, two)]
+    assert finished[0]["confusion"] == finished[1]["confusion"] and finished[0]["step"] == finished[1]["step"]
+    ours, theirs = (load_tensors(run.out / "encoder" / "model.safetensors") for run in (one, two))
+    assert max((ours[name] - theirs[name]).abs().max() for name in ours) < 1e-3
 
 
 @pytest.mark.parametrize("changes", [{"mixup": 0.4, "cutmix": 1.0, "randaugment": 5, "imbalance": "focal"},

@@ -1,0 +1,284 @@
+"""Stage 2 compared: with and without stage 1, losses for rare classes, and fusions of two views.
+
+    python benchmarks/finetune_study.py --out runs/finetune_study --corpus CORPUS --faces STORE [--real RUN]
+
+On SynthWild `medium` (synthetic numbers; training, validation and test share no person) with the demo's encoder: from
+MAE weights, from scratch and as a linear probe of the frozen encoder; the losses for rare classes against plain
+cross-entropy; fusions of two fine-tuned views against the full face alone. On FER+ with the encoder of a run of
+`real.py`: from MAE weights, from scratch and as a linear probe. Validation chooses weights, heads and regularisation;
+macro-F1 is of the test people's answers, and of FER+ `validation`, which nothing else saw.
+
+Every piece is a run in a folder of its own, so the study goes on where it was stopped. All rows of one seed are run
+before the next, and the table always holds what there is.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from checkpoints.artifact import read_json, write_json
+from checkpoints.encoder import Encoder, load_encoder, save_encoder
+from checkpoints.errors import guarded
+from finetune.labels import Split, read_split
+from finetune.recipes import RECIPES, Finetune
+from preprocessing.faces import FacesStore
+from tasks import EXPRESSIONS
+
+DEMO = RECIPES["demo"][1]
+# Row -> (starts from stage 1, what differs from the demo's recipe, whose loss is logit adjustment).
+ROWS: dict[str, tuple[bool, dict[str, Any]]] = {
+    "mae": (True, {}),
+    "scratch": (False, {}),
+    "cross_entropy": (True, {"imbalance": "none"}),
+    "class_weights": (True, {"imbalance": "class_weights"}),
+    "focal": (True, {"imbalance": "focal"}),
+    "eyes_mouth": (True, {"view": "eyes_mouth"}),
+}
+PROBES = ("probe_mean", "probe_tokens")
+# Head -> (recipe of temporal/run.py, caches, what differs from the recipe).
+PLAIN = {"epochs": 10.0, "lr": 1e-3, "evaluations": 10, "normalise": True, "hidden_activation": True}
+HEADS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    "full": ("nguyen2024-concat", ("mae",), {}),
+    "eyes_mouth": ("nguyen2024-concat", ("eyes_mouth",), {}),
+    "mean": ("nguyen2024-mean", ("mae", "eyes_mouth"), {}),
+    "concat": ("nguyen2024-concat", ("mae", "eyes_mouth"), {}),
+    "attention_256": ("nguyen2024", ("mae", "eyes_mouth"), {**PLAIN, "fusion_width": 256}),
+    "attention_published": ("nguyen2024", ("mae", "eyes_mouth"), {}),
+}
+
+
+@dataclass
+class Config:
+    """Run the study, or the rest of it, and write its table."""
+
+    corpus: Path
+    """SynthWild `medium`, as preprocessing/synthwild.py writes it."""
+    faces: Path
+    """Faces store of its release."""
+    out: Path = Path("runs/finetune_study")
+    """Folder of all runs."""
+    result: Path = Path("benchmarks/results/finetune_study.json")
+    """Where the table goes."""
+    real: Path | None = None
+    """Run of real.py, for the rows on FER+."""
+    encoder: Path = Path("checkpoints/demo")
+    """Stage-1 encoder of SynthWild."""
+    seeds: int = 3
+    """Trainings per row."""
+    epochs: float = 3.0
+    """Passes over 40 frames of each training video (the demo's recipe: 16)."""
+    real_epochs: float = 0.5
+    """Passes over FER+."""
+    only: tuple[str, ...] = ()
+    """Parts to run (`synthwild`, `fusion`, `ferplus`); none: all."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run everything that is not there yet; returns the table."""
+    write_fresh(config.out / "fresh", config.encoder)
+    for part, number, name, work in pieces(config):
+        measured = config.out / part / f"{name}_{number}.json"
+        if (not config.only or part in config.only) and not measured.exists():
+            print(f"\n=== {part}: {name}, seed {number}", flush=True)
+            write_json(measured, {"macro_f1": work()})
+            write_table(config)
+    return write_table(config)
+
+
+def pieces(config: Config) -> Iterator[tuple[str, int, str, Callable[[], float]]]:
+    """All pieces: part, seed, row, and the work that gives its macro-F1."""
+    synthwild = Data(config.faces, config.corpus / "release", config.faces, config.corpus / "answers" / "expr")
+    for seed in range(config.seeds):
+        for row in ROWS:
+            yield "synthwild", seed, row, partial(finetuned, config, synthwild, row, seed)
+        for row in PROBES:
+            yield "synthwild", seed, row, partial(probe, config.encoder, synthwild, row, seed, 40)
+        for row in HEADS:
+            yield "fusion", seed, row, partial(fused, config, row, seed)
+    if config.real is None:
+        return
+    faces = config.real / "faces"
+    train, test = (faces / name for name in ("ferplus", "ferplus_validation"))
+    ferplus = Data(train, train / "labels.parquet", test, test / "labels.parquet")
+    for seed in range(config.seeds):
+        for row in ("mae", "scratch"):
+            yield "ferplus", seed, row, partial(finetuned_real, config, ferplus, row, seed)
+        for row in PROBES:
+            yield "ferplus", seed, row, partial(probe, config.real / "pretrain", ferplus, row, seed, 0)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on and what is tested on."""
+
+    faces: Path
+    labels: Path
+    test_faces: Path
+    test_labels: Path
+
+    @cached_property
+    def split(self) -> Split:
+        """Training and validation frames."""
+        return read_split(FacesStore(self.faces), self.labels)
+
+    def test(self, run: Path) -> float:
+        """Macro-F1 of a run of finetune/run.py on the test people."""
+        from finetune.evaluate import Evaluate
+        from finetune.evaluate import main as evaluate
+
+        chosen = Evaluate(run=run, faces=self.test_faces, labels=self.test_labels, split="all")
+        return float(evaluate(chosen)["macro_f1"])
+
+
+def write_fresh(where: Path, like: Path) -> None:
+    """An encoder of the same form with fresh weights."""
+    if not (where / "config.json").exists():
+        torch.manual_seed(0)
+        fresh = Encoder(load_encoder(like).config, provenance={"stage": "none", "synthetic": True})
+        save_encoder(where, fresh, made_by="benchmarks/finetune_study.py", recipe={}, parents={})
+
+
+def run_finetune(settings: Finetune, data: Data, encoder: Path, place: Path) -> Path:
+    """Fine-tune, or finish fine-tuning; returns the run."""
+    from finetune.run import main as finetune
+
+    paths: dict[str, Any] = {"faces": data.faces, "labels": data.labels, "encoder": str(encoder), "out": place}
+    finetune(replace(settings, evaluations=2, **paths))
+    return place
+
+
+def finetuned(config: Config, data: Data, row: str, seed: int) -> float:
+    """One row on SynthWild."""
+    pretrained, other = ROWS[row]
+    settings = replace(DEMO, epochs=config.epochs, seed=seed, **other)
+    encoder = config.encoder if pretrained else config.out / "fresh"
+    return data.test(run_finetune(settings, data, encoder, config.out / "runs" / f"{row}_{seed}"))
+
+
+def finetuned_real(config: Config, data: Data, row: str, seed: int) -> float:
+    """One row on FER+, with the recipe of real.py and fewer steps."""
+    from real import STARTS, Real, finetune_recipe
+
+    assert config.real is not None
+    settings = replace(finetune_recipe(Real(data=Path(), epochs=config.real_epochs)), seed=seed)
+    return data.test(
+        run_finetune(settings, data, config.real / STARTS[row], config.out / "runs" / f"ferplus_{row}_{seed}")
+    )
+
+
+def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
+    """Logistic regression, classes balanced, on the frozen encoder's patch tokens: their mean, or all at their places.
+
+    The validation frames choose its regularisation.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    from finetune.frames import EpochDraw, LabelledFrames
+    from finetune.label_sources import ClassMap, read_source
+    from finetune.labels import join
+
+    network, store, test_store = load_encoder(encoder), FacesStore(data.faces), FacesStore(data.test_faces)
+    draw = EpochDraw(data.split.train, most, seed)
+    drawn = np.array([draw(0, place) for place in range(min(draw.count, 6000))])
+    if draw.count > 6000:  # FER+: every picture is a video of its own
+        drawn = np.random.default_rng(seed).choice(draw.count, 6000, replace=False)
+    source = read_source(data.test_labels, None, ClassMap(), {sequence.id for sequence in test_store.sequences()})
+    test: LabelledFrames = join(test_store, source, "test", data.test_labels, [])
+    whole = row == "probe_tokens"
+    parts = [(store, data.split.train.rows[drawn], data.split.train.classes[drawn])]
+    held = data.split.validation.spaced(most)
+    parts += [(store, held.rows, held.classes), (test_store, test.rows, test.classes)]
+    (x, y), (x_held, y_held), (x_test, y_test) = (
+        (tokens(network, place, rows, whole=whole), classes) for place, rows, classes in parts
+    )
+    mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
+    x, x_held, x_test = ((part - mean) / std for part in (x, x_held, x_test))
+    best = (-1.0, 0.0)
+    for strength in (1e-5, 1e-4, 1e-3) if whole else (1e-3, 1e-2, 1e-1):
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=100).fit(x, y)
+        best = max(best, (macro_f1(y_held, model.predict(x_held)), macro_f1(y_test, model.predict(x_test))))
+    return best[1]
+
+
+@torch.inference_mode()
+def tokens(encoder: Encoder, store: FacesStore, rows: np.ndarray, *, whole: bool) -> np.ndarray:
+    """Patch tokens of some rows of a store: their mean `[N, D]`, or all of them side by side `[N, P * D]`."""
+    from finetune.frames import StillFrames, still_batches
+
+    stills = StillFrames(store, ["full"], encoder.config.image_size)
+    found = []
+    for batch in still_batches(stills, [part.tolist() for part in np.array_split(rows, -(-len(rows) // 256))], 0):
+        with torch.autocast("cpu", torch.bfloat16):
+            made = encoder.backbone.forward_features(encoder.normalise(batch["images"][:, 0]))
+        made = made[:, encoder.backbone.num_prefix_tokens :].float()
+        found.append((made.flatten(1) if whole else made.mean(dim=1)).numpy())
+    return np.concatenate(found)
+
+
+def macro_f1(truth: np.ndarray, answers: np.ndarray) -> float:
+    """Over the classes that occur among the labels, as stage 2 scores."""
+    from tasks.metrics import confusion, f1_from_confusion
+
+    counts = confusion(answers, truth, len(EXPRESSIONS))
+    return float(f1_from_confusion(counts)[counts.sum(axis=1) > 0].mean())
+
+
+def fused(config: Config, row: str, seed: int) -> float:
+    """A head over the caches of one or two views, on single frames; no smoothing."""
+    from finetune.extract import Extract
+    from finetune.extract import main as extract
+    from finetune.features import FeatureCache
+    from tasks import TASKS
+    from tasks.labels import read_annotations
+    from temporal.heads import load_head
+    from temporal.predict import predict_cached
+    from temporal.recipes import recipe
+    from temporal.run import main as train
+
+    name, views, other = HEADS[row]
+    caches = []
+    for view in views:
+        run, cache = config.out / "runs" / f"{view}_{seed}", config.out / "features" / f"{view}_{seed}"
+        extract(Extract(encoder=str(run), faces=config.faces, out=cache, view=(ROWS[view][1].get("view", "full"),)))
+        caches.append(cache)
+    place = config.out / "heads" / f"{row}_{seed}"
+    settings = replace(recipe(name, "expr"), tune_on="validation", smoothing="none", seed=seed, **other)
+    train(replace(settings, features=tuple(caches), labels=config.corpus / "release", out=place))
+    head, opened, task = load_head(place), [FeatureCache(cache) for cache in caches], TASKS["expr"]
+    total: Any = 0
+    for id, track in read_annotations(config.corpus / "answers" / "expr", task).items():
+        values, _ = predict_cached([head], opened, id, len(track), smooth=False)
+        total = total + task.statistics(task.decode(values["expr"]), track.labels, track.mask)
+    return float(task.score_statistics(total)["score"])
+
+
+def write_table(config: Config) -> dict[str, Any]:
+    """Write and print what there is: macro-F1 by part and row."""
+    result: dict[str, Any] = {
+        "what": "macro-F1; synthwild and fusion are synthetic: single frames of SynthWild medium's test people",
+        "epochs": config.epochs,
+        "ferplus_epochs": config.real_epochs,
+        "encoder": "1.6 M weights; 64 px in patches of 8 (SynthWild), 48 px in patches of 6 (FER+)",
+    }
+    for part in ("synthwild", "fusion", "ferplus"):
+        scores: dict[str, list[float]] = {}
+        for file in sorted((config.out / part).glob("*.json")):
+            scores.setdefault(file.stem.rsplit("_", 1)[0], []).append(read_json(file)["macro_f1"])
+        result[part] = {
+            row: {"mean": float(np.mean(found)), "std": float(np.std(found)), "seeds": found}
+            for row, found in scores.items()
+        }
+        for row, item in result[part].items():
+            print(f"{part:10}{row:22}{item['mean']:.3f} +- {item['std']:.3f}  ({len(item['seeds'])} seeds)")
+    write_json(config.result, result)
+    return result
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(tyro.cli(Config, description=__doc__)))
