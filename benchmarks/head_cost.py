@@ -80,9 +80,8 @@ def scaling(lengths: Sequence[int] = (1_000, 10_000, 100_000), dim: int = 160, r
                 predict_sequence(head, features[n], np.ones(n, bool))
             predict[n].append((time.perf_counter() - start) / (n * repeats) * 1e6)
             table = make_table(TASKS["va"], [n], dim)
-            train[n].append(
-                train_steps(settings, head, table, 20)["seconds"] / (20 * settings.batch_size * settings.window) * 1e6
-            )
+            step, _ = train_steps(settings, head, table, 20)
+            train[n].append(step / (settings.batch_size * settings.window) * 1e6)
     return {
         "predict_us_per_frame": {str(n): round(float(np.median(times)), 2) for n, times in predict.items()},
         "train_us_per_frame": {str(n): round(float(np.median(times)), 2) for n, times in train.items()},
@@ -111,19 +110,19 @@ def real_size(config: Config) -> dict[str, Any]:
     head = make_head(settings, (768,))
     head.network.to(config.device)
     bf16 = torch.device(config.device).type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    measured = train_steps(settings, head, table, config.steps, config.device, bf16)
+    step, gather = train_steps(settings, head, table, config.steps, config.device, bf16)
     windows = len(Windows.cover(table.spans, settings.window, settings.stride))
-    frames_per_s = config.steps * settings.batch_size * settings.window / measured["seconds"]
+    frames_per_s = settings.batch_size * settings.window / step
     result = {
         "recipe": config.recipe,
         "device": torch.cuda.get_device_name() if config.device == "cuda" else f"cpu, {config.threads} thread(s)",
         "precision": "bf16" if bf16 else "fp32",
         "frames": sum(lengths),
         "steps": config.steps,
-        "seconds": round(measured["seconds"], 1),
+        "seconds_per_step_median": round(step, 2),
         "frames_per_s": round(frames_per_s),
         "epoch_minutes_extrapolated": round(windows * settings.window / frames_per_s / 60, 1),
-        "gather_share": round(measured["gather"] / measured["seconds"], 4),
+        "gather_share": round(gather / step, 4),
         "table_mib": round(table.features.nbytes / 2**20),
         "process_peak_mib": {"start": round(start_mib), "table": round(filled_mib), "trained": round(peak_mib())},
     }
@@ -162,32 +161,31 @@ def make_table(task: Task, lengths: Sequence[int], dim: int) -> FrameTable:
 
 def train_steps(
     settings: Temporal, head: Head, table: FrameTable, steps: int, device: str = "cpu", bf16: bool = False
-) -> dict[str, float]:
-    """Seconds of some training steps, and of gathering their batches."""
+) -> tuple[float, float]:
+    """Seconds of the median of some training steps, and of gathering its batch (the median leaves pauses out)."""
     windows = Windows.cover(table.spans, settings.window, settings.stride)
     plan = BatchPlan(len(windows), settings.batch_size, settings.batch_size, 1, 0, 1, 0)
     network, task = head.network, head.tasks[0]
     optimizer = torch.optim.AdamW(weight_groups(network, settings.weight_decay), lr=settings.lr)
     network.train()
-    gather, start = 0.0, 0.0
+    gathering, taken, last = [], [], _now(device)
     for number, batch in enumerate(batches(windows, plan, 0, settings)):
-        if number == 2:  # two steps to warm up
-            gather, start = 0.0, _now(device)
-        if number == steps + 2:
-            break
-        fetch = _now(device)
+        start = _now(device)
         rows = batch["rows"].to(device)
         inputs, (labels, mask) = table.inputs(rows), table.targets(task.name, rows)
-        gather += _now(device) - fetch
+        gathering.append(_now(device) - start)
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             outputs = network(*inputs, batch["inside"].to(device))
         loss = task.loss(outputs.float(), labels, mask)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    seconds = _now(device) - start
+        last, before = _now(device), last
+        taken.append(last - before)
+        if number == steps + 1:  # two steps to warm up
+            break
     network.eval()
-    return {"seconds": seconds, "gather": gather}
+    return float(np.median(taken[2:])), float(np.median(gathering[2:]))
 
 
 def _now(device: str) -> float:

@@ -83,10 +83,21 @@ class FrameTable:
 
 
 def take(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Rows `[B, T]` of a table `[N, D]`, gathered where it lies and brought to the device of `rows`: `[B, T, D]`."""
-    # index_select copies whole rows, five times as fast on CPU as indexing with a tensor.
-    taken = table.index_select(0, rows.flatten().to(table.device))
-    return taken.view(*rows.shape, table.shape[1]).to(rows.device)
+    """Windows of a table `[N, D]`, copied where it lies and brought to the device of `rows`: `[B, T, D]`.
+
+    Args:
+        table: `[N, D]`.
+        rows: `[B, T]` rows of windows: each one's rows rise by 1, or by 0 where it reaches beyond its sequence.
+    """
+    if table.device.type != "cpu":
+        return table.index_select(0, rows.flatten().to(table.device)).view(*rows.shape, -1).to(rows.device)
+    # A window inside its sequence is one piece of memory: copying it whole is faster than row by row.
+    array, wanted, time = table.numpy(), rows.cpu().numpy(), rows.shape[1]
+    taken = np.empty((*wanted.shape, table.shape[1]), array.dtype)
+    for window, here in zip(taken, wanted, strict=True):
+        first = here[0]
+        window[:] = array[first : first + time] if here[-1] - first == time - 1 else array[here]
+    return torch.from_numpy(taken).to(rows.device)
 
 
 def open_caches(paths: Sequence[Path]) -> list[FeatureCache]:

@@ -45,6 +45,7 @@ def main(config: Evaluate) -> dict[str, Any]:
     from checkpoints.artifact import write_json
     from tasks import TASKS
     from tasks.challenge import parts
+    from tasks.labels import is_synthetic
     from temporal.scoring import describe, score_sequences
 
     names = parts(config.task)
@@ -55,14 +56,15 @@ def main(config: Evaluate) -> dict[str, Any]:
         result: dict[str, Any] = {"score": sum(part["score"] for part in results.values()), **results}
     else:
         result = results[config.task]
-    result = {"task": config.task, **result}
-    print(describe(results))
+    synthetic = is_synthetic(config.labels)
+    result = {"task": config.task, "synthetic": synthetic, **result}
+    print(describe(results) + ("\nsynthetic data (SynthWild): says nothing about real faces" if synthetic else ""))
     if config.json is not None:
         write_json(config.json, result)
     if config.report is not None:
         from temporal.plots import write_evaluation
 
-        write_evaluation(config.report, results, scored)
+        write_evaluation(config.report, results, scored, synthetic)
         print(f"report in {config.report}")
     return result
 

@@ -1,13 +1,15 @@
 """Joining the features of several caches, frame by frame.
 
-`Concatenate` is the plain form. `AttentionFusion` is nguyen2024 (Nguyen et al., CVPRW 2024) as its code has it: the
-1,024 numbers of a frame are a sequence of 1,024 one-dimensional tokens.
+`Concatenate` and `Mean` are the plain forms. `AttentionFusion` is nguyen2024 (Nguyen et al., CVPRW 2024) as its code
+has it: the 1,024 numbers of a frame are a sequence of 1,024 one-dimensional tokens.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+from checkpoints.errors import UserError
 
 # Frames attended at once: a frame costs 1024 x 1024 scores, 4 MiB where they are kept.
 _CHUNK = 64
@@ -27,6 +29,27 @@ class Concatenate(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The identity."""
         return x
+
+
+class Mean(nn.Module):
+    """Mean of the caches' features: two encoders that were fine-tuned from one parent still speak one language.
+
+    Args:
+        dims: widths of the caches, all the same.
+
+    Raises:
+        UserError: they differ.
+    """
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        if len(set(dims)) > 1:
+            raise UserError(f"mean fusion joins caches of one width, {dims} given: take another fusion")
+        self.dims, self.dim = dims, dims[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[..., D1 + D2 + ...]` -> `[..., D1]`."""
+        return x.unflatten(-1, (len(self.dims), self.dim)).mean(dim=-2)
 
 
 class AttentionFusion(nn.Module):

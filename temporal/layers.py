@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from checkpoints.errors import UserError
+
 
 class TemporalBlock(nn.Module):
     """Two dilated, weight-normalised convolutions with a residual (Bai et al. 2018; PReLU as in ling2024).
@@ -89,6 +91,9 @@ class Transformer(nn.Module):
         norm_first: pre-norm with GELU; otherwise post-norm with ReLU, as in both papers.
         causal: attend to the past only.
         dropout: in each layer.
+
+    Raises:
+        UserError: the heads do not divide the width.
     """
 
     def __init__(
@@ -105,6 +110,8 @@ class Transformer(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
+        if width % heads:
+            raise UserError(f"{heads} attention heads do not divide a width of {width}: change one of them")
         self.project = nn.Linear(dim, width) if dim != width else nn.Identity()
         layer = nn.TransformerEncoderLayer(
             width,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from checkpoints.errors import UserError
-from temporal.fusion import AttentionFusion, Concatenate
+from temporal.fusion import AttentionFusion, Concatenate, Mean
 from temporal.layers import TCN, FrameBatchNorm, Transformer
 from temporal.masking import RandomMasking
 from temporal.recipes import Architecture
@@ -38,7 +38,11 @@ class HeadNetwork(nn.Module):
             raise UserError(
                 f"attention fusion joins two feature caches, {len(self.dims)} given: pass --features MAIN AUX"
             )
-        self.fuse = AttentionFusion(self.dims, a.fusion_width) if a.fusion == "attention" else Concatenate(self.dims)
+        self.fuse: AttentionFusion | Mean | Concatenate
+        if a.fusion == "attention":
+            self.fuse = AttentionFusion(self.dims, a.fusion_width)
+        else:
+            self.fuse = Mean(self.dims) if a.fusion == "mean" else Concatenate(self.dims)
         dim = self.fuse.dim * (2 if a.deviation else 1) + (len(self.dims) if a.valid_flag else 0)
         self.tcn = TCN(dim, a.tcn_channels, a.tcn_kernel, a.tcn_causal, a.dropout) if a.tcn_channels else None
         dim = a.tcn_channels[-1] if a.tcn_channels else dim

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks import TASKS
+from tasks import AUS, TASKS
 from tasks.predictions import PredictionTrack, write_predictions
 from temporal.data import FrameTable
 from temporal.heads import Head
@@ -86,29 +86,40 @@ def scored(head: Head, name: str, items: Sequence[Predicted], raw: bool = False)
 
 
 def report(head: Head, items: ByTask) -> dict[str, Any]:
-    """Scores by task, with `raw` ones beside them; for several tasks also their sum, `score` (the MTL challenge's)."""
+    """Scores by task, raw and with what was chosen; for several tasks also their sum (the MTL challenge's)."""
     result: dict[str, Any] = {}
     for task in head.tasks:
         chosen = scored(head, task.name, items[task.name])
         if chosen:
             raw = score_sequences(task, scored(head, task.name, items[task.name], raw=True))["score"]
             result[task.name] = {**score_sequences(task, chosen), "raw": raw}
+            if task.name == "au" and head.thresholds is not None:
+                result["au"]["thresholds"] = dict(zip(AUS, head.thresholds.tolist(), strict=True))
     if len(head.tasks) > 1:
         result["score"] = sum(result[task.name]["score"] for task in head.tasks if task.name in result)
     return result
 
 
+def held_out(members: Sequence[Member]) -> ByTask:
+    """Predictions of all held-out videos, each once: the seeds that left the same fold out are averaged."""
+    same_fold: dict[tuple[str, ...], list[ByTask]] = {}
+    for member in members:
+        ids = tuple(item.id for items in member.held.values() for item in items)
+        same_fold.setdefault(ids, []).append(member.held)
+    by_fold = [average_predictions(parts) for parts in same_fold.values()]
+    return {task.name: [item for part in by_fold for item in part[task.name]] for task in members[0].head.tasks}
+
+
 def conclude(config: Temporal, members: Sequence[Member], synthetic: bool) -> dict[str, Any]:
     """Let the held-out videos choose, score everything, and record it in the heads.
 
-    Folds choose together, on the out-of-fold predictions of all training videos.
+    Folds choose together, on the out-of-fold predictions of all training videos; seeds choose by their average.
 
     Returns:
         `held_out` and `validation` (None without such videos): scores of the heads' plain average, by task; `members`:
         the single heads; `smoothing`; `synthetic`.
     """
-    tasks = members[0].head.tasks
-    held = {task.name: [item for member in members for item in member.held[task.name]] for task in tasks}
+    held = held_out(members)
     for member in members:
         choose(member.head, config, held)
     first = members[0].head
@@ -145,6 +156,6 @@ def write_validation(
         seconds = (frames - 1) / next(iter(same.values())).rate
         track = PredictionTrack(frames, seconds, seen, values)
         write_predictions(run.path / "validation" / f"{id}.parquet", {"": track})
-    shown = items if ids else {name: [i for m in members for i in m.held[name]] for name in items}
+    shown = items if ids else held_out(members)
     by_task = {task.name: scored(head, task.name, shown[task.name]) for task in head.tasks}
     write_run_report(run.path / "report.html", config, run.metrics(), summary, by_task)

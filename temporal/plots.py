@@ -50,10 +50,13 @@ def write_run_report(
         f"{name}: {item['kind']}" + (f" {item['width']:g} {item['unit']}" if item["kind"] != "none" else "")
         for name, item in summary["smoothing"].items()
     )
+    if config.tune_on == "validation":
+        who = "the validation videos, here held out, so these scores flatter: score a test split"
+    else:
+        who = "the held-out videos, so the held-out scores flatter; validation videos chose nothing"
     blocks: list[Any] = [
         Table(header, rows, "Official metrics over all annotated frames. The interval is a bootstrap over videos."),
-        f"Smoothing - {chosen}. It and the AU thresholds were chosen on the held-out videos, so the held-out scores "
-        "flatter; validation videos chose nothing.",
+        f"Smoothing - {chosen}. Epoch, smoothing and AU thresholds were chosen on {who}.",
     ]
     if len(summary["members"]) > 1:
         members = [
@@ -79,7 +82,10 @@ def write_run_report(
 
 
 def write_evaluation(
-    path: Path, results: Mapping[str, Mapping[str, Any]], scored: Mapping[str, Sequence[Scored]]
+    path: Path,
+    results: Mapping[str, Mapping[str, Any]],
+    scored: Mapping[str, Sequence[Scored]],
+    synthetic: bool,
 ) -> None:
     """Write the page of an evaluation: scores and plots, task by task."""
     header = ["task", "score", "95 % interval", "best constant", "frames"]
@@ -91,7 +97,7 @@ def write_evaluation(
     sections = [Section("Scores", [Table(header, rows, caption)])]
     for name, items in scored.items():
         sections += task_sections(name, results[name], items, "evaluated")
-    write_page(path, "Evaluation", sections)
+    write_page(path, "Evaluation", sections, note=SYNTHETIC_NOTE if synthetic else "")
 
 
 def _score_cells(result: Mapping[str, Any]) -> list[Any]:
@@ -109,7 +115,10 @@ def task_sections(name: str, result: Mapping[str, Any], items: Sequence[Scored],
         what: which videos they are, for the captions.
     """
     draw = {"va": _va_blocks, "expr": _expression_blocks, "au": _action_unit_blocks}[name]
-    parts = Table(["", "CCC" if name == "va" else "F1"], [[key, value] for key, value in parts_of(result).items()])
+    thresholds = result.get("thresholds", {})
+    header = ["", "CCC" if name == "va" else "F1", *(["threshold"] if thresholds else [])]
+    rows = [[key, value, *([thresholds[key]] if thresholds else [])] for key, value in parts_of(result).items()]
+    parts = Table(header, rows)
     blocks: list[Any] = [parts, *draw(result, items)]
     ranked = rank_videos(name, items)
     if ranked:

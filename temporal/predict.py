@@ -16,7 +16,8 @@ from temporal.network import HeadNetwork
 from temporal.smoothing import RAW
 from temporal.windows import FrameAverage, Windows
 
-BATCH_FRAMES = 8192  # frames taken through the network at once
+BATCH_FRAMES = {"cpu": 1024, "cuda": 8192}
+"""Frames taken through the network at once; a processor is no faster with more, and they would fill its memory."""
 
 
 def predict_sequence(
@@ -96,7 +97,7 @@ def predict_spans(
     averages = {task.name: FrameAverage(len(features), task.out_dim, device) for task in head.tasks}
     was_training = network.training
     network.eval()
-    step = max(1, BATCH_FRAMES // a.window)
+    step = max(1, BATCH_FRAMES.get(device.type, 8192) // a.window)
     for start in range(0, len(windows), step):
         batch = windows[start : start + step]
         rows, inside, predicted = (torch.from_numpy(item).to(device) for item in (*batch.rows(), batch.predicted()))

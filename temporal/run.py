@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checkpoints.errors import UserError, guarded
-from temporal.recipes import TaskName, Temporal, recipes
+from temporal.recipes import TaskName, Temporal, architecture_of, recipes
 
 if TYPE_CHECKING:
     from finetune.features import FeatureCache
@@ -30,9 +30,13 @@ def main(config: Temporal) -> dict[str, Any]:
     Raises:
         UserError: inputs are missing or do not fit; the run directory holds another run.
     """
+    import torch
+
+    from report.card import write_product_card
     from temporal.data import build_table, open_caches
     from temporal.heads import save_head, tasks_of
     from temporal.leaks import scoreable
+    from temporal.network import HeadNetwork
     from temporal.outcome import Member, conclude, predictions, write_validation
     from temporal.splits import apart
     from temporal.train import check_labels, train_head
@@ -70,6 +74,8 @@ def main(config: Temporal) -> dict[str, Any]:
     splits = choose_splits(config, table, train, scoreable_ids, encoder_saw)
     for split in splits:
         check_labels(table, tasks, split.train)
+    with torch.device("meta"):
+        HeadNetwork(architecture_of(config), [cache.dim for cache in caches], 1)  # before a folder is made
     run = RunDirectory(config.out, made_by=MADE_BY, config=settings, parents=parents)
     accelerator = start(config.precision)
     table = table.to(accelerator.device)
@@ -94,6 +100,7 @@ def main(config: Temporal) -> dict[str, Any]:
     summary = conclude(config, members, synthetic)
     for member in members:
         save_head(member.head, run.path / member.name / "head", made_by=MADE_BY, config=settings, parents=features)
+        write_product_card(run.path / member.name / "head")
     write_validation(config, run, table, members, summary)
     print(f"{say(summary)}\n{'heads' if members[1:] else 'head'} in {run.path}, report in {run.path / 'report.html'}")
     run.finish(summary)
@@ -137,6 +144,7 @@ def choose_splits(
     Raises:
         UserError: when there are too few videos for it.
     """
+    from tasks.folds import release_folds
     from temporal.splits import Split, make_splits
 
     if config.tune_on == "validation":
@@ -148,7 +156,7 @@ def choose_splits(
     return make_splits(
         {id: table.spans[i][1] for id, i in zip(train, table.select(train), strict=True)},
         validation,
-        folds=config.folds,
+        folds=release_folds(config.labels, config.folds, config.seed) if config.folds else [],
         share=config.hold_out,
         seed=config.seed,
         seen={id for ids in encoder_saw.values() for id in ids},

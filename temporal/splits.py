@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from checkpoints.errors import UserError
-from tasks.folds import base_video, grouped_folds, groups
+from tasks.folds import base_video, groups
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,13 @@ def apart(train: Sequence[str], validation: Sequence[str]) -> list[str]:
 
 
 def make_splits(
-    lengths: Mapping[str, int], report: list[str], *, folds: int, share: float, seed: int, seen: Collection[str]
+    lengths: Mapping[str, int],
+    report: list[str],
+    *,
+    folds: Sequence[Collection[str]],
+    share: float,
+    seed: int,
+    seen: Collection[str],
 ) -> list[Split]:
     """One split, or one per fold; recordings are kept whole, with all their subjects and parts.
 
@@ -52,7 +58,7 @@ def make_splits(
     Args:
         lengths: training id -> frames.
         report: ids that are only scored.
-        folds: number of folds; 0: hold out a share once.
+        folds: ids of each fold, whatever their task and split; none: hold out a share once.
         share: that share of the videos.
         seed: which of the many such splits.
         seen: ids whose labels the encoder was trained on.
@@ -61,7 +67,12 @@ def make_splits(
         UserError: when there are too few videos.
     """
     if folds:
-        return [Split(sorted(set(lengths) - set(fold)), fold, report) for fold in grouped_folds(lengths, folds, seed)]
+        parts = [sorted(set(lengths) & set(fold)) for fold in folds]
+        if empty := [number for number, part in enumerate(parts) if not part]:
+            raise UserError(
+                f"fold {empty[0]} of {len(folds)} holds no training video of this task: ask for fewer folds"
+            )
+        return [Split(sorted(set(lengths) - set(part)), part, report) for part in parts]
     together = groups(lengths)
     wanted = max(1, round(share * len(together)))
     if len(together) < 2:

@@ -75,7 +75,7 @@ def train_head(
     torch.manual_seed(config.seed)
     network = HeadNetwork(architecture_of(config), [item.dim for item in inputs], sum(task.out_dim for task in tasks))
     if config.normalise:
-        network.mean, network.std = feature_moments(table, spans)
+        network.mean, network.std = feature_moments(table, spans, network.dims)
     network.to(accelerator.device)
     head = Head(network, tasks, architecture_of(config), inputs, config.recipe)
     ema = MovingAverage(network, config.ema) if config.ema else None
@@ -178,7 +178,7 @@ def check_labels(table: FrameTable, tasks: Sequence[Task], train: Sequence[str])
     """Refuse labels that cannot teach.
 
     Raises:
-        UserError: when a task has no annotated frame among the training videos, or only one class of it.
+        UserError: when a task has no annotated frame among the training videos, or all of them the same label.
     """
     for task in tasks:
         rows = torch.cat([torch.arange(a, a + n) for a, n in (table.spans[i] for i in table.select(train))])
@@ -188,25 +188,38 @@ def check_labels(table: FrameTable, tasks: Sequence[Task], train: Sequence[str])
                 f"none of the {len(train)} training sequences has an annotated {task.name} frame (all lines are "
                 f"marked {task.marker}): check --labels"
             )
-        if task.name == "expr" and len(labels[mask].unique()) == 1:
+        kinds = [labels[mask[:, column], column].unique() for column in range(task.label_width)]
+        if all(len(values) < 2 for values in kinds):
+            which = f" ({task.columns[int(kinds[0])]})" if task.name == "expr" else ""
             raise UserError(
-                f"all annotated training frames are of one expression ({task.columns[int(labels[mask][0])]}): nothing "
-                "to tell apart"
+                f"all annotated training frames carry the same {task.name} label{which}: nothing to tell apart"
             )
+        shown = zip(task.kinds, task.strata(labels.numpy(), mask.numpy()), strict=True)
+        if absent := [kind for kind, frames in shown if not frames]:
+            print(f"note: no annotated training frame shows {', '.join(absent)}: a head cannot learn it from these")
 
 
-def feature_moments(table: FrameTable, spans: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation `[D]` of the valid frames of some spans (in float64, a sequence at a time)."""
-    width = table.features.shape[1]
-    total = torch.zeros(2, width, dtype=torch.float64, device=table.features.device)
-    count = 0
+def feature_moments(
+    table: FrameTable, spans: Sequence[tuple[int, int]], dims: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation `[D]` of some spans' frames, each cache over its own valid ones.
+
+    Args:
+        table: features of caches of widths `dims` side by side.
+        spans: (first row, length) of each sequence; taken one at a time, in float64.
+        dims: those widths.
+    """
+    device = table.features.device
+    total = torch.zeros(2, sum(dims), dtype=torch.float64, device=device)
+    count = torch.zeros(sum(dims), dtype=torch.float64, device=device)
+    widths = torch.tensor(dims, device=device)
     for start, length in spans:
-        seen = table.valid[start : start + length].any(dim=1)
-        frames = table.features[start : start + length][seen].double()
+        valid = table.valid[start : start + length].to(device)
+        frames = table.features[start : start + length].double() * valid.repeat_interleave(widths, dim=1)
         total += torch.stack([frames.sum(0), frames.square().sum(0)])
-        count += len(frames)
-    mean = total[0] / max(count, 1)
-    deviation = (total[1] / max(count, 1) - mean.square()).clamp_min(0).sqrt()
+        count += valid.sum(0).repeat_interleave(widths)
+    mean = total[0] / count.clamp_min(1)
+    deviation = (total[1] / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
     return mean.float(), torch.where(deviation > 1e-5, deviation, 1.0).float()
 
 

@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from finetune.features import FeatureCache
 from tasks import TASKS
+from tasks.folds import grouped_folds
 from tasks.labels import TRAIN as TRAIN_SET
 from tasks.labels import read_annotations
 from temporal.data import build_table, frame_rate, open_caches
 from temporal.splits import apart, make_splits
+from temporal.train import feature_moments
 from tests.temporal.corpus import TRAIN
 
 
@@ -42,11 +46,12 @@ def test_frame_rates_come_from_the_clock(table):
 
 
 def test_splits_keep_recordings_whole():
-    (split,) = make_splits(TRAIN, ["val1"], folds=0, share=0.3, seed=1, seen=())
+    (split,) = make_splits(TRAIN, ["val1"], folds=[], share=0.3, seed=1, seen=())
     assert not set(split.train) & set(split.tune) and sorted(split.train + split.tune) == sorted(TRAIN)
     for pair in (("9", "9_left"), ("video10_1", "video10_2")):
         assert len({id in split.tune for id in pair}) == 1
-    folds = make_splits(TRAIN, [], folds=3, share=0.1, seed=0, seen=())
+    parts = grouped_folds({id: np.array([length]) for id, length in TRAIN.items()}, 3)
+    folds = make_splits(TRAIN, [], folds=parts, share=0.1, seed=0, seen=())
     assert sorted(id for fold in folds for id in fold.tune) == sorted(TRAIN)
     assert all(sorted(fold.train + fold.tune) == sorted(TRAIN) for fold in folds)
 
@@ -54,3 +59,17 @@ def test_splits_keep_recordings_whole():
 def test_the_other_subject_of_a_validation_video_is_not_trained_on(capsys):
     assert apart(["a", "b_left", "c"], ["b_right"]) == ["a", "c"]
     assert "1 of 3 training sequences" in capsys.readouterr().out
+
+
+def test_features_are_standardised_cache_by_cache(table):
+    """Frames without a face in one cache count for the other's mean only."""
+    valid = table.valid.clone()
+    valid[::3, 1] = ~valid[::3, 1]
+    table = replace(table, valid=valid)
+    rows = torch.cat([torch.arange(start, start + length) for start, length in table.spans[:4]])
+    mean, std = feature_moments(table, table.spans[:4], (12, 5))
+    for cache, columns in enumerate((slice(0, 12), slice(12, 17))):
+        seen = table.features[rows][table.valid[rows, cache]][:, columns].double()
+        torch.testing.assert_close(mean[columns], seen.mean(0).float())
+        torch.testing.assert_close(std[columns], seen.std(0, correction=0).float())
+    assert not table.valid[rows, 0].equal(table.valid[rows, 1])  # or the two would be one case

@@ -40,7 +40,7 @@ def test_every_annotated_frame_counts_once_and_markers_do_not(tmp_path):
 
     assert result["ccc_valence"] == pytest.approx(ccc(0), abs=1e-6)
     assert result["score"] == pytest.approx((ccc(0) + ccc(1)) / 2, abs=1e-6)
-    assert json.loads((tmp_path / "s.json").read_text())["score"] == result["score"]
+    assert json.loads((tmp_path / "s.json").read_text())["score"] == result["score"] and not result["synthetic"]
 
 
 def test_missing_and_double_predictions_are_named(tmp_path):

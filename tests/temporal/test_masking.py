@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -80,3 +81,40 @@ def test_padding_is_never_the_nearest_frame():
     features[:, 20:] = 99.0
     out, _ = RandomMasking("frames", 0.7, "nearest", 6)(features, valid, inside)
     assert (out[:, :20] < 90).all()
+
+
+def test_span_masking_helps_where_frames_are_missing():
+    """A signal read off noisy features, half of whose frames are missing in spans and zero, as in the paper."""
+    from scipy.ndimage import gaussian_filter1d
+
+    from temporal.network import HeadNetwork
+    from temporal.recipes import Architecture
+
+    rng = np.random.default_rng(1)
+    signal = gaussian_filter1d(rng.normal(size=(192, 64)), 6, axis=1)[..., None]
+    signal = (signal / signal.std()).astype(np.float32)
+    features = (signal * rng.normal(size=6) + rng.normal(0, 0.3, (192, 64, 6))).astype(np.float32)
+    taught, tested = slice(128), slice(128, 192)
+    torch.manual_seed(0)
+    gone = RandomMasking("spans", 0.5, "zero", 1)._hidden(64, 64, torch.device("cpu")).numpy()
+    inside = torch.ones(128, 64, dtype=torch.bool)
+
+    def error_at_missing_frames(form):
+        torch.manual_seed(1)
+        options = {"window": 64, "valid_flag": True, "mask_form": form, "mask_ratio": 0.4, "mask_fill": "zero"}
+        network = HeadNetwork(Architecture(**options, tcn_channels=(16, 16, 16)), (6,), 1)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
+        x, y = torch.from_numpy(features[taught]), torch.from_numpy(signal[taught])
+        for _ in range(120):
+            chosen = torch.randint(128, (16,))
+            outputs = network(x[chosen], inside[chosen, :, None], inside[chosen])
+            (outputs - y[chosen]).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            outputs = network.eval()(
+                torch.from_numpy(features[tested]), torch.from_numpy(~gone)[..., None], inside[:64]
+            )
+        return float(np.square(outputs.numpy() - signal[tested])[gone].mean())
+
+    assert error_at_missing_frames("spans") < 0.85 * error_at_missing_frames("none")

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from checkpoints.errors import UserError
-from temporal.fusion import AttentionFusion
+from temporal.fusion import AttentionFusion, Mean
 from temporal.layers import TCN, FrameBatchNorm, Transformer, sinusoids
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture, architecture_of, recipes
@@ -27,10 +27,11 @@ def build(name, dims=(6, 5), out=3, task="va", **changes):
 
 @pytest.mark.parametrize("name", recipes("va"))
 def test_padding_changes_nothing_for_real_frames(name):
-    network = build(name, normalise=True).eval()
+    dims = (6, 6) if name == "nguyen2024-mean" else (6, 5)
+    network = build(name, dims, normalise=True).eval()
     if network.architecture.readout == "last":
         pytest.skip("windows that end at a frame are padded by repeating the first frame, on purpose")
-    features = torch.randn(3, 20, 11)
+    features = torch.randn(3, 20, sum(dims))
     valid = torch.rand(3, 20, 2) < 0.8
     inside = inside_of([20, 13, 1], 20)
     whole = network(features, valid, inside)
@@ -138,6 +139,13 @@ def test_attention_fusion_equals_its_definition():
     scores = (q[..., :, None] * k[..., None, :]).softmax(-1)
     attended = (scores @ v[..., None])[..., 0] * a.out_proj.weight[0, 0] + a.out_proj.bias
     torch.testing.assert_close(fusion(torch.cat([f1, f2], -1)), attended + x1)
+
+
+def test_mean_fusion_averages_caches_of_one_width():
+    x = torch.arange(12.0).view(1, 2, 6)
+    torch.testing.assert_close(Mean((3, 3))(x), (x[..., :3] + x[..., 3:]) / 2)
+    with pytest.raises(UserError, match="joins caches of one width"):
+        build("nguyen2024-mean", (3, 2))
 
 
 def test_attention_fusion_needs_two_caches():

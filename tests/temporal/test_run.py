@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from checkpoints.errors import UserError
 from finetune.features import FeatureCache
 from tasks import TASKS
+from tasks.labels import read_annotations
 from tasks.predictions import read_predictions
 from temporal import run, train
 from temporal.heads import load_head, load_heads
@@ -103,11 +104,14 @@ def test_early_stopping_keeps_the_best_state_and_survives_a_restart(settings, tm
 
 
 def test_folds_and_seeds_make_members_that_are_averaged(settings, tmp_path):
-    summary = run.main(settings("expr", tmp_path / "f", folds=2, seeds=2, epochs=4))
+    config = settings("expr", tmp_path / "f", folds=2, seeds=2, epochs=4)
+    summary = run.main(config)
+    labels = read_annotations(config.labels, TASKS["expr"], "Train_Set")
     assert [m["name"] for m in summary["members"]] == ["fold0-seed0", "fold0-seed1", "fold1-seed0", "fold1-seed1"]
     heads = load_heads([tmp_path / "f"])
     assert len(heads) == 4
-    assert summary["held_out"]["expr"]["frames"] > 0
+    annotated = sum(track.mask.any(axis=1).sum() for track in labels.values())
+    assert summary["held_out"]["expr"]["frames"] == annotated  # seeds are averaged: each frame once
     with pytest.raises(UserError, match="holds 4 heads"):
         load_head(tmp_path / "f")
 
@@ -192,7 +196,7 @@ def test_held_out_videos_are_those_the_encoder_did_not_learn(settings, corpus, t
     cache = write_cache(tmp_path / "c", {id: source.read(id).features for id in source.ids}, trained_on={"expr": seen})
     from temporal.splits import make_splits
 
-    (split,) = make_splits(TRAIN, [], folds=0, share=0.1, seed=0, seen=FeatureCache(cache).trained_on["expr"])
+    (split,) = make_splits(TRAIN, [], folds=[], share=0.1, seed=0, seen=FeatureCache(cache).trained_on["expr"])
     assert split.tune and not set(split.tune) & set(seen)
     assert sorted(split.tune + split.train) == sorted(TRAIN)
 
@@ -210,14 +214,15 @@ def test_labels_that_cannot_teach_are_refused(settings, tmp_path, task):
     def nothing(labels):
         return np.full_like(labels, TASKS[task].marker)
 
-    def one_class(labels):
-        return np.full_like(labels, 4)
+    def one_value(labels):
+        return np.ones_like(labels)
 
     with pytest.raises(UserError, match=f"annotated {task} frame"):
         run.main(settings(task, tmp_path / "out", labels=corpus(nothing)))
-    if task == "expr":
-        with pytest.raises(UserError, match=r"one expression \(Happiness\)"):
-            run.main(settings(task, tmp_path / "out2", labels=corpus(one_class)))
+    with pytest.raises(
+        UserError, match=r"carry the same expr label \(Anger\)" if task == "expr" else "the same .* label"
+    ):
+        run.main(settings(task, tmp_path / "out2", labels=corpus(one_value)))
 
 
 def test_inputs_that_do_not_fit_are_refused(settings, corpus, tmp_path):
@@ -237,6 +242,16 @@ def test_inputs_that_do_not_fit_are_refused(settings, corpus, tmp_path):
         run.main(settings("va", tmp_path / "o", features=(longer,)))
     with pytest.raises(UserError, match=r"cache has frames 1 to 50 of val1, .*longer has 1 to 90"):
         run.main(settings("va", tmp_path / "o", features=(corpus / "cache", longer)))
+    broken = write_cache(tmp_path / "broken", features)
+    tensors = load_file(broken / "val1.safetensors")
+    tensors["valid"][6], tensors["features"][6, 3] = True, float("nan")
+    save_file(tensors, broken / "val1.safetensors")
+    with pytest.raises(UserError, match=r"val1\.safetensors: the features of frame 7 are not finite"):
+        run.main(settings("va", tmp_path / "o", features=(broken,)))
+    with pytest.raises(UserError, match="joins two feature caches, 1 given"):
+        run.main(settings("va", tmp_path / "o", fusion="attention"))
+    with pytest.raises(UserError, match="3 attention heads do not divide a width of 8"):
+        run.main(settings("va", tmp_path / "o", attention_heads=3))
     assert not (tmp_path / "o").exists()
 
 
@@ -314,7 +329,7 @@ def test_every_recipe_trains(settings, corpus, tmp_path, monkeypatch):
         for name, (_, config) in recipes(task).items():
             smaller = {"layers": min(config.layers, 1), "hidden": min(config.hidden, 8)}
             smaller["tcn_channels"] = tuple(8 for _ in config.tcn_channels)
-            features = (corpus / "cache", corpus / "view")
+            features = (corpus / "cache", corpus / ("cache" if name == "nguyen2024-mean" else "view"))
             options = {"features": features, "labels": corpus / "release", "out": tmp_path / task / name}
             summary = run.main(replace(config, **small, **smaller, **options))
             assert 0 <= abs(summary["validation"][task]["score"]) <= 1, name
