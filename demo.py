@@ -164,7 +164,7 @@ def evaluate(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
 
 def write_report(config: Demo, summary: dict[str, Any]) -> None:
     """Write `report.html`: the table, what stage 1 imagines, the curves, the three tasks on the test split."""
-    from pretrain.faces_mixture import FacesMixture
+    from pretrain.mixture import FacesMixture
     from pretrain.pictures import reconstructions
     from pretrain.product import load_mae
     from report.figures import loss_curves, mae_reconstructions

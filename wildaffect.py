@@ -34,7 +34,11 @@ def _main() -> None:
     from inference.export import Export
     from inference.run import Predict
 
-    command = subcommand_cli_from_dict({"predict": Predict, "app": App, "export": Export, "doctor": Doctor})
+    command = subcommand_cli_from_dict(
+        {"predict": Predict, "app": App, "export": Export, "doctor": Doctor},
+        prog="wildaffect",
+        description="Valence and arousal, expression and action units of every frame of your clips.",
+    )
     command.run()
 
 

@@ -28,11 +28,12 @@ POLICY = (
     "frame-src 'self'; worker-src 'self' blob:"
 )
 
-# A click on a curve seeks the video, and the playing video moves a line over the curves.
+# A click on a curve seeks the video, and the playing video moves a line over the curves; their frame fits their height.
 LINK = """<script>
-window.addEventListener("message", (event) => {
-  const video = document.querySelector("#annotated video");
-  if (video && event.data && event.data.wildaffect === "seek") video.currentTime = Math.max(0, event.data.seconds);
+window.addEventListener("message", ({ data }) => {
+  const video = document.querySelector("#annotated video"), frame = document.querySelector("#curves iframe");
+  if (video && data && data.wildaffect === "seek") video.currentTime = Math.max(0, data.seconds);
+  if (frame && data && data.wildaffect === "height") frame.style.height = Math.min(data.height, 2000) + "px";
 });
 setInterval(() => {
   const video = document.querySelector("#annotated video"), frame = document.querySelector("#curves iframe");
@@ -51,7 +52,7 @@ class App:
     """
 
     heads: tuple[Path, ...] = ()
-    """Runs of stage 3, head directories or bundles; none: the installed ones."""
+    """Runs of stage 3, head directories or bundles; none: those of $WILDAFFECT_HEADS or of checkpoints/default."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU where there is one."""
     host: str = "127.0.0.1"
@@ -173,7 +174,7 @@ def process(
             progress((done, total) if total else None, desc=step if total else f"{step}: {done} pictures searched")
 
         try:
-            said = predict_clip(predictor, clip, job / "result", progress=show)
+            outcome = predict_clip(predictor, clip, job / "result", progress=show)
         except UserError as error:
             raise UserError(f"This file {str(error).removeprefix(str(clip.path)).strip()}.") from None
         from checkpoints.artifact import read_json
@@ -184,7 +185,7 @@ def process(
         names = ("predictions.csv", "predictions.parquet", "annotated.mp4", "report.html", "plot.png")
         files = [str(result / name) for name in names if (result / name).exists()]
         video = str(result / "annotated.mp4") if (result / "annotated.mp4").exists() else None
-        text = "\n\n".join([said, *(f"⚠ {warning}" for warning in warnings)])
+        text = "\n\n".join([str(outcome), *(f"⚠ {warning}" for warning in warnings)])
         yield text, video, in_frame(str(markup)), files
     finally:
         shutil.rmtree(job, ignore_errors=True)  # what the page shows was copied to its cache when it was yielded

@@ -158,7 +158,7 @@ def _peaks(table: pa.Table, subject: str, store: FacesStore) -> list[Markup | st
     )  # the store holds this clip only
     cards = []
     for row, reason in peaks_of(rows):
-        data = base64.b64encode(store.jpeg(first + row) or b"").decode()
+        data = base64.b64encode(next(store.pictures(first + row, 1)) or b"").decode()
         text = f"{time_s[row]:.2f} s, frame {rows['frame'][row].as_py()}"
         cards.append(
             Markup(

@@ -27,7 +27,7 @@ class Export:
     """
 
     heads: tuple[Path, ...] = ()
-    """Runs of stage 3, head directories or bundles; none: the installed ones."""
+    """Runs of stage 3, head directories or bundles; none: those of $WILDAFFECT_HEADS or of checkpoints/default."""
     out: Path
     """The bundle to write."""
     onnx: bool = False
@@ -75,6 +75,7 @@ class Export:
 def bundle(models: Models, out: Path) -> None:
     """Copy head and encoder directories, and let the heads' records point to the copies."""
     from checkpoints.encoder import encoder_directory
+    from report.card import write_product_card
 
     places: dict[str, str] = {}
     names: set[str] = set()
@@ -98,14 +99,16 @@ def bundle(models: Models, out: Path) -> None:
                 copy.mkdir(parents=True)
                 for file in ("model.safetensors", "config.json"):
                     shutil.copyfile(Path(origin) / file, copy / file)
+                write_product_card(copy)
             item["encoder"] = f"../../{places[origin]}"
         write_json(target / "config.json", header)
+        write_product_card(target)
 
 
 def write_card_of(models: Models, path: Path) -> None:
     """The model card of some heads together."""
-    from inference.honesty import SYNTHETIC, describe_models
-    from report.card import write_card
+    from inference.honesty import describe_models
+    from report.card import DRAWN, write_card
 
     rows: Sequence[Sequence[Any]] = describe_models(models)
     encoders = [embedder.encoder.config for embedder in models.embedders.values()]
@@ -119,5 +122,5 @@ def write_card_of(models: Models, path: Path) -> None:
         ),
         data=[f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows],
         scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows],
-        warnings=[SYNTHETIC] if models.synthetic else [],
+        warnings=[DRAWN] if models.synthetic else [],
     )

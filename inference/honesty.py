@@ -126,4 +126,13 @@ def describe_models(models: Models) -> list[list[Any]]:
     return rows
 
 
+def credit(models: Models) -> str:
+    """One line for outputs that hold no table: each head, what it was trained on, its score."""
+    parts = []
+    for head, task, recipe, data, score, chance, scored_on in describe_models(models):
+        number = "not scored" if score is None else f"score {score:.3f} (chance {chance or 0:.3f}) on {scored_on}"
+        parts.append(f"{task}: head {head}, recipe {recipe}, trained on {data}; {number}")
+    return ". ".join(parts)
+
+
 MODEL_COLUMNS = ("head", "task", "recipe", "trained on", "score", "chance", "scored on")

@@ -69,13 +69,14 @@ class Models:
         Returns:
             Task name to `[T, out_dim]`.
         """
+        from inference.scratch import side_by_side
         from temporal.predict import average, predict_sequence
 
         return average(
             [
                 predict_sequence(
                     head,
-                    np.concatenate([features[item.feature_id] for item in head.inputs], axis=1),
+                    side_by_side([features[item.feature_id] for item in head.inputs]),
                     np.repeat(valid[:, None], len(head.inputs), axis=1),
                     rate=rate,
                 )

@@ -124,7 +124,7 @@ class Painter:
 
     def draw(self, image: np.ndarray, frame: int) -> np.ndarray:
         """Picture and panel of a frame: uint8 RGB `[H, W, 3]` to `[size[1], size[0], 3]`."""
-        out = np.full((self.size[1], self.size[0], 3), PAPER, np.uint8)
+        out = np.empty((self.size[1], self.size[0], 3), np.uint8)
         filter_ = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
         picture = cv2.resize(image, (self.width, self.height), interpolation=filter_)
         panel = self.blank.copy()
@@ -144,6 +144,7 @@ class Painter:
         else:
             write(panel, "no face", (14, 212), 14, SOFT)
         out[: self.height, : self.width] = picture
+        out[self.height :, : self.width] = PAPER
         out[:, self.width :] = panel
         return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
 HEIGHTS = {"va": 2.0, "expr": 0.8, "au": 2.4}
 
 
-def overview(table: pa.Table, subject: str, title: str) -> Figure:
-    """Everything predicted for one subject over time; frames without a face are left blank."""
+def overview(table: pa.Table, subject: str, title: str, origin: str = "") -> Figure:
+    """Everything predicted for one subject over time; frames without a face are left blank.
+
+    Args:
+        table: See `inference.table`.
+        subject: Whose.
+        title: Above the panels.
+        origin: Small print below them: which heads.
+    """
     import pyarrow.compute as pc
 
     rows = table.filter(pc.equal(table["subject"], subject))
@@ -39,6 +47,8 @@ def overview(table: pa.Table, subject: str, title: str) -> Figure:
     for axis, name in zip(axes[:, 0], tasks, strict=True):
         draw[name](axis, rows, time_s)
     axes[-1, 0].set_xlabel("time (s)")
+    if origin:
+        figure.supxlabel("\n".join(wrap(origin, 150)), fontsize=6.5, color=GREY, x=0.01, ha="left")
     axes[-1, 0].set_xlim(time_s[0], max(time_s[-1], time_s[0] + 1e-3))
     axes[0, 0].set_title(title, fontsize=10, loc="left")
     return figure

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ import torch
 from finetune.features import fill_nearest
 from finetune.views import cut
 from inference.models import load_models
+from inference.scratch import parts, scratch_array
 from inference.table import make_table
 from temporal.data import frame_rate
 from training.images import decode, resize
@@ -146,22 +148,30 @@ class Predictor:
     def features(
         self, store: FacesStore, sequence: FaceSequence, step: Callable[[int], None] = lambda count: None
     ) -> dict[str, np.ndarray]:
-        """Features of one sequence: feature id to `[T, D]` float16, gaps filled with the nearest frame."""
+        """Features of one sequence: feature id to `[T, D]` float16, gaps filled with the nearest frame.
+
+        They lie in files: of a long clip they are many times what the table is.
+        """
         embedders = self.models.embedders
-        valid = store.valid[sequence.start : sequence.start + sequence.length].copy()
+        valid = store.valid[sequence.start : sequence.start + sequence.length]
         features = {
-            name: np.zeros((sequence.length, embedder.encoder.dim), np.float16) for name, embedder in embedders.items()
+            name: scratch_array(sequence.length, embedder.encoder.dim, store.path)
+            for name, embedder in embedders.items()
         }
         rows = np.flatnonzero(valid)
+        jpegs = filter(None, store.pictures(sequence.start, sequence.length))
         arithmetic = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
-            pictures = [decode(store.jpeg(sequence.start + int(row)) or b"") for row in batch]
+            pictures = [decode(jpeg) for jpeg in islice(jpegs, len(batch))]
             for name, embedder in embedders.items():
                 size = embedder.encoder.config.image_size
                 images = torch.stack([resize(cut(picture, embedder.view), size) for picture in pictures])
                 with arithmetic:
                     features[name][batch] = embedder(images.to(self.device)).half().cpu().numpy()
             step(len(batch))
-        every = np.arange(sequence.length)
-        return {name: fill_nearest(item, valid, every) for name, item in features.items()}
+        gaps = np.flatnonzero(~valid)
+        for part in parts(len(gaps)):
+            for item in features.values():
+                item[gaps[part]] = fill_nearest(item, valid, gaps[part])
+        return features

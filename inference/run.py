@@ -38,7 +38,8 @@ class Predict:
     out: Path
     """Where the clips' folders go."""
     heads: tuple[Path, ...] = ()
-    """Runs of stage 3, head directories or bundles; none: the installed ones. Heads of one task are averaged."""
+    """Runs of stage 3, head directories or bundles; none: those of $WILDAFFECT_HEADS or of checkpoints/default.
+    Heads of one task are averaged."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU where there is one."""
     batch_size: int = 64
@@ -65,12 +66,12 @@ class Predict:
             folder = self.out / clip.video
             try:
                 with Bars(f"[{number}/{len(clips)}] {clip.video}") as progress:
-                    facts = predict_clip(predictor, clip, folder, annotate=self.annotate, progress=progress)
+                    outcome = predict_clip(predictor, clip, folder, annotate=self.annotate, progress=progress)
             except UserError as error:
                 failed.append(str(error))
                 print(f"[{number}/{len(clips)}] {error}", file=sys.stderr, flush=True)
                 continue
-            print(f"[{number}/{len(clips)}] {folder}: {facts}", flush=True)
+            print(f"[{number}/{len(clips)}] {folder}: {outcome}", flush=True)
         if predictor.models.synthetic:
             from inference.honesty import SYNTHETIC
 
@@ -79,10 +80,36 @@ class Predict:
             raise UserError(f"{len(failed)} of {len(clips)} clips could not be read: {'; '.join(failed)}")
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What `predict_clip` did.
+
+    Attributes:
+        facts: What the clip is like, as in the header.
+        seconds: Stage to the seconds it took; empty if the clip was done already.
+    """
+
+    facts: dict[str, Any]
+    seconds: dict[str, float]
+
+    def __str__(self) -> str:
+        """One line for the one who waited."""
+        frames, people = self.facts["frames"], self.facts["people"]
+        if not self.seconds:
+            return f"done already ({frames} frames)"
+        total = sum(self.seconds.values())
+        factor = f", {total / self.facts['seconds']:.2f} x real time" if self.facts["seconds"] else ""
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
+        return (
+            f"{frames} frames, {self.facts['with_face']:.0%} with a face, {people} "
+            f"{'person' if people == 1 else 'people'}; {total:.1f} s{factor} ({stages})"
+        )
+
+
 def predict_clip(
     predictor: Predictor, clip: Item, folder: Path, *, annotate: bool = True, progress: Progress | None = None
-) -> str:
-    """Write everything about one clip into a folder; returns a line that says what was found.
+) -> Outcome:
+    """Write everything about one clip into a folder; a clip that is done already is left as it is.
 
     Raises:
         UserError: The clip cannot be read.
@@ -92,7 +119,7 @@ def predict_clip(
     from checkpoints.artifact import file_hash, write_header
     from inference.annotate import annotate_clip
     from inference.clip_page import write_report
-    from inference.honesty import facts_of, warnings_of
+    from inference.honesty import credit, facts_of, warnings_of
     from inference.plots import overview
     from inference.table import write_table
     from report.page import png
@@ -101,7 +128,7 @@ def predict_clip(
     config = {"annotate": annotate}
     done = finished(folder, parents, config)
     if done is not None:
-        return f"done already ({done['facts']['frames']} frames)"
+        return Outcome(done["facts"], {})
     clock = [("", time.perf_counter())]
 
     def mark(name: str) -> None:
@@ -114,19 +141,21 @@ def predict_clip(
     mark("encoder and heads")
     facts = facts_of(table)
     warnings = warnings_of(predictor.models, facts, problems)
+    origin = credit(predictor.models)
     write_table(table, folder / "predictions.csv")
-    write_table(table, folder / "predictions.parquet")
+    write_table(
+        table.replace_schema_metadata({"heads": origin, "warnings": "\n".join(warnings)}),
+        folder / "predictions.parquet",
+    )
     title = f"{clip.video}{' (heads trained on drawn faces)' if predictor.models.synthetic else ''}"
-    (folder / "plot.png").write_bytes(png(overview(table, "", title)))
+    (folder / "plot.png").write_bytes(png(overview(table, "", title, origin)))
     mark("tables and plot")
     if annotate and clip.kind == "video":
-        annotate_clip(
-            clip.path, table, folder / "annotated.mp4", synthetic=predictor.models.synthetic, progress=progress
-        )
+        drawn = predictor.models.synthetic
+        annotate_clip(clip.path, table, folder / "annotated.mp4", synthetic=drawn, comment=origin, progress=progress)
         mark("annotated video")
     write_report(folder / "report.html", clip.video, table, store, predictor.models, facts, warnings)
     mark("report")
-    seconds = {name: end - start for (_, start), (name, end) in pairwise(clock)}
     write_header(
         folder,
         HEADER,
@@ -141,13 +170,7 @@ def predict_clip(
         warnings=warnings,
     )
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
-    total = sum(seconds.values())
-    factor = f", {total / facts.seconds:.2f} x real time" if facts.seconds else ""
-    return (
-        f"{facts.frames} frames, {facts.with_face:.0%} with a face, {facts.people} "
-        f"{'person' if facts.people == 1 else 'people'}; {total:.1f} s{factor} ({stages})"
-    )
+    return Outcome(facts.as_dict(), {name: end - start for (_, start), (name, end) in pairwise(clock)})
 
 
 def finished(folder: Path, parents: dict[str, str], config: dict[str, Any]) -> dict[str, Any] | None:
@@ -200,7 +223,11 @@ class Bars:
             self.__exit__()
             self.step = step
             self.bar = tqdm(
-                desc=f"{self.name}: {step}", total=total or None, leave=False, disable=not sys.stderr.isatty()
+                desc=f"{self.name}: {step}",
+                total=total or None,
+                unit=" pictures",
+                leave=False,
+                disable=not sys.stderr.isatty(),
             )
         assert self.bar is not None
         self.bar.update(done - self.bar.n)

@@ -19,15 +19,17 @@ document.querySelectorAll(".tl-root").forEach((root) => {
   let from = first, to = end, cursor = null, drag = null, playing = null;
   const person = () => people[select.selectedIndex < 0 ? 0 : select.selectedIndex];
   const has = { va: !!people[0].valence, expr: !!people[0].expression, au: !!people[0].aus };
-  const height = () => (has.va ? CURVE + GAP : 0) + (has.expr ? RIBBON + GAP : 0) + (has.au ? 12 * AU + GAP : 0) + AXIS;
+  const height = () => (has.va ? CURVE + GAP : 0) + (has.expr ? RIBBON + GAP : 0) + (has.au ? 12 * AU + GAP : 0) + AXIS + 1;
   const entry = (colour, text) => `<span><i style="background:${colour}"></i>${text}</span>`;
-  key.innerHTML = (has.va ? "<span>curves:</span>" + entry(data.valence, "valence") + entry(data.arousal, "arousal") : "") +
-    (has.expr ? "<span>ribbon:</span>" + data.expressions.map(([n, c]) => entry(c, n)).join("") : "");
   const shade = (v) => { // cividis, from three of its points
     const s = [[0, 34, 78], [124, 123, 120], [254, 232, 56]], x = v * 2, i = Math.min(1, Math.floor(x)), f = x - i;
     return `rgb(${s[i].map((c, k) => Math.round(c + (s[i + 1][k] - c) * f)).join()})`;
   };
   const shades = Array.from({ length: 255 }, (_, i) => shade(i / 254));
+  const group = (title, entries) => `<div><b>${title}</b>${entries}</div>`;
+  key.innerHTML = (has.va ? group("curves", entry(data.valence, "valence") + entry(data.arousal, "arousal")) : "") +
+    (has.expr ? group("expression", data.expressions.map(([n, c]) => entry(c, n)).join("")) : "") +
+    (has.au ? group("AUs", `<span>0<i class="scale" style="background:linear-gradient(90deg,${shade(0)},${shade(0.5)},${shade(0.999)})"></i>1</span>`) : "");
   const width = () => canvas.clientWidth, plot = () => width() - LEFT - 8;
   const toX = (t) => LEFT + ((t - from) / (to - from)) * plot(), toT = (x) => from + ((x - LEFT) / plot()) * (to - from);
   const find = (time, t) => { // first row at or after t
@@ -66,12 +68,15 @@ document.querySelectorAll(".tl-root").forEach((root) => {
       if (t >= p.time[i] - 1e-6 && t <= p.time[i] + Math.max(step, 1e-3) * 1.01) paint(x, i);
     }
   }
+  function frame(top, h) { // around a row, so that a gap shows as one
+    pen.strokeStyle = "#c9cdd4"; pen.lineWidth = 1; pen.strokeRect(LEFT - 0.5, top - 0.5, plot() + 1, h + 1);
+  }
   function draw() {
     const scale = window.devicePixelRatio || 1, w = width(), h = height(), p = person();
     canvas.style.height = h + "px"; canvas.width = w * scale; canvas.height = h * scale;
     pen.setTransform(scale, 0, 0, scale, 0, 0); pen.clearRect(0, 0, w, h);
     pen.font = "12px system-ui, sans-serif"; pen.textBaseline = "middle"; pen.textAlign = "right";
-    let top = 0;
+    let top = 1;
     if (has.va) {
       pen.fillStyle = "#f4f5f7"; pen.fillRect(LEFT, top, plot(), CURVE);
       pen.fillStyle = "#5a6068"; pen.strokeStyle = "#c9cdd4"; pen.lineWidth = 1;
@@ -83,17 +88,17 @@ document.querySelectorAll(".tl-root").forEach((root) => {
       cells(p, (x, i) => { if (p.valence[i] === NONE) pen.fillRect(x, top, 1, CURVE); });
       pen.save(); pen.beginPath(); pen.rect(LEFT, top, plot(), CURVE); pen.clip();
       line(p, p.valence, data.valence, top); line(p, p.arousal, data.arousal, top); pen.restore();
-      top += CURVE + GAP;
+      frame(top, CURVE); top += CURVE + GAP;
     }
     if (has.expr) {
       pen.fillStyle = "#5a6068"; pen.fillText("expr.", LEFT - 6, top + RIBBON / 2);
       cells(p, (x, i) => { const e = p.expression[i]; if (e < 8) { pen.fillStyle = data.expressions[e][1]; pen.fillRect(x, top, 1, RIBBON); } });
-      top += RIBBON + GAP;
+      frame(top, RIBBON); top += RIBBON + GAP;
     }
     if (has.au) {
       pen.fillStyle = "#5a6068"; data.aus.forEach((name, k) => pen.fillText(name, LEFT - 6, top + AU * (k + 0.5)));
       cells(p, (x, i) => { for (let k = 0; k < 12; k++) { const v = p.aus[i * 12 + k]; if (v < 255) { pen.fillStyle = shades[v]; pen.fillRect(x, top + AU * k, 1, AU - 1); } } });
-      top += 12 * AU + GAP;
+      frame(top, 12 * AU - 1); top += 12 * AU + GAP;
     }
     pen.fillStyle = "#5a6068"; pen.textAlign = "center";
     const raw = (to - from) / Math.max(2, plot() / 90), power = 10 ** Math.floor(Math.log10(raw));
@@ -167,4 +172,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
   window.addEventListener("resize", later);
   window.addEventListener("message", (e) => { if (e.data && e.data.wildaffect === "playing") { playing = e.data.seconds; later(); } });
   draw();
+  // A page that holds the curves in a frame makes the frame as high as they are.
+  const tellHeight = () => window.parent.postMessage({ wildaffect: "height", height: root.getBoundingClientRect().bottom + 16 }, "*");
+  if (window.parent !== window) new ResizeObserver(tellHeight).observe(root);
 });

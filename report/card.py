@@ -1,9 +1,16 @@
 """The model card that goes with every trained model: data, scores, known failures, what it must not be used for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from checkpoints.artifact import atomic_file
+from checkpoints.artifact import atomic_file, read_json
+
+CARD = "MODEL_CARD.md"
+DRAWN = (
+    "Trained on drawn faces (SynthWild), not on people: the scores say how the software behaves, and what the model "
+    "says about real people means nothing."
+)
 
 FAILURES = (
     "Faces turned away by more than about 60 degrees, covered, tiny (under 40 pixels) or strongly lit from one side: "
@@ -12,6 +19,80 @@ FAILURES = (
     "Neutral faces whose resting shape looks like an expression; make-up, beards, glasses, masks.",
     "Frame rates far from those of the training videos: windows are counted in frames.",
 )
+
+PRETRAINED_FAILURES = (
+    "It knows faces as the detector aligns them: other crops, margins or rotations are another input.",
+    "What the pictures it learned from hold few of (ages, skin tones, poses, cameras), its features tell less apart.",
+)
+TITLES = {"va": "valence and arousal", "expr": "expression", "au": "action units"}
+
+
+def write_product_card(directory: Path) -> None:
+    """Write `MODEL_CARD.md` beside an encoder or a head that a run has made, from what its header records."""
+    header = read_json(directory / "config.json")
+    card = {"encoder": _encoder_card, "head": _head_card}[header["kind"]](header)
+    write_card(directory / CARD, **card)
+
+
+def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
+    encoder, origin = header["encoder"], header["provenance"]
+    stage = {"pretrain": "masked autoencoder", "finetune": "fine-tuned on labels"}.get(
+        origin.get("stage", ""), "imported"
+    )
+    data = []
+    if videos := origin.get("unlabelled_videos"):
+        data.append(f"Faces of {len(videos):,} videos or pictures, without labels.")
+    if seen := origin.get("pictures_seen"):
+        data.append(f"{seen:,} pictures seen in all passes over them.")
+    data += [
+        f"Labels of {len(videos):,} videos or pictures: {TITLES.get(task, task)}."
+        for task, videos in (origin.get("labelled_videos") or {}).items()
+    ]
+    scores = []
+    if found := header.get("scores"):
+        on = f"{found['frames']:,} single frames of unseen videos, {len(found['classes'])} classes"
+        scores = [("expr", found["macro_f1"], None, on)]
+    return {
+        "name": f"{encoder['architecture']} at {encoder['image_size']} pixels, {stage}",
+        "what": (
+            f"An encoder: from an aligned face of {encoder['image_size']} x {encoder['image_size']} pixels to "
+            f"features (tokens pooled by {encoder['pooling']}). It predicts nothing by itself; heads are trained on "
+            "its features."
+        ),
+        "data": data,
+        "scores": scores,
+        "warnings": [DRAWN] if origin.get("synthetic") else [],
+        "failures": FAILURES[:3] if scores else PRETRAINED_FAILURES,
+    }
+
+
+def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
+    record = header["record"]
+    part, on = record.get("validation") or {}, "validation videos"
+    if not part:
+        part, on = record.get("held_out") or {}, "held-out training videos"
+    tasks = list(TITLES) if header["task"] == "joint" else [header["task"]]
+    views = " and ".join(dict.fromkeys(item["view"] for item in header["inputs"]))
+    encoder_saw = [
+        f"Its encoder was trained on {TITLES.get(task, task)} labels of {len(ids):,} videos."
+        for task, ids in header["encoder_trained_on"].items()
+    ]
+    return {
+        "name": f"{' and '.join(TITLES[task] for task in tasks)}, recipe {header['recipe']}",
+        "what": (
+            f"A temporal head: from the features of a video's frames (view: {views}) to "
+            f"{', '.join(TITLES[task] for task in tasks)} of every frame, in windows of "
+            f"{header['architecture']['window']} frames. It needs the encoder whose features it was trained on and "
+            "refuses others."
+        ),
+        "data": [f"{len(header['trained_on']):,} videos with labels.", *encoder_saw],
+        "scores": [
+            (task, part[task]["score"], part[task].get("chance"), f"{part[task].get('videos', 'the')} {on}")
+            for task in tasks
+            if task in part
+        ],
+        "warnings": [DRAWN] if record.get("synthetic") else [],
+    }
 
 
 def write_card(

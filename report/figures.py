@@ -70,17 +70,34 @@ def mae_reconstructions(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarr
             the original's.
         side: Side of a picture in pixels.
     """
-    inch = side / DPI
-    figure, axes = canvas(3, len(triples), width=len(triples) * inch + 0.9, height=3 * inch + 0.1, tight=True)
     # The order of the eye: what was given, what was guessed, what was true.
-    for row, (name, part) in enumerate((("masked", 1), ("predicted", 2), ("original", 0))):
-        for column, triple in enumerate(triples):
+    names = (("masked", 1), ("predicted", 2), ("original", 0))
+    return picture_grid([(name, [triple[part] for triple in triples]) for name, part in names], side=side)
+
+
+def picture_grid(
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Sequence[str] = (), *, side: int = 112
+) -> Figure:
+    """Pictures side by side in named rows.
+
+    Args:
+        rows: Name and pictures, uint8 `[H, W, 3]`, of each row.
+        columns: Names of the columns, if they have any.
+        side: Side of a picture in pixels.
+    """
+    inch, count = side / DPI, max(len(pictures) for _, pictures in rows)
+    height = len(rows) * inch + (0.35 if columns else 0.1)
+    figure, axes = canvas(len(rows), count, width=count * inch + 0.9, height=height, tight=True)
+    for row, (name, pictures) in enumerate(rows):
+        for column, picture in enumerate(pictures):
             axis = axes[row, column]
-            _show(axis, triple[part])
+            _show(axis, picture)
             axis.set_xticks([])
             axis.set_yticks([])
             for spine in axis.spines.values():
                 spine.set_visible(False)
+            if row == 0 and columns:
+                axis.set_title(columns[column], fontsize=8)
         axes[row, 0].set_ylabel(name)
     return figure
 

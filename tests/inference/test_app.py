@@ -100,6 +100,9 @@ def test_upload_watch_seek_download(address, browser, tmp_path):
     )
     browser.click(x + width * 0.75, y + 180)
     browser.wait("document.querySelector('#annotated video').currentTime > 1", 10)
+    browser.resize(390, 844)  # the legend wraps: the frame of the curves grows with it
+    browser.wait("parseFloat(document.querySelector('#curves iframe').style.height) > 720", 10)
+    assert browser.run("document.documentElement.scrollWidth") == 390
     link = browser.run("[...document.querySelectorAll('#downloads a')].find((a) => a.href.endsWith('.csv')).href")
     with urllib.request.urlopen(link) as answer:
         lines = answer.read().decode().splitlines()

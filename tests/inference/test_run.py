@@ -50,8 +50,10 @@ def frames_of(clip: Path | str) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def write_clip(path: Path, times: list[int], *, dark: range = range(0), sound: str = "") -> Path:
-    """A clip of a bright square that moves; `times` in milliseconds."""
+def write_clip(
+    path: Path, times: list[int], *, dark: range = range(0), sound: str = "", beep: float = float("inf")
+) -> Path:
+    """A clip of a bright square that moves; `times` in milliseconds. Its sound beeps from `beep` s on."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
@@ -68,7 +70,9 @@ def write_clip(path: Path, times: list[int], *, dark: range = range(0), sound: s
         output.mux(stream.encode())
         if voice is not None:
             for start in range(0, 16 * times[-1], 1024):
-                part = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                seconds = (start + np.arange(1024)) / 16_000
+                wave = np.where(seconds >= beep, np.sin(seconds * 2 * np.pi * 1000), 0).astype(np.float32)
+                part = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
                 part.sample_rate, part.pts = 16_000, start
                 output.mux(voice.encode(part))
             output.mux(voice.encode())
@@ -131,6 +135,19 @@ def test_the_annotated_video_keeps_every_frame_time_and_the_sound(clip, result):
     assert np.abs(panel[10] - panel[33]).max() > 80  # bars and label are there, then gone with the face
 
 
+@pytest.mark.parametrize("suffix, codec", [(".mp4", "aac"), (".mkv", "pcm_s16le")])
+def test_a_flash_and_its_beep_stay_together(suffix, codec, tmp_path, heads, drawn_detector):
+    """In picture and sound, decoded from the annotated video, a second after the start."""
+    clip = write_clip(tmp_path / f"clip{suffix}", [40 * n for n in range(50)], dark=range(25), sound=codec, beep=1.0)
+    Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
+    with av.open(str(tmp_path / "out" / "clip" / "annotated.mp4")) as container:
+        bright = [f.time for f in container.decode(video=0) if f.to_ndarray(format="rgb24")[:, :-260].max() > 150]
+    with av.open(str(tmp_path / "out" / "clip" / "annotated.mp4")) as container:
+        parts = [(part.time, np.abs(part.to_ndarray()).max(axis=0)) for part in container.decode(audio=0)]
+    loud = [time + int(np.argmax(wave > 0.25)) / 16_000 for time, wave in parts if (wave > 0.25).any()]
+    assert abs(bright[0] - 1.0) < 0.001 and abs(loud[0] - 1.0) < 0.02
+
+
 def test_sound_that_mp4_cannot_hold_is_encoded(tmp_path, heads, drawn_detector):
     clip = write_clip(tmp_path / "clip.mkv", TIMES[:30], sound="pcm_s16le")
     Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
@@ -147,6 +164,18 @@ def test_the_page_is_whole_and_says_what_it_is(result):
     assert "drawn faces" in text and "must not be used" in text and "Peaks: person 1" in text
     for run in ("va", "expr", "au"):
         assert f"<td>{run}</td>" in text
+
+
+def test_every_output_names_its_heads_and_their_scores(result):
+    import pyarrow.parquet as pq
+
+    with av.open(str(result / "annotated.mp4")) as container:
+        comment = container.metadata["comment"]
+    inside = pq.read_schema(result / "predictions.parquet").metadata
+    for text in (comment, inside[b"heads"].decode()):
+        assert "va: head va, recipe demo, trained on 2 videos of drawn faces" in text
+        assert "score 0.400 (chance 0.100) on validation videos" in text and "au: head au" in text
+    assert b"drawn faces" in inside[b"warnings"]
 
 
 def test_charts_hold_the_table(result):

@@ -1,0 +1,41 @@
+"""Arrays as long as a clip that lie in unnamed files: their pages leave memory when something else needs it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+ROWS = 4096
+"""Rows copied at a time."""
+
+
+def scratch_array(rows: int, width: int, folder: Path | None = None) -> np.ndarray:
+    """Zeros `[rows, width]` float16, in a file that goes away with the array.
+
+    Args:
+        rows: At least 1.
+        width: At least 1.
+        folder: Where the file is, if it can be written; otherwise where temporary files are.
+    """
+    place = folder if folder is not None and os.access(folder, os.W_OK) else None
+    with tempfile.TemporaryFile(dir=place) as file:
+        return np.memmap(file, np.float16, "w+", shape=(rows, width))
+
+
+def side_by_side(arrays: Sequence[np.ndarray], folder: Path | None = None) -> np.ndarray:
+    """`[N, sum of D]` from arrays `[N, D]`; a single one is given back as it is."""
+    if len(arrays) == 1:
+        return arrays[0]
+    joined = scratch_array(len(arrays[0]), sum(array.shape[1] for array in arrays), folder)
+    for part in parts(len(joined)):
+        joined[part] = np.concatenate([array[part] for array in arrays], axis=1)
+    return joined
+
+
+def parts(rows: int) -> Iterator[slice]:
+    """Slices of `ROWS` rows that cover an array."""
+    return (slice(start, min(start + ROWS, rows)) for start in range(0, rows, ROWS))
