@@ -36,9 +36,9 @@ class Real:
     """Where everything goes."""
     workers: int = 2
     """Processes that detect faces."""
-    pretrain_steps: int = 2800
+    pretrain_steps: int = 5000
     """Steps of stage 1, of 128 pictures."""
-    epochs: float = 3.0
+    epochs: float = 4.0
     """Passes of fine-tuning over the training part of FER+."""
 
 

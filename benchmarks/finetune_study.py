@@ -103,14 +103,12 @@ def pieces(config: Config) -> Iterator[tuple[str, int, str, Callable[[], float]]
             yield "fusion", seed, row, partial(fused, config, row, seed)
     if config.real is None:
         return
-    faces = config.real / "faces"
-    train, test = (faces / name for name in ("ferplus", "ferplus_validation"))
-    ferplus = Data(train, train / "labels.parquet", test, test / "labels.parquet")
+    real = ferplus(config.real)
     for seed in range(config.seeds):
         for row in ("mae", "scratch"):
-            yield "ferplus", seed, row, partial(finetuned_real, config, ferplus, row, seed)
+            yield "ferplus", seed, row, partial(finetuned_real, config, real, row, seed)
         for row in PROBES:
-            yield "ferplus", seed, row, partial(probe, config.real / "pretrain", ferplus, row, seed, 0)
+            yield "ferplus", seed, row, partial(probe, config.real / "pretrain", real, row, seed, 0)
 
 
 @dataclass(frozen=True)
@@ -134,6 +132,12 @@ class Data:
 
         chosen = Evaluate(run=run, faces=self.test_faces, labels=self.test_labels, split="all")
         return float(evaluate(chosen)["macro_f1"])
+
+
+def ferplus(real: Path) -> Data:
+    """FER+ as a run of real.py has it."""
+    train, test = (real / "faces" / name for name in ("ferplus", "ferplus_validation"))
+    return Data(train, train / "labels.parquet", test, test / "labels.parquet")
 
 
 def write_fresh(where: Path, like: Path) -> None:

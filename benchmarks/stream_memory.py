@@ -3,9 +3,9 @@
     python benchmarks/stream_memory.py --out benchmarks/results/stream_memory.json
 
 A store of drawn faces with noise is made, larger than what a worker holds. One worker prepares every crop of an
-epoch; its private memory (USS: what it holds alone, without pages of files that the system may drop) is read at even
-distances. Growth is from the end of the first third, when blocks and buffers have been full once, to the end. The streamed store
-stands behind a `file://` address, read through fsspec as an S3 one would be.
+epoch; its anonymous memory (without pages of files, which the system drops when it needs them) is read at even
+distances. Growth is from the end of the first third, when blocks and buffers have been full once, to the end. The
+streamed store stands behind a `file://` address, read through fsspec as an S3 one would be.
 """
 
 import multiprocessing
@@ -49,7 +49,7 @@ def main(config: Config) -> dict[str, Any]:
         store = Path(folder) / "faces"
         size = make_store(store, config)
         result: dict[str, Any] = {
-            "what": "private memory (USS) of the one worker over an epoch, MiB; growth after the first third",
+            "what": "anonymous memory of the one worker over an epoch, MiB; growth after the first third",
             "pictures": config.pictures,
             "store_mib": size / 2**20,
             **{name: measure(faces, config) for name, faces in (("on_disk", store), ("streamed", f"file://{store}"))},
@@ -94,9 +94,10 @@ def measure(store: Path | str, config: Config) -> dict[str, Any]:
             assert len(workers) == 1, f"expected one worker, found {workers}"
             worker = psutil.Process(workers.pop())
         if step % max(1, steps // 40) == 0:
-            used.append(worker.memory_full_info().uss / 2**20)
+            memory = worker.memory_info()
+            used.append((memory.rss - memory.shared) / 2**20)
     settled = used[len(used) // 3 :]
-    return {"steps": steps, "uss_mib": used, "growth_mib": settled[-1] - settled[0], "largest_mib": max(used)}
+    return {"steps": steps, "mib": used, "growth_mib": settled[-1] - settled[0], "largest_mib": max(used)}
 
 
 if __name__ == "__main__":

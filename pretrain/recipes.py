@@ -112,7 +112,7 @@ DEMO = replace(
     epochs=24,
     lr=1.5e-3,
     clip_grad=1.0,
-    workers=0,
+    workers=1,
     save_every=100,
 )
 RECIPES: dict[str, tuple[str, Pretrain]] = {
