@@ -206,7 +206,8 @@ def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
     best = (-1.0, 0.0)
     for strength in (1e-5, 1e-4, 1e-3) if whole else (1e-3, 1e-2, 1e-1):
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=100).fit(x, y)
-        best = max(best, (macro_f1(y_held, model.predict(x_held)), macro_f1(y_test, model.predict(x_test))))
+        found = (macro_f1(y_held, model.predict(x_held)), macro_f1(y_test, model.predict(x_test)))
+        best = found if found[0] > best[0] else best
     return best[1]
 
 
@@ -262,6 +263,11 @@ def fused(config: Config, row: str, seed: int) -> float:
     return float(task.score_statistics(total)["score"])
 
 
+def spread(found: list[float]) -> float:
+    """Standard deviation over seeds; 0 of one."""
+    return float(np.std(found, ddof=1)) if found[1:] else 0.0
+
+
 def write_table(config: Config) -> dict[str, Any]:
     """Write and print what there is: macro-F1 by part and row."""
     result: dict[str, Any] = {
@@ -275,8 +281,7 @@ def write_table(config: Config) -> dict[str, Any]:
         for file in sorted((config.out / part).glob("*.json")):
             scores.setdefault(file.stem.rsplit("_", 1)[0], []).append(read_json(file)["macro_f1"])
         result[part] = {
-            row: {"mean": float(np.mean(found)), "std": float(np.std(found)), "seeds": found}
-            for row, found in scores.items()
+            row: {"mean": float(np.mean(found)), "std": spread(found), "seeds": found} for row, found in scores.items()
         }
         for row, item in result[part].items():
             print(f"{part:10}{row:22}{item['mean']:.3f} +- {item['std']:.3f}  ({len(item['seeds'])} seeds)")

@@ -7,6 +7,7 @@ published in (`config.json` and `model.safetensors`, as the Hugging Face hub has
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,16 @@ class Encoder(nn.Module):
         self.config = config
         self.provenance = provenance or {}
         self.fingerprint = ""
-        arguments = dict(config.kwargs)
-        if "vit" in config.architecture:
-            arguments["img_size"] = config.image_size
+        arguments = {**config.kwargs, "img_size": config.image_size}
+        create = partial(timm.create_model, config.architecture, pretrained=pretrained, num_classes=0)
         try:
-            self.backbone = timm.create_model(config.architecture, pretrained=pretrained, num_classes=0, **arguments)
+            try:
+                self.backbone = create(**arguments)
+            except TypeError as error:
+                if "img_size" not in str(error):
+                    raise
+                arguments.pop("img_size")  # a convolutional network takes pictures of any size
+                self.backbone = create(**arguments)
         except (RuntimeError, TypeError, ValueError, AssertionError) as error:
             raise UserError(f"timm cannot build {config.architecture!r} with {arguments}: {error}") from None
         self.squeeze: nn.Linear | None = None
@@ -96,6 +102,8 @@ class Encoder(nn.Module):
         """Length of the feature vector."""
         if self.squeeze is not None:
             return int(self.backbone.patch_embed.num_patches) * self.config.grid_channels
+        if self.config.pooling == "model":
+            return int(self.backbone.head_hidden_size)  # wider than the last stage in MobileNets and their like
         return int(self.backbone.num_features) * (2 if self.config.pooling == "cls_mean" else 1)
 
     def weights(self) -> dict[str, torch.Tensor]:

@@ -157,9 +157,10 @@ def encoder_config(layout: Layout, arguments: Mapping[str, Any], source: object,
         architecture=ARCHITECTURES.get(width, "vit_base_patch16_224"),
         image_size=grid_of(backbone["pos_embed"], source) * patch_size,
         kwargs=kwargs,
-        mean=tuple(arguments.get("mean", IMAGENET_MEAN)),
-        std=tuple(arguments.get("std", IMAGENET_STD)),
-        pooling=arguments.get("pooling", pooling),
+        # Other trainers' arguments have these names too, and None under them.
+        mean=tuple(arguments.get("mean") or IMAGENET_MEAN),
+        std=tuple(arguments.get("std") or IMAGENET_STD),
+        pooling=arguments.get("pooling") or pooling,
     )
 
 
@@ -236,7 +237,7 @@ def mae_layout(encoder: Encoder, source: object) -> Tensors:
     Raises:
         UserError: It has weights that the layout has no name for.
     """
-    tensors: Tensors = encoder.backbone.state_dict()
+    tensors: Tensors = encoder.weights()
     missing = [key for key in ("cls_token", "pos_embed", ANCHOR) if key not in tensors]
     unknown = [key for key in tensors if not _LAYOUT.fullmatch(key)]
     if missing or unknown:

@@ -21,6 +21,8 @@ class Evaluate:
     """Which of the labels' splits; all: also labels without splits."""
     class_map: Path | None = None
     """See finetune/run.py."""
+    allow_leak: bool = False
+    """Score videos whose labels the run learnt from too."""
     json: Path | None = None
     """Where to write the scores."""
     batch_size: int = 256
@@ -44,6 +46,7 @@ def main(config: Evaluate) -> dict[str, Any]:
     from finetune.labels import join
     from finetune.scoring import Scorer
     from preprocessing.faces import FacesStore
+    from tasks.leaks import scoreable
     from training.launch import start
 
     accelerator = start(config.precision)
@@ -52,15 +55,17 @@ def main(config: Evaluate) -> dict[str, Any]:
     names, notes = ClassMap(config.class_map), list[str]()
     chosen = None if config.split == "all" else config.split
     source = read_source(config.labels, chosen, names, {sequence.id for sequence in store.sequences()})
-    seen = set(model.encoder.provenance.get("labelled_videos", {}).get("expr", [])) & source.keys()
-    if seen and len(seen) == len(source):
-        raise UserError(f"{config.run} was trained on the labels of every one of these videos, such as {min(seen)!r}")
-    if seen:
-        notes.append(f"{len(seen)} of {len(source)} videos were trained on and are left out, such as {min(seen)!r}")
     if not source:
         raise UserError(f"{config.labels} holds no expression labels (split: {config.split})")
-    kept = {id: part for id, part in source.items() if id not in seen}
-    frames = join(store, kept, config.split, config.labels, notes)
+    kept = scoreable(
+        sorted(source),
+        tasks={"expr"},
+        encoder=model.encoder.provenance.get("labelled_videos", {}),
+        head=(),
+        allow_leak=config.allow_leak,
+        rule_clean=False,
+    )
+    frames = join(store, {id: source[id] for id in kept}, config.split, config.labels, notes)
     stills = StillFrames(store, [view], model.encoder.config.image_size)
     scorer = Scorer(accelerator, stills, frames, batch_size=config.batch_size, workers=config.workers)
     scores = scorer.score(scorer.probabilities(model.to(accelerator.device)))

@@ -49,8 +49,10 @@ def main(config: ImportFeatures) -> dict[str, Any]:
     store = FacesStore(config.faces)
     if not config.source.is_dir():
         raise UserError(f"{config.source} is no folder of features")
-    if config.out.exists() and any(config.out.iterdir()):
-        raise UserError(f"--out {config.out} is not empty: choose another directory")
+    for path in config.out.iterdir() if config.out.exists() else ():
+        if path.suffix != ".safetensors" or (config.out / HEADER).exists():
+            raise UserError(f"--out {config.out} is not empty: choose another directory")
+        path.unlink()  # of an import that was not finished
     dims: dict[int, str] = {}
     missing, frames, faces = [], 0, 0
     for sequence in store.sequences():
@@ -74,7 +76,6 @@ def main(config: ImportFeatures) -> dict[str, Any]:
             f"{config.faces}, such as {missing[0]!r}"
         )
     (dim,) = dims
-    (config.out / HEADER).unlink(missing_ok=True)
     finish_cache(
         config.out,
         made_by=MADE_BY,

@@ -195,8 +195,10 @@ def _by_sequence(path: Path, columns: dict[str, list[Any]], keep: Sequence[int],
 
 
 def _is_class_folder(root: Path) -> bool:
-    """Whether a folder holds pictures in subfolders, and no annotation files."""
-    return not any(root.rglob("*.txt")) and any(file.suffix.lower() in PICTURES for file in root.rglob("*"))
+    """Whether a folder holds pictures in subfolders, and no annotations (other text files may lie about)."""
+    splits = {TRAIN.lower(), VALIDATION.lower()}
+    annotated = any(splits & {file.parent.name.lower(), file.stem.lower()} for file in root.rglob("*.txt"))
+    return not annotated and any(file.suffix.lower() in PICTURES for file in root.rglob("*"))
 
 
 def _read_folder(root: Path, split: str | None, class_map: ClassMap, ids: Collection[str]) -> Source:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -41,9 +42,11 @@ def store_hashes(store: FacesStore) -> np.ndarray:
     if path.exists():
         return np.load(path, allow_pickle=False)
     hashes = np.zeros(len(store), np.uint64)
-    rows = np.flatnonzero(store.valid).tolist()
-    for row in tqdm(rows, desc=f"hashing {store.path.name}", unit="picture", delay=5):
-        hashes[row] = perceptual_hash(store.jpeg(row) or b"")
+    rows = np.flatnonzero(store.valid)
+    parts = np.array_split(rows, len(rows) // 1024 + 1)
+    with ThreadPoolExecutor() as pool:
+        for part in tqdm(parts, f"hashing {store.path.name}", unit="k", delay=5):
+            hashes[part] = [*pool.map(lambda row: perceptual_hash(store.jpeg(row) or b""), part.tolist())]
     if os.access(store.path, os.W_OK):
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             np.save(file, hashes)

@@ -13,7 +13,7 @@ from pretrain.mixture import Faces
 from report.figures import loss_curves, mae_reconstructions, picture_grid
 from report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
 from training.batches import sample_rng
-from training.images import decode, resize
+from training.images import IN_A_ROW, decode, readable, resize
 from training.rundir import RunDirectory
 
 GRIDS = "pictures"
@@ -22,9 +22,12 @@ GRIDS = "pictures"
 def reconstructions(
     model: MaskedAutoencoder, faces: Faces, count: int = 8
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Original, masked and predicted pictures of evenly spaced faces, uint8 `[H, W, 3]`, each masked its own way."""
+    """Original, masked and predicted pictures of evenly spaced faces, uint8 `[H, W, 3]`, each masked its own way.
+
+    In place of one that cannot be decoded stands the next one.
+    """
     size = model.encoder.config.image_size
-    indices = np.linspace(0, len(faces) - 1, count).astype(int).tolist()
+    indices = [_readable_from(faces, index) for index in np.linspace(0, len(faces) - 1, count).astype(int).tolist()]
     images = torch.stack([resize(decode(faces.jpeg(index)), size) for index in indices])
     noise = torch.stack(
         [torch.from_numpy(sample_rng(0, 0, index).random(model.num_patches, dtype="float32")) for index in indices]
@@ -33,6 +36,12 @@ def reconstructions(
     masked, predicted = model.eval().reconstruct(images.to(device), noise.to(device))
     pictures = [part.cpu().permute(0, 2, 3, 1).numpy() for part in (images, masked, predicted)]
     return list(zip(*pictures, strict=True))
+
+
+def _readable_from(faces: Faces, index: int) -> int:
+    """The first picture from `index` on that can be decoded; where there is none, training has stopped before."""
+    candidates = ((index + number) % len(faces) for number in range(IN_A_ROW))
+    return next(number for number in candidates if readable(faces.jpeg(number)))
 
 
 def write_grid(run: Path, model: MaskedAutoencoder, faces: Faces, step: int) -> None:

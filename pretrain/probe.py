@@ -12,7 +12,7 @@ from preprocessing.faces import FacesStore
 from tasks import TASKS
 from tasks.folds import hold_out, without
 from tasks.labels import TRAIN, VALIDATION, Tracks, read_annotations
-from training.images import decode, resize
+from training.images import decode, readable, resize
 
 FRAMES = (2000, 1000)
 """Most frames that are fitted and scored, evenly spaced over the videos."""
@@ -147,4 +147,5 @@ def _frames(store: FacesStore, tracks: Tracks, most: int) -> tuple[np.ndarray, n
         return np.zeros(0, int), np.zeros(0, np.int64)
     every = np.concatenate(rows), np.concatenate(targets)
     chosen = np.linspace(0, len(every[0]) - 1, min(most, len(every[0]))).astype(int)
+    chosen = chosen[[readable(store.jpeg(row)) for row in every[0][chosen].tolist()]]
     return every[0][chosen], every[1][chosen]

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -53,10 +53,24 @@ def build(config: Pretrain) -> MaskedAutoencoder:
     if config.init is None:
         model.initialise()
     else:
-        directory = encoder_directory(config.init)
-        load_weights(model.encoder.backbone, load_encoder(directory).backbone.state_dict(), source=directory)
-        load_decoder(model, directory)
+        parent = load_mae(config.init)
+        load_weights(model, parent.state_dict(), source=config.init)
+        theirs = unseen_settings(parent)
+        for option, ours in unseen_settings(model).items():
+            if ours != theirs[option]:
+                raise UserError(f"--init {config.init} was trained with {option} {theirs[option]}, here it is {ours}")
     return model
+
+
+def unseen_settings(model: MaskedAutoencoder) -> dict[str, Any]:
+    """Option -> value, of what no weight's shape tells but what the weights mean depends on."""
+    config = model.encoder.config
+    return {
+        "--num-heads": model.encoder.backbone.blocks[0].attn.num_heads,
+        "--decoder-heads": cast(Any, model.decoder_blocks[0]).attn.num_heads,
+        "--mean": tuple(config.mean),
+        "--std": tuple(config.std),
+    }
 
 
 def load_mae(directory: Path) -> MaskedAutoencoder:

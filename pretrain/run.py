@@ -38,7 +38,8 @@ def main(config: Pretrain) -> dict[str, Any]:
 
     # What to train on, and with how many.
     accelerator = start(config.precision, config.tracker, config.out)
-    with accelerator.main_process_first():  # the first one leaves what it finds out in the stores
+    # The first process leaves what it finds out in the stores, and so does each node's first where they are copies.
+    with accelerator.main_process_first(), accelerator.local_main_process_first():
         faces = open_faces(config)
     plan = BatchPlan.derive(
         count=len(faces),

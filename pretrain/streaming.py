@@ -25,7 +25,7 @@ import torch
 from checkpoints.errors import UserError
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
 from training.batches import BatchPlan, sample_rng
-from training.images import BadImages, as_is, decode, outlive_sigterm, random_resized_crop
+from training.images import as_is, decode, outlive_sigterm, random_resized_crop, readable, stacked
 
 BLOCK = 4096
 """Pictures that a process holds, as JPEG, and shuffles among themselves."""
@@ -110,7 +110,7 @@ class FacesStream:
     @cached_property
     def _first(self) -> list[bytes]:
         """The first pictures of the store, to look at."""
-        return [jpeg for _, jpeg in islice(self.read(np.arange(len(self.shards)), 0), SHOWN)]
+        return [jpeg for _, jpeg in islice(self.read(np.arange(len(self.shards)), 0), SHOWN) if readable(jpeg)]
 
     def jpeg(self, index: int) -> bytes:
         """One of the first pictures of the store, evenly picked by `index` of all."""
@@ -174,9 +174,9 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
     ) -> None:
         self.faces, self.plan, self.first, self.last = faces, plan, first, last
         self.size, self.scale, self.patches = size, scale, patches
-        self.bad = BadImages()
+        self.skipped: list[str] = []
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         """This worker's micro-batches; workers take turns."""
         info = torch.utils.data.get_worker_info()
         workers, worker = (1, 0) if info is None else (info.num_workers, info.id)
@@ -191,8 +191,7 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
             )
         samples = self._samples(self.plan.rank * workers + turn, lanes, done * self.plan.micro_batch_size)
         for _ in range(begin + (turn - begin) % workers, end, workers):
-            batch = [next(samples) for _ in range(self.plan.micro_batch_size)]
-            yield {key: torch.stack([torch.as_tensor(sample[key]) for sample in batch]) for key in batch[0]}
+            yield stacked([next(samples) for _ in range(self.plan.micro_batch_size)], self.skipped)
 
     def _samples(self, lane: int, lanes: int, position: int) -> Iterator[dict[str, Any]]:
         """One reader's endless stream of samples from a position on."""
@@ -218,11 +217,10 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
         rng = sample_rng(self.plan.seed, epoch, held[place][0])
         for attempt in range(len(held)):
             number, jpeg = held[(place + attempt) % len(held)]
-            self.bad.seen += 1
             try:
                 picture = decode(jpeg)
             except RuntimeError as error:
-                self.bad.add(self.faces.name(number), error)
+                self.skipped.append(f"{self.faces.name(number)}: {error}")
                 continue
             crop = random_resized_crop(picture, rng, self.size, self.scale)
             return {"images": crop, "noise": rng.random(self.patches, dtype="float32")}

@@ -138,11 +138,11 @@ def head_thresholds(heads: Sequence[Path]) -> Any:
 
 
 def leave_out_leaks(config: Evaluate, name: str, items: list[Scored]) -> list[Scored]:
-    """Warn of videos the heads or their encoders learnt from, and leave them out (see `temporal.leaks`)."""
+    """Warn of videos the heads or their encoders learnt from, and leave them out (see `tasks.leaks`)."""
     if not config.heads:
         return items
+    from tasks.leaks import scoreable
     from temporal.heads import read_head_header
-    from temporal.leaks import scoreable
 
     headers = [header for path in config.heads for header in read_head_header(path)]
     seen: dict[str, set[str]] = {}

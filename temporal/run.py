@@ -33,9 +33,9 @@ def main(config: Temporal) -> dict[str, Any]:
     import torch
 
     from report.card import write_product_card
+    from tasks.leaks import scoreable
     from temporal.data import build_table, open_caches
     from temporal.heads import save_head, tasks_of
-    from temporal.leaks import scoreable
     from temporal.network import HeadNetwork
     from temporal.outcome import Member, conclude, predictions, write_validation
     from temporal.splits import apart

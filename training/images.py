@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,28 @@ from checkpoints.errors import UserError
 from training.batches import BatchPlan, sample_rng
 
 LOG_ASPECT = (float(np.log(3 / 4)), float(np.log(4 / 3)))
+IN_A_ROW = 100
+"""So many broken pictures side by side are no accident."""
 
 
 def decode(jpeg: bytes) -> torch.Tensor:
-    """Decode a JPEG to a uint8 tensor `[3, H, W]`; grey pictures get three equal channels."""
+    """Decode a JPEG to a uint8 tensor `[3, H, W]`; grey pictures get three equal channels.
+
+    Raises:
+        RuntimeError: It is none, or broken.
+    """
+    if not jpeg:
+        raise RuntimeError("it is empty")
     data = torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)
     return decode_jpeg(data, mode=ImageReadMode.RGB)
+
+
+def readable(jpeg: bytes | None) -> bool:
+    """Whether a JPEG can be decoded."""
+    try:
+        return decode(jpeg or b"") is not None
+    except RuntimeError:
+        return False
 
 
 def resize(image: torch.Tensor, size: int) -> torch.Tensor:
@@ -54,30 +69,6 @@ def random_resized_crop(
     return crop.flip(-1) if flip and rng.random() < 0.5 else crop
 
 
-@dataclass
-class BadImages:
-    """Counts pictures that cannot be decoded; too large a share of them ends the run.
-
-    Attributes:
-        most: Largest tolerated share of bad pictures among those read so far.
-    """
-
-    most: float = 0.01
-    seen: int = 0
-    bad: int = 0
-
-    def add(self, name: str, error: Exception) -> None:
-        """Note one bad picture.
-
-        Raises:
-            UserError: There are too many.
-        """
-        self.bad += 1
-        print(f"skipped a bad picture: {name}: {error}", flush=True)
-        if self.bad > max(3, self.most * self.seen):
-            raise UserError(f"{self.bad} of {self.seen} pictures cannot be decoded, last {name}: check the store")
-
-
 class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Whole micro-batches of crops, addressed by their (epoch, sample index) pairs.
 
@@ -110,7 +101,7 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
     ) -> None:
         self.count, self.jpeg, self.name, self.size, self.scale = count, jpeg, name, size, scale
         self.seed, self.extras, self.augment, self.prepare, self.pick = seed, extras, augment, prepare, pick
-        self.bad = BadImages()
+        self.skipped: list[str] = []
 
     def __len__(self) -> int:
         return self.count
@@ -120,13 +111,12 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
         epoch, place = pair
         index = self.pick(epoch, place)
         rng = sample_rng(self.seed, epoch, place)
-        for attempt in range(self.count):
+        for attempt in range(min(self.count, IN_A_ROW)):
             taken = (index + attempt) % self.count
-            self.bad.seen += 1
             try:
                 picture = decode(self.jpeg(taken))
             except RuntimeError as error:
-                self.bad.add(self.name(taken), error)
+                self.skipped.append(f"{self.name(taken)}: {error}")
                 continue
             if self.prepare is not None:
                 picture = self.prepare(picture, taken)
@@ -134,12 +124,24 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
             if self.augment is not None:
                 crop = self.augment(crop, rng)
             return {"images": crop, **(self.extras(rng, taken) if self.extras else {})}
-        raise UserError("no picture of the store can be decoded")
+        raise UserError(f"{attempt + 1} pictures in a row cannot be decoded, last {self.name(taken)}: check the store")
 
-    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
-        """Crop a micro-batch: each value stacked to `[B, ...]`."""
-        samples = [self[pair] for pair in pairs]
-        return {key: torch.stack([torch.as_tensor(sample[key]) for sample in samples]) for key in samples[0]}
+    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Crop a micro-batch; see :func:`stacked`."""
+        return stacked([self[pair] for pair in pairs], self.skipped)
+
+
+def stacked(samples: Sequence[dict[str, Any]], skipped: list[str]) -> dict[str, Any]:
+    """A micro-batch: each value stacked to `[B, ...]`, and under `skipped` what was, which begins anew.
+
+    The training loop counts these names, whichever process read the pictures.
+    """
+    batch: dict[str, Any] = {
+        key: torch.stack([torch.as_tensor(sample[key]) for sample in samples]) for key in samples[0]
+    }
+    batch["skipped"] = skipped.copy()
+    skipped.clear()
+    return batch
 
 
 def crop_batches(dataset: CropDataset, plan: BatchPlan, first: int, last: int, workers: int) -> Iterator[Any]:
@@ -152,6 +154,8 @@ def crop_batches(dataset: CropDataset, plan: BatchPlan, first: int, last: int, w
         worker_init_fn=outlive_sigterm,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
+        # Workers share the store that is open already; other ways to start them would have to send it.
+        multiprocessing_context="fork" if workers else None,
     )
     return iter(loader)
 

@@ -27,6 +27,9 @@ PREEMPTED = (
     143  # exit status after SIGTERM: the state is saved, the same command goes on (128 + 15, as shells report it)
 )
 
+MOST_BAD = 0.01
+"""Largest share of pictures that may be broken."""
+
 Facts = dict[str, Any]
 
 
@@ -72,7 +75,8 @@ class Loop:
     identify: Callable[[int], list[str]] | None = None
     facts: Facts = field(default_factory=dict)
     step: int = 0
-    _stop: bool = False
+    _asked: bool = False  # this process has had a SIGTERM
+    _stop: bool = False  # some process had one before this step's collective: all of them stop together
 
     def resume(self) -> int:
         """Load the newest whole state, if there is one; returns the number of steps done."""
@@ -164,7 +168,9 @@ class Loop:
         total = torch.zeros((), device=self.accelerator.device)
         for number in range(self.accumulation):
             with meter.waiting():
-                batch = send_to_device(next(source), self.accelerator.device, non_blocking=True)
+                batch = next(source)
+                self._count_bad(batch)
+                batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
             last = number == self.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(network):
                 with self.accelerator.autocast():
@@ -172,10 +178,25 @@ class Loop:
                 self.accelerator.backward(loss)
             total += loss.detach()
         # One collective per step carries both the loss and a preemption that any of the processes was told of.
-        pair = torch.stack([total, torch.tensor(float(self._stop), device=total.device)])
+        pair = torch.stack([total, torch.tensor(float(self._asked), device=total.device)])
         mean, stop = self.accelerator.reduce(pair, reduction="mean").tolist()
         self._stop = stop > 0
         return float(mean)
+
+    def _count_bad(self, batch: Any) -> None:
+        """Count and name the pictures of a batch that could not be decoded, which others stand in for.
+
+        Raises:
+            UserError: They are more than `MOST_BAD` of those this process has read.
+        """
+        for name in batch.pop("skipped", ()) if isinstance(batch, dict) else ():
+            self.facts["bad_pictures"] = self.facts.get("bad_pictures", 0) + 1
+            print(f"skipped a bad picture: {name}", flush=True)
+            read = (self.step + 1) * self.batch_size // self.accelerator.num_processes
+            if self.facts["bad_pictures"] > max(3, MOST_BAD * read):
+                raise UserError(
+                    f"{self.facts['bad_pictures']} of {read:,} pictures cannot be decoded, last {name}: check the store"
+                )
 
     def _check_and_clip(self, loss: float) -> float:
         """Refuse a step that would spoil the weights, and limit its gradient; returns the norm before that."""
@@ -219,7 +240,7 @@ class Loop:
             bar.write(f"{line}  {left / 60:.1f} min left", file=sys.stdout)
 
     def _request_stop(self, _signal: int, _frame: FrameType | None) -> None:
-        self._stop = True
+        self._asked = True
 
 
 def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Any:

@@ -40,9 +40,10 @@ class RunDirectory:
         config = json.loads(json.dumps(config))  # as it will be read back: tuples are lists
         if (self.path / "config.json").exists():
             self._check_same(made_by, config, parents)
-        elif self.path.is_dir() and any(self.path.iterdir()):
-            raise UserError(f"{self.path} holds other files and no run: choose another --out")
         elif main:
+            # Hidden files do not count: a run that was killed at once leaves nothing but a temporary one.
+            if self.path.is_dir() and any(not item.name.startswith(".") for item in self.path.iterdir()):
+                raise UserError(f"{self.path} holds other files and no run: choose another --out")
             write_header(
                 self.path, "config.json", kind=KIND, schema=SCHEMA, made_by=made_by, config=config, parents=parents
             )

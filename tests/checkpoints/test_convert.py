@@ -143,6 +143,8 @@ def test_decoder_is_kept_and_stage_1_continues_from_it(tmp_path, full):
     continued = product.build(recipes.Pretrain(**settings, decoder_heads=4, init=tmp_path / "encoder"))
     assert torch.equal(continued.decoder_pred.weight, wanted["decoder_pred.weight"])
     assert torch.equal(continued.encoder.backbone.cls_token, vit().cls_token)
+    with pytest.raises(UserError, match="--decoder-heads 4, here it is 2"):
+        product.build(recipes.Pretrain(**settings, decoder_heads=2, init=tmp_path / "encoder"))
 
 
 def test_round_trip_bit_for_bit(tmp_path, full):
@@ -245,3 +247,18 @@ def test_command_line_ends_without_a_traceback(tmp_path):
     command = [sys.executable, str(ROOT / "checkpoints" / "convert.py"), str(tmp_path / "no.pth"), "--out", "x"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2 and "no.pth does not exist" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_arguments_of_another_trainer_may_be_none(tmp_path):
+    named = argparse.Namespace(mean=None, std=None, pooling=None)
+    torch.save({"model": vit().state_dict(), "args": vars(named)}, tmp_path / "model.pth")
+    convert(tmp_path / "model.pth", tmp_path / "out")
+    assert load_encoder(tmp_path / "out").config.mean == MEAN
+
+
+def test_weights_of_a_pooling_have_no_place_in_maes_layout(tmp_path):
+    settings = {**SMALL, "global_pool": "token"}
+    encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", 32, settings, pooling="grid"))
+    save_encoder(tmp_path / "grid", encoder, made_by="test", recipe={}, parents={})
+    with pytest.raises(UserError, match=r"squeeze\.weight, which it does not know"):
+        convert(tmp_path / "grid", tmp_path / "back.pth", to="mae")

@@ -102,3 +102,10 @@ def test_unknown_timm_model():
 def test_unbuildable_architecture_is_refused():
     with pytest.raises(UserError, match="timm cannot build"):
         Encoder(EncoderConfig("vit_tiny_patch16_224", 32, {"no_such": 1}))
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "efficientvit_b0", "resnet18"])
+def test_any_timm_model_takes_the_size_it_is_given(name):
+    encoder = Encoder(EncoderConfig(name, 64, pooling="model")).eval()
+    with torch.no_grad():
+        assert encoder(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, encoder.dim)

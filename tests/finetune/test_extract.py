@@ -140,6 +140,7 @@ def test_killed_process_ends_the_same(cache, corpus, tmp_path):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not (out / "features.json").exists()  # it really was killed on its way
     main(settings(corpus, out))
     assert content(out) == content(cache)
 

@@ -82,6 +82,8 @@ def test_refusals(corpus, tmp_path):
     np.save(tmp_path / "train1.npy", np.zeros((7, 3)))
     with pytest.raises(UserError, match="train0 has 2 features per frame and train1 has 3"):
         main(config(corpus, tmp_path, tmp_path / "cache"))
+    np.save(tmp_path / "train1.npy", np.zeros((7, 2)))
+    main(config(corpus, tmp_path, tmp_path / "cache"))  # what the refused import left is no obstacle
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(UserError, match="is not empty"):

@@ -145,6 +145,7 @@ def test_class_named_folders_without_splits(pictures, tmp_path):
         path = tmp_path / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
+    (tmp_path / "README.txt").write_text("pictures in folders, not annotations")
     split = read_split(pictures, tmp_path)
     assert sorted(split.train.ids + split.validation.ids) == ["b", "happy__1", "happy__2", "neutral__a", "sad__1"]
 

@@ -113,7 +113,7 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, faces, tmp_path)
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (out / "state").exists()
+    assert (out / "state").exists() and not (out / "finished.json").exists()  # it really was killed on its way
     main(replace(DEMO, faces=(faces,), out=out, **TINY))
     assert weights(out) == weights(uninterrupted)
     losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()] for run in (out, uninterrupted)]

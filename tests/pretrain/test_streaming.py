@@ -41,7 +41,7 @@ def pictures(found):
 
 def test_an_epoch_holds_every_picture_once(store):
     faces = FacesStream(f"file://{store}")
-    assert (len(faces) == 55 and faces.faces.tolist() == [9, 9, 9, 9, 9, 10]) or faces.faces.sum() == 55
+    assert len(faces) == faces.faces.sum() == 55 and len(faces.faces) == 6
     assert faces.videos == [f"v{n}" for n in range(6)]
     seen = pictures(crops(store, 0, 55, batch_size=1, most=1))
     assert len(set(seen)) == 55
@@ -67,7 +67,7 @@ def test_processes_share_the_shards_out(store):
         next(iter(crops(store, 0, 1, world=8, batch_size=8)))
 
 
-def test_a_bad_picture_gives_its_place_to_another(store, tmp_path, monkeypatch, capsys):
+def test_a_bad_picture_gives_its_place_to_another(store, monkeypatch):
     real = streaming.decode
 
     def decode(jpeg):
@@ -76,11 +76,9 @@ def test_a_bad_picture_gives_its_place_to_another(store, tmp_path, monkeypatch, 
         return real(jpeg)
 
     monkeypatch.setattr(streaming, "decode", decode)
-    monkeypatch.setattr(streaming.BadImages, "most", 1.0)
-    reader = crops(store, 0, 20)
-    reader.bad.most = 1.0
-    assert len(pictures(reader)) == 80 and reader.bad.bad
-    assert "skipped a bad picture: " in capsys.readouterr().out
+    batches = [*crops(store, 0, 20)]
+    assert len(pictures(batches)) == 80
+    assert any("cut off" in name for batch in batches for name in batch["skipped"])
 
 
 def test_a_streamed_run_resumes_as_if_nothing_had_been(store, tmp_path, monkeypatch):

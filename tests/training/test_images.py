@@ -47,14 +47,17 @@ def test_whole_crop_is_the_picture():
     assert torch.equal(crop, picture)
 
 
-def test_a_corrupt_picture_is_replaced_and_named(capsys):
+def test_a_corrupt_picture_is_replaced_and_named():
     pictures = [jpeg(i / 8) for i in range(8)]
     pictures[3] = b"\xff\xd8 nonsense"
-    batch = dataset(pictures, extras=lambda rng, index: {"label": index}).__getitems__([(0, 2), (0, 3)])
-    assert batch["label"].tolist() == [2, 4]
-    assert "skipped a bad picture: 3" in capsys.readouterr().out
+    pictures[6] = b""
+    data = dataset(pictures, extras=lambda rng, index: {"label": index})
+    batch = data.__getitems__([(0, 2), (0, 3), (0, 6)])
+    assert batch["label"].tolist() == [2, 4, 7]
+    assert [name.split(":")[0] for name in batch["skipped"]] == ["3", "6"]
+    assert data.__getitems__([(0, 2)])["skipped"] == []
 
 
-def test_too_many_corrupt_pictures_stop_the_run():
-    with pytest.raises(UserError, match="cannot be decoded"):
+def test_nothing_but_corrupt_pictures():
+    with pytest.raises(UserError, match="8 pictures in a row cannot be decoded, last 7"):
         dataset([b"nonsense"] * 8)[(0, 0)]

@@ -1,7 +1,9 @@
 """The loop by itself: what it saves, refuses and compiles, on a line fitted to points."""
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from checkpoints.errors import UserError
 from checkpoints.state import load_state
 from training.launch import start
-from training.loop import Loop
+from training.loop import PREEMPTED, Loop
 from training.rundir import RunDirectory
 
 
@@ -101,3 +103,36 @@ def test_gradients_are_clipped_to_the_norm(tmp_path):
     loop.optimizer.step = lambda: norms.append(loop.model.weight.grad.norm().item())
     loop.train(batches(), loss_of)
     assert norms[0] <= 1e-3 < loop.run.metrics()[0]["grad_norm"]
+
+
+@pytest.mark.parametrize("moment", ["in the collective", "after the step"])
+def test_a_sigterm_at_any_moment_ends_the_run(tmp_path, monkeypatch, moment):
+    """Every process stops after the same step, so a signal counts only once a collective has carried it."""
+    loop = make_loop(tmp_path, save_every=10)
+
+    def after_step(step):
+        if moment == "after the step" and step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    reduce, calls = loop.accelerator.reduce, []
+
+    def interrupted(pair, reduction):
+        calls.append(pair)
+        if moment == "in the collective" and len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return reduce(pair, reduction=reduction)
+
+    monkeypatch.setattr(loop.accelerator, "reduce", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        loop.train(batches(), loss_of, after_step)
+    assert ended.value.code == PREEMPTED
+    assert load_state(loop.run.state)[0] == loop.step == 3
+
+
+def test_broken_pictures_are_counted_and_too_many_end_the_run(tmp_path, capsys):
+    loop = make_loop(tmp_path, steps=8)
+    named = [{"x": batch, "skipped": [f"picture {n}"] if n % 2 else []} for n, batch in enumerate(batches(0, 8))]
+    with pytest.raises(UserError, match=r"4 of 32 pictures cannot be decoded, last picture 7"):
+        loop.train(named, lambda model, batch: loss_of(model, batch["x"]))
+    assert "skipped a bad picture: picture 3" in capsys.readouterr().out
+    assert load_state(loop.run.state)[2] == {"bad_pictures": 3}
