@@ -114,6 +114,7 @@ def main(config: Pretrain) -> dict[str, Any]:
 
     # The product.
     summary: dict[str, Any] = {"steps": steps, "pictures_seen": steps * config.batch_size, "stores": statistics}
+    summary["bad_pictures"] = loop.facts.get("bad_pictures", 0)
     if accelerator.is_main_process:
         summary["loss"] = next(record["loss"] for record in reversed(run.metrics()) if "loss" in record)
         summary |= looks.best(loop.facts)
