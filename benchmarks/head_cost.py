@@ -2,6 +2,7 @@
 
     python benchmarks/head_cost.py scaling --out benchmarks/results/head_scaling.json
     python benchmarks/head_cost.py real-size --out benchmarks/results/head_real_size.json
+    python benchmarks/head_cost.py fusions --out benchmarks/results/head_fusions.json
 
 Features are random numbers: only time and memory are measured.
 """
@@ -10,6 +11,7 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,8 +36,8 @@ from training.batches import BatchPlan
 class Config:
     """Measure time and memory of temporal heads on random features."""
 
-    what: Annotated[Literal["scaling", "real-size"], tyro.conf.Positional]
-    """scaling: per frame, 1,000 to 100,000 frames; real-size: 200 steps on 3 million x 768."""
+    what: Annotated[Literal["scaling", "real-size", "fusions"], tyro.conf.Positional]
+    """scaling: per frame, 1,000 to 100,000 frames; real-size: 200 steps on 3 million x 768; fusions: of two views."""
     out: Path | None = None
     """Where to record the result as JSON."""
     recipe: str = "ling2024"
@@ -53,7 +55,8 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Measure and record."""
     torch.set_num_threads(config.threads)
-    result = scaling() if config.what == "scaling" else real_size(config)
+    studies = {"scaling": scaling, "real-size": partial(real_size, config), "fusions": fusions}
+    result = studies[config.what]()
     for key, value in result.items():
         print(f"{key}: {value}")
     if config.out is not None:
@@ -98,6 +101,35 @@ def memory_of_a_long_video(settings: Temporal, frames: int = 50_000, dim: int = 
     floor = peak_mib()
     predict_sequence(head, long, valid)
     return round(peak_mib() - floor, 1)
+
+
+def fusions(frames: int = 1024, dim: int = 768, rounds: int = 7) -> dict[str, Any]:
+    """Milliseconds per frame of nguyen2024's heads on two views, forward alone and with the backward pass."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(frames // 64, 64, 2 * dim, generator=generator)
+    valid, inside = (
+        torch.ones(*features.shape[:2], 2, dtype=torch.bool),
+        torch.ones(features.shape[:2], dtype=torch.bool),
+    )
+    result: dict[str, Any] = {"frames": frames, "dims": [dim, dim], "threads": torch.get_num_threads()}
+    for name in ("nguyen2024", "nguyen2024-concat", "nguyen2024-mean"):
+        settings = replace(recipe(name, "va"), features=(), labels=Path(), out=Path())
+        network = make_head(settings, (dim, dim)).network
+        forward, both = [], []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            with torch.inference_mode():
+                network(features, valid, inside)
+            forward.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            network(features, valid, inside).square().mean().backward()
+            both.append(time.perf_counter() - start)
+        weights = sum(parameter.numel() for parameter in network.parameters())
+        times = {"forward": np.median(forward), "forward_and_backward": np.median(both)}
+        result[name] = {key: round(float(value) / frames * 1e3, 4) for key, value in times.items()} | {
+            "weights": weights
+        }
+    return result
 
 
 def real_size(config: Config) -> dict[str, Any]:

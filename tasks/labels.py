@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ class LabelTrack:
         labels: `[T, W]` float32 (whole numbers for Expr and AU), the task's marker where not annotated.
         mask: `[T, W]` bool, true where annotated.
         path: the file they came from.
+        listed: the file lists single frames (MTL, tables): the video may go on beyond the last of them.
     """
 
     labels: np.ndarray
     mask: np.ndarray
     path: Path
+    listed: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,7 +82,13 @@ def read_annotations(root: Path | str, task: Task, split: str | None = None) -> 
 
 
 def all_annotations(root: Path | str) -> dict[str, dict[str, Tracks]]:
-    """Task name -> split -> id -> track: everything a release annotates for training and validation."""
+    """Task name -> split -> id -> track: everything a release annotates for training and validation.
+
+    One task's folder stands for the release that it is part of.
+    """
+    root = Path(root)
+    if root.name.lower() in FOLDERS:
+        root = root.parent
     return {
         name: {split: read_annotations(root, task, split) for split in (TRAIN, VALIDATION)}
         for name, task in TASKS.items()
@@ -108,11 +116,22 @@ def find_folder(root: Path, task: Task, split: str | None) -> Path | None:
         for folder in (_child(top, name) for name in (*task.folders, task.name)):
             if folder is not None:
                 return folder if split is None else _child(folder, split)
+    whose = root.parent if root.name.lower() in (TRAIN.lower(), VALIDATION.lower()) else root
+    if whose.name.lower() in FOLDERS - folders_of(task):  # another task's
+        return None
     if split is None or root.name.lower() == split.lower():  # this very folder
         own: Path | None = root
     else:
         own = _child(root, split)
     return own if own is not None and any(own.glob("*.txt")) else None
+
+
+def folders_of(task: Task) -> frozenset[str]:
+    """Names of a task's folder, in lower case."""
+    return frozenset(name.lower() for name in (*task.folders, task.name))
+
+
+FOLDERS = frozenset[str]().union(*map(folders_of, TASKS.values()))
 
 
 def find_mtl_file(root: Path, split: str | None) -> Path | None:
@@ -252,7 +271,7 @@ def _tracks_from_rows(keys: list[tuple[str, int]], values: np.ndarray, task: Tas
         labels[frames - 1] = values[rows[id]]
         track = make_track(labels, task, path, lambda row, id=id: f"frame {row + 1} of {id}")  # type: ignore[misc]
         if track.mask.any():
-            tracks[id] = track
+            tracks[id] = replace(track, listed=True)
     return tracks
 
 

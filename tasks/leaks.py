@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 
 from checkpoints.errors import UserError
-from tasks.folds import base_video
+from tasks.folds import group_of
 
 
 def scoreable(
@@ -43,8 +43,8 @@ def scoreable(
             f"{sum(len(encoder[task]) for task in others)} sequences, which the uni-task rule forbids for "
             f"{', '.join(sorted(tasks))}: use features of an encoder without them"
         )
-    known = {base_video(id) for seen in encoder.values() for id in seen} | {base_video(id) for id in head}
-    leaked = [id for id in ids if base_video(id) in known]
+    known = {group_of(id) for seen in encoder.values() for id in seen} | {group_of(id) for id in head}
+    leaked = [id for id in ids if group_of(id) in known]
     if not leaked:
         return list(ids)
     who = f"{len(leaked)} of {len(ids)} labelled sequences (such as {leaked[0]}) taught the encoder or the head"

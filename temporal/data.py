@@ -15,7 +15,7 @@ import torch
 from checkpoints.errors import UserError
 from finetune.features import FeatureCache
 from tasks import Task
-from tasks.labels import Tracks
+from tasks.labels import LabelTrack, Tracks
 from temporal.smoothing import Predicted
 
 # Label files of Aff-Wild2 have one or two lines more, or one less, than the video has frames.
@@ -125,7 +125,8 @@ def build_table(caches: Sequence[FeatureCache], tracks: Mapping[str, Tracks], ta
 
     Args:
         caches: their features stand side by side.
-        tracks: task name -> id -> annotations; a sequence is as long as the longest of its label files.
+        tracks: task name -> id -> annotations; a sequence is as long as the longest of its label files, or where these
+            only list frames, as its features.
         tasks: the tasks of the head.
 
     Raises:
@@ -139,7 +140,7 @@ def build_table(caches: Sequence[FeatureCache], tracks: Mapping[str, Tracks], ta
                 f"the feature cache {cache.path} lacks {len(missing)} of {len(ids)} labelled sequences, such as "
                 f"{missing[0]}: extract their features, or give the labels of what it holds"
             )
-    lengths = [max(len(by_id[id]) for by_id in tracks.values() if id in by_id) for id in ids]
+    lengths = [_length([by_id[id] for by_id in tracks.values() if id in by_id], caches, id) for id in ids]
     total, width = sum(lengths), sum(cache.dim for cache in caches)
     features = torch.zeros(total, width, dtype=torch.float16)
     valid = torch.zeros(total, len(caches), dtype=torch.bool)
@@ -163,6 +164,12 @@ def build_table(caches: Sequence[FeatureCache], tracks: Mapping[str, Tracks], ta
         start += length
     mask = {task.name: torch.from_numpy(task.mask(labels[task.name].numpy())) for task in tasks}
     return FrameTable(ids, spans, features, valid, labels, mask, rates)
+
+
+def _length(tracks: Sequence[LabelTrack], caches: Sequence[FeatureCache], id: str) -> int:
+    """Frames of a sequence."""
+    ends = [cache.span(id)[1] for cache in caches] if all(track.listed for track in tracks) else []
+    return max(*ends, *map(len, tracks), 0)
 
 
 def frame_rate(time_s: np.ndarray) -> float:

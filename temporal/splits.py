@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from checkpoints.errors import UserError
-from tasks.folds import base_video, groups
+from tasks.folds import base_video, group_of, groups
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ def apart(train: Sequence[str], validation: Sequence[str]) -> list[str]:
     """Training ids without those that share a video with a validation id.
 
     The other subject of a video may stand in the other split (in the release two Expr videos do), and for joint heads a
-    video may train one task and validate another.
+    video may train one task and validate another. Parts of one recording stay where the organisers put them, so that
+    scores on the official split are comparable.
     """
     held = {base_video(id) for id in validation}
     kept = [id for id in train if base_video(id) not in held]
@@ -79,8 +80,8 @@ def make_splits(
         raise UserError(
             "there is one training video: none can be held out to choose the epoch (two subjects count as one)"
         )
-    known = {base_video(id) for id in seen}
-    fresh = [name for name, members in together.items() if not any(base_video(id) in known for id in members)]
+    known = {group_of(id) for id in seen}
+    fresh = [name for name, members in together.items() if not any(group_of(id) in known for id in members)]
     pool = fresh if len(fresh) >= max(1, wanted / 2) else list(together)
     order = np.random.default_rng(seed).permutation(len(pool))[: min(wanted, len(together) - 1)]
     held = sorted(id for index in order for id in together[pool[index]])

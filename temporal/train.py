@@ -239,7 +239,7 @@ def loss_choices(task: Task, config: Temporal, table: FrameTable, train: Sequenc
     choices: dict[str, Any] = {"focal": config.focal, "label_smoothing": config.label_smoothing}
     rows = torch.cat([torch.arange(a, a + n) for a, n in (table.spans[i] for i in table.select(train))])
     labels, mask = table.labels[task.name].cpu()[rows], table.mask[task.name].cpu()[rows]
-    device = table.features.device
+    device = table.valid.device  # where the network is; features may not fit there
     if task.name == "expr" and config.class_weights != "none":
         counts = torch.bincount(labels[mask].long(), minlength=task.out_dim).float()
         share = counts / counts.sum()

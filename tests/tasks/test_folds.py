@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints.errors import UserError
+from tasks import TASKS
 from tasks.folds import (
     base_video,
     group_of,
@@ -15,7 +16,7 @@ from tasks.folds import (
     release_folds,
     without,
 )
-from tasks.labels import all_annotations
+from tasks.labels import TRAIN, all_annotations, read_annotations
 
 
 def as_counts(sizes):
@@ -117,3 +118,11 @@ def test_lists_of_ids(tmp_path):
         read_ids(path)
     with pytest.raises(UserError, match="cannot be read"):
         read_ids(tmp_path / "none.txt")
+
+
+def test_a_tasks_folder_has_the_folds_of_its_release(synthwild_tiny):
+    root = synthwild_tiny / "release"
+    (annotations,) = (path for path in root.iterdir() if "annotations" in path.name.lower())
+    (folder,) = (path for path in annotations.iterdir() if path.name.startswith("VA"))
+    assert release_folds(folder, 2) == release_folds(root, 2)
+    assert read_annotations(folder, TASKS["expr"], TRAIN) == {}  # and is nobody else's

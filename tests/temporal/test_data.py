@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from checkpoints.errors import UserError
 from finetune.features import FeatureCache
 from tasks import TASKS
 from tasks.folds import grouped_folds
@@ -73,3 +74,18 @@ def test_features_are_standardised_cache_by_cache(table):
         torch.testing.assert_close(mean[columns], seen.mean(0).float())
         torch.testing.assert_close(std[columns], seen.std(0, correction=0).float())
     assert not table.valid[rows, 0].equal(table.valid[rows, 1])  # or the two would be one case
+
+
+def test_a_list_of_frames_may_end_before_the_video(corpus, tmp_path):
+    """As MTL files and tables do; a label file that ends early is of another video."""
+    cache = FeatureCache(corpus / "cache")
+    last = cache.span("9_left")[1]
+    lines = [f"{id},{frame},0.5,-0.5" for id, frame in (("9_left", 2), ("9_left", 5))]
+    (tmp_path / "labels.csv").write_text("\n".join(["video,frame,valence,arousal", *lines]) + "\n")
+    tracks = read_annotations(tmp_path / "labels.csv", TASKS["va"], TRAIN_SET)
+    table = build_table([cache], {"va": tracks}, [TASKS["va"]])
+    assert table.spans == [(0, last)] and last > 5 + 5
+    assert np.flatnonzero(table.mask["va"][:, 0]).tolist() == [1, 4]
+    dense = {"9_left": replace(tracks["9_left"], listed=False)}
+    with pytest.raises(UserError, match="not of the same video"):
+        build_table([cache], {"va": dense}, [TASKS["va"]])
