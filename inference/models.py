@@ -159,7 +159,9 @@ def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) ->
         "trained_on_videos": len(head.trained_on),
         "scored_on": "validation videos" if record.get("validation") else "held-out training videos",
         "scores": {
-            name: {key: part[key] for key in ("score", "chance") if key in part} for name, part in scores.items()
+            task.name: {key: scores[task.name][key] for key in ("score", "chance") if key in scores[task.name]}
+            for task in head.tasks
+            if task.name in scores
         },
         "encoders": [
             {key: part[key] for key in ("stage", "recipe", "label_task") if part.get(key)}

@@ -102,6 +102,7 @@ def _decode(
     waiting: list[int] = []  # time stamps of packets whose frame has not come out yet
     last: int | None = None
     packets = damaged = late = 0
+    lost = False  # time stamps have run backwards: files joined into one, a writer that numbers packets wrongly
     try:
         for packet in container.demux(stream):
             packets += packet.size > 0
@@ -111,11 +112,17 @@ def _decode(
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 damaged += 1
+                if lost:
+                    yield None, None
                 continue
             for frame in frames:
                 damaged += frame.is_corrupt
-                if frame.pts is not None and last is not None and frame.pts <= last:
+                if frame.pts is not None and last is not None and frame.pts <= last and damaged and not lost:
                     late += 1  # its place has been given up
+                    continue
+                lost = lost or (frame.pts is not None and last is not None and frame.pts <= last)
+                if lost:  # the decoder's order is what there is
+                    yield None, frame
                     continue
                 missing = _up_to(frame.pts, waiting)
                 # Without damage a packet may rightly yield no picture (edit lists, open groups of pictures).
@@ -125,8 +132,10 @@ def _decode(
     except (av.FFmpegError, OSError) as error:
         report(f"reading stopped after packet {packets}: {error.strerror or error}")
     if damaged:
-        yield from ((pts, None) for pts in sorted(waiting))
+        yield from ((pts, None) for pts in sorted(waiting) if not lost)
         report(f"damaged packets or frames: {damaged}; frames that came too late: {late}")
+    if lost:
+        report("time stamps run backwards: frames are kept as they are decoded, and their times go on evenly")
     if packets < stream.frames:
         report(f"the file ends early: it holds {packets} of the {stream.frames} packets its header lists")
 

@@ -169,3 +169,20 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
 def test_frames_are_counted_as_they_are_read(tmp_path):
     path = write_movie(tmp_path / "a.mp4", [pattern(k) for k in range(37)])
     assert count_frames(path, print) == 37
+
+
+def test_joined_files_whose_clocks_begin_anew(tmp_path):
+    parts = [write_movie(tmp_path / f"{n}.ts", [pattern(k) for k in range(20)]) for n in range(2)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames, problems = read(path)
+    assert [number_of(frame.image) for frame in frames] == [*range(20), *range(20)]
+    assert np.allclose(np.diff([frame.time_s for frame in frames]), 1 / 25, atol=1e-3)
+    assert len(problems) == 1 and "time stamps run backwards" in problems[0]
+    assert count_frames(path, print) == 40
+
+
+def test_b_frames_in_a_container_without_presentation_times(tmp_path):
+    path = write_movie(tmp_path / "a.avi", [pattern(k) for k in range(40)], codec="libx264", options={"bf": "3"})
+    frames, _ = read(path)
+    assert [number_of(frame.image) for frame in frames] == list(range(40))
