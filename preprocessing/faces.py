@@ -20,6 +20,7 @@ import glob
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -254,13 +255,21 @@ class FacesStore:
         return len(self.frame)
 
     def sequences(self) -> list[Sequence]:
-        """The sequences of the store in its order; together they cover every row once."""
+        """The sequences of the store in its order; together they cover every row once.
+
+        Raises:
+            UserError: Two have one id, such as subject 2 of `clip` and a video `clip_2`.
+        """
         same = (self.video[1:] == self.video[:-1]) & (self.subject[1:] == self.subject[:-1])
         bounds = [0, *(np.flatnonzero(~same) + 1).tolist(), len(self)]
-        return [
+        found = [
             Sequence(self.video[start], self.subject[start], start, end - start, int(self.frame[start]))
             for start, end in pairwise(bounds)
         ]
+        for id, count in Counter(sequence.id for sequence in found).items():
+            if count > 1:
+                raise UserError(f"{self.path}: {count} sequences are called {id!r}: rename one of the files")
+        return found
 
     def jpeg(self, row: int) -> bytes | None:
         """JPEG bytes of a row's picture, None if it has none."""

@@ -31,7 +31,7 @@ def read_picture(source: Path | bytes) -> np.ndarray:
         UserError: It is no picture, is damaged, or claims more than `MAX_PIXELS`.
     """
     import cv2
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
@@ -47,7 +47,11 @@ def read_picture(source: Path | bytes) -> np.ndarray:
         return _to_rgb(picture)
     except Image.DecompressionBombError:
         raise UserError(f"claims too many pixels; at most {MAX_PIXELS} are read") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError:  # whose text holds an address in memory
+        raise UserError("cannot be read as a picture: it has the form of none") from None
+    except UserError:
+        raise
+    except Exception as error:  # damaged files bring any kind out of Pillow's decoders
         reason = getattr(error, "strerror", None) or str(error).replace(str(source), "").strip()
         raise UserError(f"cannot be read as a picture: {reason}") from None
 

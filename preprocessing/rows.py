@@ -132,8 +132,13 @@ def _ready_jpeg(source: Path | bytes, size: int) -> bytes:
 
 
 def numbered(item: Item) -> Iterator[tuple[int, float, Path | None]]:
-    """Number, time and file of the frames of a folder, from 1 to the last; a missing one has no file."""
+    """Number, time and file of the frames of a folder, from 1 to the last; a missing one has no file.
+
+    Where the files count from 0, `0000` is frame 1.
+    """
     times = read_times(item.clock) if item.clock else []
     files = {int(path.stem): path for path in item.path.iterdir() if path.stem.isdigit()}
+    if 0 in files:
+        files = {number + 1: path for number, path in files.items()}
     for number in range(1, max([len(times), *files]) + 1):
         yield number, times[number - 1] if number <= len(times) else float("nan"), files.get(number)

@@ -30,6 +30,7 @@ from preprocessing.sources import Group, find_items, make_groups
 from tasks.labels import is_synthetic
 
 CONFIG = "config.json"
+LOCK = ".lock"
 
 
 @dataclass
@@ -74,7 +75,9 @@ def run(config: Config) -> None:
     groups = make_groups(items)
     settings = Settings(config.size, config.crops)
     config.out.mkdir(parents=True, exist_ok=True)
-    _begin(config.out, settings, groups)
+    with (config.out / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # parts of an array job may begin at the same moment
+        _begin(config.out, settings, groups)
 
     mine = groups[part - 1 :: parts]
     todo = [group for group in mine if not _is_finished(config.out, group)]
@@ -90,7 +93,7 @@ def run(config: Config) -> None:
         print(f"{config.out} is complete already")
         return
     if all(_is_finished(config.out, group) for group in groups):
-        with (config.out / CONFIG).open() as lock:
+        with (config.out / LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two parts may end at the same moment
             try:
                 _finish(config, settings, groups, renamed)
@@ -115,7 +118,8 @@ def _begin(out: Path, settings: Settings, groups: list[Group]) -> None:
     """Refuse a store of other settings or sources; forget shards whose sources changed."""
     path, wanted = out / CONFIG, asdict(settings)
     if not path.exists():
-        if any(out.iterdir()):
+        # Hidden files do not count: a run that was killed at once leaves nothing but those.
+        if any(not item.name.startswith(".") for item in out.iterdir()):
             raise UserError(f"--out {out} is not empty and no faces store: choose another directory")
         write_json(path, wanted)
     elif (begun := read_json(path)) != wanted:
@@ -166,12 +170,15 @@ def _logs(config: Config, settings: Settings, todo: list[Group], workers: int) -
     try:
         yield from _pool(arguments, bundles, workers, left)
     except BrokenProcessPool:
-        # One of the shards in progress took its process down. Which one shows when they run one at a time.
-        for group in list(left):
+        # One of the shards in progress took its process down. Which one shows when they run one at a time: the largest
+        # that are left are tried so, and then several processes go on with the rest.
+        for group in [group for bundle in bundles for group in bundle if group in left][: 2 * workers]:
             try:
                 yield from _pool(arguments, [[group]], 1, left)
             except BrokenProcessPool:
+                left.pop(group, None)
                 yield _give_up(config.out, group)
+        yield from _logs(config, settings, list(left), workers) if left else ()
 
 
 def _bundles(todo: list[Group], device: str) -> list[list[Group]]:
@@ -278,6 +285,7 @@ def _finish(config: Config, settings: Settings, groups: list[Group], renamed: li
     if not frames:
         shutil.rmtree(config.out / LOG)
         (config.out / CONFIG).unlink()
+        (config.out / LOCK).unlink()
         raise UserError(f"no frame could be read: {problems[0]['source']} {problems[0]['problem']}")
     write_labels(config.out, [item for group in groups for item in group.items])
     finish_store(

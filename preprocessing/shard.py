@@ -17,7 +17,7 @@ from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from preprocessing.align import align, encode_jpeg
 from preprocessing.detect import Detector, Faces
-from preprocessing.faces import write_shard
+from preprocessing.faces import DATA, write_shard
 from preprocessing.pictures import read_picture
 from preprocessing.rows import Found, found_rows, numbered, ready_rows
 from preprocessing.search import INTERVAL, Detect, Refine, Request, ShotDetector, find_faces
@@ -78,6 +78,8 @@ def make_shard(
     first = next(rows, None)
     if first is not None:  # an item of which nothing can be read has no rows, and a shard without rows no file
         write_shard(store, group.name, chain([first], rows))
+    else:
+        (store / DATA / f"{group.name}.parquet").unlink(missing_ok=True)  # of what could be read before
     write_json(store / LOG / f"{group.name}.json", log)
     return log
 

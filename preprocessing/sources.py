@@ -27,6 +27,7 @@ SHARD_VIDEOS = 64
 SHARD_PICTURES = 512
 TABLE_ROWS = 2048
 FRAME_BYTES = 4096
+LIKE_A_SUBJECT = re.compile(r"(.+)_(\d+|left|right)")
 FRAME_NAME = re.compile(r"\d{4,}")
 """Stems of numbered frames: digits of one width, such as `00001`."""
 
@@ -206,14 +207,19 @@ def _with_distinct_ids(items: list[Item]) -> tuple[list[Item], list[dict[str, st
             for item, id_, subject in zip(items, ids, subjects, strict=True)
         ]
     owner: dict[tuple[str, tuple[str, ...]], str] = {}
+    videos = {id_ for item, id_ in zip(items, ids, strict=True) if item.kind == "video"}
     named = []
     for item, id_, subject in zip(items, ids, subjects, strict=True):
         clean = re.sub(r"[\x00-\x1f\x7f/\\]", "_", _printable(id_))
+        part = LIKE_A_SUBJECT.fullmatch(clean)
+        if part and part[1] in videos and item.kind == "video":  # or `clip_2` would be the second person of `clip`
+            clean = f"{part[1]}~{part[2]}"
         unique, number = clean, 2
         while owner.setdefault((unique, subject), item.name) != item.name:
             unique, number = f"{clean}~{number}", number + 1
         if unique != item.video and item.rows[0] == 0:
             why = "control characters" if id_ == item.video else "another file has the same name"
+            why = f"it would be a subject of {part[1]!r}" if "~" in clean and part else why
             problem = f"called {unique!r} in the store: {why}"
             problems.append({"source": _printable(item.name), "video": unique, "problem": problem})
         named.append(replace(item, video=unique, name=_printable(item.name)))

@@ -90,3 +90,21 @@ def test_fit(scene):
     assert (fitted[0] == fitted[4]).all()  # the padding repeats the edge
     assert (fit(scene[:, :40], 40) == scene[:, :40]).all()
     assert fit(scene, 224).shape == (224, 224, 3)
+
+
+def test_what_is_no_picture_is_always_said_in_the_same_words():
+    said = set()
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            read_picture(b"no picture at all")
+        said.add(str(error.value))
+    assert len(said) == 1 and "0x" not in said.pop()
+
+
+def test_whatever_a_decoder_raises_is_a_picture_that_cannot_be_read(monkeypatch):
+    def broken(_source):
+        raise TypeError("'IFDRational' object is no number")
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(UserError, match="cannot be read as a picture: 'IFDRational'"):
+        read_picture(b"II*")

@@ -157,3 +157,11 @@ def test_a_link_that_leads_nowhere_is_not_overlooked(tmp_path):
     (tmp_path / "a.mp4").symlink_to(tmp_path / "annexed")
     items, _ = found(tmp_path)
     assert items["a"].size == 0
+
+
+def test_a_video_is_not_called_as_the_second_person_of_another(tmp_path):
+    for name in ("clip.mp4", "clip_2.mp4", "other_3.mp4", "clip_left.mp4"):
+        touch(tmp_path / name)
+    items, problems = find_items([tmp_path], crops=False)
+    assert [item.video for item in items] == ["clip", "clip~2", "clip~left", "other_3"]
+    assert "it would be a subject of 'clip'" in problems[0]["problem"] and len(problems) == 2
