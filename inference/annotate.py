@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from inference.predictor import Progress
 
 CLOCK = 90_000
-COPIED = ("aac", "mp3", "ac3")
-"""Sound that an MP4 holds and browsers play as it is; other sound is encoded as AAC."""
+COPIED = ("aac",)
+"""Sound that every browser plays as it is; other sound is encoded as AAC."""
 
 
 def annotate_clip(
@@ -113,6 +114,8 @@ class Sound:
 
     def mux_until(self, seconds: float) -> None:
         """Write the sound up to a time; a part of it that is damaged is left out."""
+        import av
+
         while True:
             if self._next is None:
                 self._next = next(self._packets, None)
@@ -121,7 +124,8 @@ class Sound:
             packet = self._next
             if packet.pts is not None and float(packet.pts * packet.time_base) > seconds:
                 return
-            self.output.mux(packet)
+            with suppress(av.error.ArgumentError):  # a packet that the file cannot hold
+                self.output.mux(packet)
             self._next = None
 
     def _copied(self, source: Any, target: Any) -> Iterator[Any]:
@@ -134,12 +138,19 @@ class Sound:
         import av
 
         resampler = av.AudioResampler(format="fltp", layout=target.layout.name, rate=target.rate)
+        at = 0
         for packet in self.container.demux(source):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 continue
             for frame in frames:
+                # Containers tell the time of sound coarsely: samples are counted, and only a gap moves the count on.
+                begins = at if frame.time is None else round(frame.time * target.rate)
+                if at == 0 or begins - at > target.rate // 2:
+                    at = begins
                 for part in resampler.resample(frame):
+                    part.pts, part.time_base = at, Fraction(1, target.rate)
+                    at += part.samples
                     yield from target.encode(part)
         yield from target.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Predict:
         from inference.clips import list_clips
 
         clips = list_clips(self.clips)
+        import av
+
         from inference.predictor import Predictor  # torch: not before the clips are known to be there
 
         predictor = Predictor(self.heads, device=self.device, batch_size=self.batch_size, runtime=self.runtime)
@@ -67,9 +70,12 @@ class Predict:
             try:
                 with Bars(f"[{number}/{len(clips)}] {clip.video}") as progress:
                     outcome = predict_clip(predictor, clip, folder, annotate=self.annotate, progress=progress)
-            except UserError as error:
-                failed.append(str(error))
-                print(f"[{number}/{len(clips)}] {error}", file=sys.stderr, flush=True)
+            except (UserError, OSError, av.FFmpegError) as error:
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                    raise UserError(f"no room is left for {folder}: make some, and the same command goes on") from None
+                said = str(error) if isinstance(error, UserError) else f"{clip.path}: {error.strerror or error}"
+                failed.append(said)
+                print(f"[{number}/{len(clips)}] {said}", file=sys.stderr, flush=True)
                 continue
             print(f"[{number}/{len(clips)}] {folder}: {outcome}", flush=True)
         if predictor.models.synthetic:

@@ -75,18 +75,29 @@ def write_predictions(path: Path, subjects: Mapping[str, PredictionTrack]) -> No
 
 
 def read_predictions(path: Path) -> dict[str, PredictionTrack]:
-    """Read the table of one video, or a folder of them: id -> predictions.
+    """Read the table of one video, a folder of them, or what `wildaffect predict` leaves: id -> predictions.
+
+    A table is called as its video; `predictions.*` has the name of its folder. Of a table in both forms the Parquet is
+    read. A frame without a face has the values of the subject's nearest frame with one.
 
     Raises:
-        UserError: for no table, missing columns, or a frame predicted twice.
+        UserError: for no table, missing columns, a frame predicted twice, or a video with two tables.
     """
     path = Path(path)
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".csv") and not p.name.startswith("."))
-        if not files:
-            raise UserError(f"{path} holds no prediction tables (.parquet or .csv)")
-        return {id: track for file in files for id, track in _read_table(file).items()}
-    return _read_table(path)
+    if not path.is_dir():
+        return _read_table(path)
+    tables = [p for p in (*path.iterdir(), *path.glob("*/predictions.*")) if p.suffix in (".parquet", ".csv")]
+    tables = [p for p in tables if not p.name.startswith(".")]
+    files = sorted({p.with_suffix(""): p for p in sorted(tables)}.values())  # `.parquet` after `.csv`
+    if not files:
+        raise UserError(f"{path} holds no prediction tables (.parquet or .csv)")
+    found: dict[str, PredictionTrack] = {}
+    for file in files:
+        for id, track in _read_table(file).items():
+            if id in found:
+                raise UserError(f"{path} holds two tables of {id}, one of them {file}")
+            found[id] = track
+    return found
 
 
 def _read_table(path: Path) -> dict[str, PredictionTrack]:
@@ -101,6 +112,7 @@ def _read_table(path: Path) -> dict[str, PredictionTrack]:
         )
     frames = np.array(columns["frame"], np.int64)
     subjects = np.array([subject or "" for subject in columns.get("subject", [""] * len(frames))], object)
+    video = path.resolve().parent.name if path.stem == "predictions" else path.stem
     tracks = {}
     for subject in dict.fromkeys(subjects):
         rows = np.flatnonzero(subjects == subject)
@@ -109,18 +121,30 @@ def _read_table(path: Path) -> dict[str, PredictionTrack]:
         if len(twice):
             who = f" of subject {subject!r}" if subject else ""
             raise UserError(f"{path}: frame {frames[rows][twice[0]]}{who} is predicted twice")
-        tracks[path.stem + (f"_{subject}" if subject else "")] = PredictionTrack(
+        face = _take(columns, "face", rows, True).astype(bool)
+        values = {
+            task.name: np.stack([_take(columns, name, rows, np.nan) for name in value_columns(task)], 1).astype("f4")
+            for task in tasks
+        }
+        tracks[video + (f"_{subject}" if subject else "")] = PredictionTrack(
             frames[rows],
             _take(columns, "time_s", rows, 0.0).astype(np.float64),
-            _take(columns, "face", rows, True).astype(bool),
-            {
-                task.name: np.stack([_take(columns, name, rows, np.nan) for name in value_columns(task)], 1).astype(
-                    "f4"
-                )
-                for task in tasks
-            },
+            face,
+            {name: _carry(numbers, face, frames[rows]) for name, numbers in values.items()},
         )
     return tracks
+
+
+def _carry(values: np.ndarray, face: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """`[N, C]` with the empty rows of frames without a face filled from the nearest frame that is not empty."""
+    there = np.flatnonzero(np.isfinite(values).all(axis=1))
+    empty = np.flatnonzero(np.isnan(values).all(axis=1) & ~face)
+    if len(there) and len(empty):
+        after = np.searchsorted(there, empty).clip(max=len(there) - 1)
+        before = (after - 1).clip(min=0)
+        nearer = frames[empty] - frames[there[before]] <= np.abs(frames[there[after]] - frames[empty])
+        values[empty] = values[there[np.where(nearer & (there[before] < empty), before, after)]]
+    return values
 
 
 def _take(columns: Mapping[str, list[Any]], name: str, rows: np.ndarray, missing: Any) -> np.ndarray:

@@ -148,8 +148,11 @@ def test_a_flash_and_its_beep_stay_together(suffix, codec, tmp_path, heads, draw
     assert abs(bright[0] - 1.0) < 0.001 and abs(loud[0] - 1.0) < 0.02
 
 
-def test_sound_that_mp4_cannot_hold_is_encoded(tmp_path, heads, drawn_detector):
-    clip = write_clip(tmp_path / "clip.mkv", TIMES[:30], sound="pcm_s16le")
+@pytest.mark.parametrize(
+    "suffix, codec", [(".mkv", "pcm_s16le"), (".avi", "libmp3lame")]
+)  # the clock of the second is coarse
+def test_other_sound_is_encoded(suffix, codec, tmp_path, heads, drawn_detector):
+    clip = write_clip(tmp_path / f"clip{suffix}", TIMES[:30], sound=codec)
     Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
     with av.open(str(tmp_path / "out" / "clip" / "annotated.mp4")) as container:
         assert container.streams.audio[0].codec_context.name == "aac"
@@ -212,8 +215,11 @@ def test_warnings_follow_from_the_clip(result, heads):
 def test_a_bad_clip_does_not_stop_the_others(clip, heads, tmp_path, drawn_detector, capsys):
     bad = tmp_path / "text.mp4"
     bad.write_text("no video at all\n" * 100)
-    with pytest.raises(UserError, match="1 of 2 clips could not be read"):
-        Predict(clips=(bad, clip), heads=(heads[0],), out=tmp_path / "out", annotate=False).run()
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    with pytest.raises(UserError, match=r"2 of 3 clips could not be read.*No such file"):
+        Predict(clips=(bad, clips, clip), heads=(heads[0],), out=tmp_path / "out", annotate=False).run()
     assert (tmp_path / "out" / "a clip" / HEADER).exists()
     assert not (tmp_path / "out" / "text" / HEADER).exists()
 

@@ -54,3 +54,23 @@ def test_faults(tmp_path):
     assert read.frames.tolist() == [1, 2] and np.isnan(read.values["va"][0]).all() and read.values["va"][1, 0] == 0.5
     with pytest.raises(UserError, match=r"\.parquet or \.csv"):
         write_predictions(tmp_path / "a.txt", {"": track()})
+
+
+def test_what_predict_leaves_is_read_by_the_names_of_its_folders(tmp_path):
+    """One folder per clip, each with the table in both forms; frames without a face have no values."""
+    for clip in ("one", "two"):
+        (tmp_path / clip).mkdir()
+        lines = ["frame,time_s,subject,face,valence,arousal"]
+        lines += [
+            f"{n},{n / 25},,{'true' if n in (2, 3, 6) else 'false'}" + (f",0.{n},0" if n in (2, 3, 6) else ",,")
+            for n in range(1, 8)
+        ]
+        (tmp_path / clip / "predictions.csv").write_text("\n".join(lines) + "\n")
+    track = read_predictions(tmp_path / "one")["one"]
+    np.testing.assert_allclose(track.values["va"][:, 0], [0.2, 0.2, 0.3, 0.3, 0.6, 0.6, 0.6], atol=1e-6)
+    write_predictions(tmp_path / "one" / "predictions.parquet", {"": track})
+    found = read_predictions(tmp_path)
+    assert sorted(found) == ["one", "two"] and found["one"].values["va"].shape == (7, 2)
+    (tmp_path / "two.csv").write_text((tmp_path / "two" / "predictions.csv").read_text())
+    with pytest.raises(UserError, match="two tables of two"):
+        read_predictions(tmp_path)
