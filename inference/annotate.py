@@ -147,7 +147,7 @@ class Sound:
             for frame in frames:
                 # Containers tell the time of sound coarsely: samples are counted, and only a gap moves the count on.
                 begins = at if frame.time is None else round(frame.time * target.rate)
-                if at == 0 or begins - at > target.rate // 2:
+                if at == 0 or begins - at > target.rate // 5:
                     at = begins
                 for part in resampler.resample(frame):
                     part.pts, part.time_base = at, Fraction(1, target.rate)

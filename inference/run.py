@@ -73,7 +73,7 @@ class Predict:
             except (UserError, OSError, av.FFmpegError) as error:
                 if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                     raise UserError(f"no room is left for {folder}: make some, and the same command goes on") from None
-                said = str(error) if isinstance(error, UserError) else f"{clip.path}: {error.strerror or error}"
+                said = str(error) if isinstance(error, UserError) else f"{clip.path}: {error}"  # names the file
                 failed.append(said)
                 print(f"[{number}/{len(clips)}] {said}", file=sys.stderr, flush=True)
                 continue

@@ -36,12 +36,14 @@ class PredictionTrack:
         time_s: `[T]` seconds.
         face: `[T]` bool, whether a face was seen.
         values: task name -> `[T, out_dim]` float32; NaN where nothing is predicted.
+        carried: How many frames without a face have been given the values of the nearest frame with one.
     """
 
     frames: np.ndarray
     time_s: np.ndarray
     face: np.ndarray
     values: dict[str, np.ndarray]
+    carried: int = 0
 
 
 def write_predictions(path: Path, subjects: Mapping[str, PredictionTrack]) -> None:
@@ -126,25 +128,30 @@ def _read_table(path: Path) -> dict[str, PredictionTrack]:
             task.name: np.stack([_take(columns, name, rows, np.nan) for name in value_columns(task)], 1).astype("f4")
             for task in tasks
         }
+        carried = 0
+        for numbers in values.values():
+            carried = max(carried, _carry(numbers, face, frames[rows]))
         tracks[video + (f"_{subject}" if subject else "")] = PredictionTrack(
             frames[rows],
             _take(columns, "time_s", rows, 0.0).astype(np.float64),
             face,
-            {name: _carry(numbers, face, frames[rows]) for name, numbers in values.items()},
+            values,
+            carried,
         )
     return tracks
 
 
-def _carry(values: np.ndarray, face: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """`[N, C]` with the empty rows of frames without a face filled from the nearest frame that is not empty."""
+def _carry(values: np.ndarray, face: np.ndarray, frames: np.ndarray) -> int:
+    """Fill the empty rows of frames without a face from the nearest frame that is not empty; how many were filled."""
     there = np.flatnonzero(np.isfinite(values).all(axis=1))
     empty = np.flatnonzero(np.isnan(values).all(axis=1) & ~face)
-    if len(there) and len(empty):
-        after = np.searchsorted(there, empty).clip(max=len(there) - 1)
-        before = (after - 1).clip(min=0)
-        nearer = frames[empty] - frames[there[before]] <= np.abs(frames[there[after]] - frames[empty])
-        values[empty] = values[there[np.where(nearer & (there[before] < empty), before, after)]]
-    return values
+    if not len(there) or not len(empty):
+        return 0
+    after = np.searchsorted(there, empty).clip(max=len(there) - 1)
+    before = (after - 1).clip(min=0)
+    nearer = frames[empty] - frames[there[before]] <= np.abs(frames[there[after]] - frames[empty])
+    values[empty] = values[there[np.where(nearer & (there[before] < empty), before, after)]]
+    return len(empty)
 
 
 def _take(columns: Mapping[str, list[Any]], name: str, rows: np.ndarray, missing: Any) -> np.ndarray:

@@ -21,7 +21,8 @@ class Evaluate:
     task: Literal["va", "expr", "au", "mtl"]
     """What is scored; mtl: the sum of all three."""
     predictions: Path
-    """A challenge file (.txt, anybody's), a prediction table (.parquet, .csv), or a folder of them."""
+    """A challenge file (.txt, anybody's), a prediction table (.parquet, .csv), a folder of them, or what `wildaffect
+    predict` has written. Frames without a face are scored with the values of the nearest frame that has one."""
     labels: Path
     """Folder of official label files (<id>.txt), a release (its validation set is scored), an MTL file or a table."""
     heads: tuple[Path, ...] = ()
@@ -117,13 +118,16 @@ def read_predicted(config: Evaluate, task: Task) -> dict[str, tuple[Any, Any, An
     from tasks.predictions import read_predictions
 
     thresholds = head_thresholds(config.heads) if task.name == "au" else None
-    result = {}
+    result, carried = {}, 0
     for id, track in read_predictions(config.predictions).items():
+        carried += track.carried
         if task.name not in track.values:
             raise UserError(f"the predictions of {id} in {config.predictions} have no {task.name} columns")
         finite = np.isfinite(track.values[task.name]).all(axis=1)
         values = track.values[task.name][finite]
         result[id] = (track.frames[finite], task.decode(values, thresholds), values)
+    if carried:
+        print(f"{carried:,} frames without a face have the {task.name} values of the nearest frame with one")
     return result
 
 

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import subprocess
@@ -160,6 +161,27 @@ def test_other_sound_is_encoded(suffix, codec, tmp_path, heads, drawn_detector):
     assert abs(seconds - TIMES[29] / CLOCK) < 0.2
 
 
+def test_a_gap_in_the_sound_stays_and_coarse_times_are_smoothed(tmp_path):
+    from inference.annotate import Sound
+
+    silence, clip, copy = bytes(2 * 1152), tmp_path / "gap.mkv", tmp_path / "copy.mp4"
+    with av.open(str(clip), "w") as output:
+        stream = output.add_stream("pcm_s16le", rate=16_000)
+        stream.layout = "mono"
+        for number in range(100):
+            packet = av.Packet(silence)
+            packet.stream, packet.time_base = stream, Fraction(1, 16_000)
+            packet.pts = packet.dts = 1152 * (number - number % 2) + (32_000 if number >= 50 else 0)
+            output.mux(packet)
+    with av.open(str(copy), "w") as output:
+        Sound(clip, output).mux_until(float("inf"))
+    with av.open(str(copy)) as container:
+        times = np.array([frame.time for frame in container.decode(audio=0)])
+    steps = np.diff(times)
+    assert (np.abs(steps - 0.064) > 0.01).sum() == 1 and abs(steps.max() - 2.064) < 0.01
+    assert abs(times[-1] + 0.064 - 9.2) < 0.1
+
+
 def test_the_page_is_whole_and_says_what_it_is(result):
     text = (result / "report.html").read_text(encoding="utf-8")
     page = Page(text)
@@ -203,6 +225,22 @@ def test_peaks_are_frames_with_faces_apart_from_each_other(result):
     assert "highest valence" in reasons and "lowest arousal" in reasons
 
 
+@pytest.mark.parametrize("form", ["", "a clip", "a clip/predictions.csv", "a clip/predictions.parquet"])
+def test_the_tables_can_be_scored(result, form, tmp_path, capsys):
+    """Against labels that are the predictions themselves; frames without a face have the nearest one's."""
+    from temporal.evaluate import Evaluate, main
+
+    table = read_table(result / "predictions.parquet")
+    rows = [[row["valence"], row["arousal"]] for row in table.to_pylist()]
+    rows[25:42] = [rows[24]] * 9 + [rows[42]] * 8
+    labels = tmp_path / "labels" / "a clip.txt"
+    labels.parent.mkdir()
+    labels.write_text("valence,arousal\n" + "".join(f"{valence},{arousal}\n" for valence, arousal in rows))
+    scores = main(Evaluate(task="va", predictions=result.parent / form, labels=labels.parent))
+    assert scores["score"] == pytest.approx(1, abs=1e-3) and scores["frames"] == 60
+    assert "17 frames without a face" in capsys.readouterr().out
+
+
 def test_warnings_follow_from_the_clip(result, heads):
     models = load_models(heads)
     facts = facts_of(read_table(result / "predictions.parquet"))
@@ -222,6 +260,15 @@ def test_a_bad_clip_does_not_stop_the_others(clip, heads, tmp_path, drawn_detect
         Predict(clips=(bad, clips, clip), heads=(heads[0],), out=tmp_path / "out", annotate=False).run()
     assert (tmp_path / "out" / "a clip" / HEADER).exists()
     assert not (tmp_path / "out" / "text" / HEADER).exists()
+
+
+def test_a_full_disk_ends_the_command(clip, heads, tmp_path, drawn_detector, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("inference.annotate.annotate_clip", full)
+    with pytest.raises(UserError, match="no room is left"):
+        Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
 
 
 def test_other_files_are_not_overwritten(clip, heads, tmp_path, drawn_detector):

@@ -68,6 +68,7 @@ def test_what_predict_leaves_is_read_by_the_names_of_its_folders(tmp_path):
         (tmp_path / clip / "predictions.csv").write_text("\n".join(lines) + "\n")
     track = read_predictions(tmp_path / "one")["one"]
     np.testing.assert_allclose(track.values["va"][:, 0], [0.2, 0.2, 0.3, 0.3, 0.6, 0.6, 0.6], atol=1e-6)
+    assert track.carried == 4
     write_predictions(tmp_path / "one" / "predictions.parquet", {"": track})
     found = read_predictions(tmp_path)
     assert sorted(found) == ["one", "two"] and found["one"].values["va"].shape == (7, 2)
