@@ -18,6 +18,7 @@ import tyro
 from checkpoints.artifact import fingerprint, read_json, write_json
 from checkpoints.errors import UserError, guarded
 from preprocessing.affwild2 import CROP_FOLDERS, is_release, split_id
+from preprocessing.audit_lines import read_labels, read_mtl_labels
 from preprocessing.leakage import TEST, Leak, find_leaks
 from preprocessing.sources import VIDEO_SUFFIXES
 from tasks.challenge import read_example
@@ -28,10 +29,7 @@ from tasks.labels import (
     find_folder,
     find_mtl_file,
     is_synthetic,
-    parse_numbers,
-    read_annotation_file,
     read_lines,
-    read_mtl,
 )
 from tasks.task import TASKS, Task
 
@@ -164,7 +162,7 @@ def audit(config: Config) -> Audit:
             if not found.synthetic:
                 _compare_published(entry, PUBLISHED[task.name, split], f"{task.name} {split}", found.problems)
             found.splits[f"{task.name} {split}"] = entry
-    _mtl(root, found)
+    _mtl(config, found)
     found.leaks = find_leaks(members, identities(config.identities, root))
     unused = videos.keys() - {split_id(id)[0] for ids in members.values() for id in ids}
     if unused and members:
@@ -234,7 +232,7 @@ def _labelled_split(
     elements = np.zeros(task.label_width, int)
     counts: dict[str, int] = dict.fromkeys(task.columns, 0) if task.name != "va" else {}
     for path in paths:
-        labels, mask = _read(path, task, bad_lines if config.skip_bad else None)
+        labels, mask = read_labels(path, task, bad_lines if config.skip_bad else None)
         frames[path.stem] = np.asarray(mask.any(axis=1))
         elements += mask.sum(0)
         if task.name == "expr":
@@ -250,29 +248,6 @@ def _labelled_split(
     entry.counts = counts
     entry.checksum = fingerprint(paths) if paths else ""
     return frames, entry
-
-
-def _read(path: Path, task: Task, bad_lines: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and mask of a file; with a list to note them in, malformed lines count as not annotated."""
-    try:
-        track = read_annotation_file(path, task)
-        return track.labels, track.mask
-    except UserError:
-        if bad_lines is None:
-            raise
-    lines = read_lines(path)
-    labels = np.full((max(len(lines) - 1, 0), task.label_width), task.marker, np.float32)
-    if not lines or lines[0].replace(" ", "") != task.header:
-        bad_lines.append(f"{path.name}, line 1: {lines[0] if lines else ''!r} is not the header")
-    for number, line in enumerate(lines[1:]):
-        try:
-            row = parse_numbers([line], task.label_width, path, number + 2)
-            if task.bad_values(row).any():
-                raise UserError("")
-            labels[number] = row[0]
-        except UserError:
-            bad_lines.append(f"{path.name}, line {number + 2}: {line!r}")
-    return labels, task.mask(labels)
 
 
 def _test_split(root: Path, task: Task) -> tuple[dict[str, np.ndarray], Split]:
@@ -337,14 +312,15 @@ def _compare(
         )
 
 
-def _mtl(root: Path, found: Audit) -> None:
+def _mtl(config: Config, found: Audit) -> None:
     """The static frames of the MTL challenge, where a release has them."""
     for split in (TRAIN, VALIDATION):
-        path = next((p for top in root.glob("*Annotations") if (p := find_mtl_file(top, split))), None)
+        path = next((p for top in config.affwild2.glob("*Annotations") if (p := find_mtl_file(top, split))), None)
         if path is None:
             continue
+        by_task = read_mtl_labels(path, found.bad_lines if config.skip_bad else None)
         for task in TASKS.values():
-            tracks = read_mtl(path, task)
+            tracks = by_task[task.name]
             annotated = int(sum(track.mask.any(1).sum() for track in tracks.values()))
             lines = len(read_lines(path)) - 1
             entry = Split(

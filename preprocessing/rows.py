@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str,
     elif item.kind == "picture":
         yield row(1, float("nan"), _ready_jpeg(item.path if item.data is None else item.data, size))
     else:
-        frames = list(numbered(item))
+        frames = list(numbered(item, problems.append))
         if subject:  # from the first to the last frame with a crop
             seen = [number for number, _, path in frames if path is not None]
             frames = frames[min(seen) - 1 : max(seen)] if seen else []
@@ -131,14 +131,15 @@ def _ready_jpeg(source: Path | bytes, size: int) -> bytes:
     return encode_jpeg(fit(image, size))
 
 
-def numbered(item: Item) -> Iterator[tuple[int, float, Path | None]]:
+def numbered(item: Item, report: Callable[[str], None]) -> Iterator[tuple[int, float, Path | None]]:
     """Number, time and file of the frames of a folder, from 1 to the last; a missing one has no file.
 
-    Where the files count from 0, `0000` is frame 1.
+    Where the files count from 0, `0000` is frame 1; that is reported, since labels may count as the files do.
     """
     times = read_times(item.clock) if item.clock else []
     files = {int(path.stem): path for path in item.path.iterdir() if path.stem.isdigit()}
     if 0 in files:
+        report("its pictures are counted from 0: picture 0 is frame 1, and so on")
         files = {number + 1: path for number, path in files.items()}
     for number in range(1, max([len(times), *files]) + 1):
         yield number, times[number - 1] if number <= len(times) else float("nan"), files.get(number)

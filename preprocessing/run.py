@@ -170,9 +170,14 @@ def _logs(config: Config, settings: Settings, todo: list[Group], workers: int) -
     try:
         yield from _pool(arguments, bundles, workers, left)
     except BrokenProcessPool:
-        # One of the shards in progress took its process down. Which one shows when they run one at a time: the largest
-        # that are left are tried so, and then several processes go on with the rest.
-        for group in [group for bundle in bundles for group in bundle if group in left][: 2 * workers]:
+        for group in [group for group in left if _is_finished(config.out, group)]:  # its answer was lost, it was not
+            left.pop(group)
+            yield read_json(config.out / LOG / f"{group.name}.json")
+        # One of the shards in progress took its process down. Which one shows when they run one at a time; then several
+        # processes go on with the rest. Bundles are begun in their order, so those in progress come first.
+        waiting = [[group for group in bundle if group in left] for bundle in bundles]
+        in_progress = [bundle for bundle in waiting if bundle][:workers]
+        for group in [group for bundle in in_progress for group in bundle]:
             try:
                 yield from _pool(arguments, [[group]], 1, left)
             except BrokenProcessPool:

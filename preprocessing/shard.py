@@ -191,7 +191,7 @@ def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
     elif item.kind == "picture":
         yield Frame(1, float("nan"), read_picture(item.path if item.data is None else item.data))
     else:
-        for number, time_s, path in numbered(item):
+        for number, time_s, path in numbered(item, report):
             image = None
             if path is not None:
                 try:

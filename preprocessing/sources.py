@@ -27,7 +27,8 @@ SHARD_VIDEOS = 64
 SHARD_PICTURES = 512
 TABLE_ROWS = 2048
 FRAME_BYTES = 4096
-LIKE_A_SUBJECT = re.compile(r"(.+)_(\d+|left|right)")
+LIKE_A_SUBJECT = re.compile(r"(.+)_([2-9]|[1-9]\d+|left|right)")
+"""Ids that a subject of another id may have: the main subject has no number, so numbers begin with 2."""
 FRAME_NAME = re.compile(r"\d{4,}")
 """Stems of numbered frames: digits of one width, such as `00001`."""
 
@@ -122,7 +123,7 @@ def find_items(sources: Sequence[str | Path], *, crops: bool) -> tuple[list[Item
             known = " ".join(sorted(VIDEO_SUFFIXES | PICTURE_SUFFIXES | TABLE_SUFFIXES))
             raise UserError(f"--source {source} holds nothing to read: no file ends in one of {known}")
         items += found
-    return _with_distinct_ids(items)
+    return _with_distinct_ids(items, crops=crops)
 
 
 def _source_name(source: str) -> str:
@@ -189,7 +190,7 @@ def _file_items(path: Path, name: str) -> Iterator[Item]:
         yield from table_items(path, name)
 
 
-def _with_distinct_ids(items: list[Item]) -> tuple[list[Item], list[dict[str, str]]]:
+def _with_distinct_ids(items: list[Item], *, crops: bool) -> tuple[list[Item], list[dict[str, str]]]:
     """Give every item an id of its own that can be a file name, and tell which names were changed.
 
     Of several files with one stem each is called by its folders too, and by its ending where that is not enough.
@@ -207,12 +208,14 @@ def _with_distinct_ids(items: list[Item]) -> tuple[list[Item], list[dict[str, st
             for item, id_, subject in zip(items, ids, subjects, strict=True)
         ]
     owner: dict[tuple[str, tuple[str, ...]], str] = {}
-    videos = {id_ for item, id_ in zip(items, ids, strict=True) if item.kind == "video"}
+    videos = {_clean(id_) for item, id_ in zip(items, ids, strict=True) if item.kind != "table"}
     named = []
     for item, id_, subject in zip(items, ids, subjects, strict=True):
-        clean = re.sub(r"[\x00-\x1f\x7f/\\]", "_", _printable(id_))
-        part = LIKE_A_SUBJECT.fullmatch(clean)
-        if part and part[1] in videos and item.kind == "video":  # or `clip_2` would be the second person of `clip`
+        clean = _clean(id_)
+        # `clip_2` would be the second person of `clip`. Where a data set names its people or boxes, such names are meant.
+        named_so = crops or item.subjects or item.label or item.box or item.kind == "table"
+        part = None if named_so else LIKE_A_SUBJECT.fullmatch(clean)
+        if part and part[1] in videos:
             clean = f"{part[1]}~{part[2]}"
         unique, number = clean, 2
         while owner.setdefault((unique, subject), item.name) != item.name:
@@ -224,6 +227,11 @@ def _with_distinct_ids(items: list[Item]) -> tuple[list[Item], list[dict[str, st
             problems.append({"source": _printable(item.name), "video": unique, "problem": problem})
         named.append(replace(item, video=unique, name=_printable(item.name)))
     return named, problems
+
+
+def _clean(id_: str) -> str:
+    """An id as it can name a file."""
+    return re.sub(r"[\x00-\x1f\x7f/\\]", "_", _printable(id_))
 
 
 def _printable(name: str) -> str:
@@ -267,7 +275,7 @@ def make_groups(items: Iterable[Item]) -> list[Group]:
 
 
 def _group(members: list[Item]) -> Group:
-    lines = [f"{i.name!r} {i.video!r} {i.kind} {i.size} {i.subjects} {i.rows} {i.box}" for i in members]
+    lines = [f"{i.name!r} {i.video!r} {i.kind} {i.size} {i.subjects} {i.rows} {i.box} {i.label}" for i in members]
     digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     first = members[0].video
     if members[0].kind == "frames":

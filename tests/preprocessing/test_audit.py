@@ -162,6 +162,22 @@ def test_the_mtl_challenge(release):
     }
 
 
+@pytest.mark.parametrize("start", ["a/00002.jpg,0.1,x", "a/00002.jpg,0.1,3", "a/00001.jpg,0.1,0.2", "a,0.1,0.2", ""])
+def test_a_malformed_line_of_the_mtl_challenge(release, start):
+    folder = release / "6th ABAW Annotations" / "MTL_Challenge"
+    folder.mkdir()
+    rest = ",3,1" + ",0" * 11
+    bad = start + rest if start else start
+    path = folder / "train_set.txt"
+    good = [f"a/0000{n}.jpg,0.1,0.2{rest}" for n in (1, 7)]
+    path.write_text("\n".join(["image,valence,arousal,expression,aus", good[0], bad, good[1]]) + "\n")
+    with pytest.raises(UserError, match=r"train_set\.txt"):
+        audit(Config(release))
+    found = audit(Config(release, skip_bad=True))
+    assert found.bad_lines == [f"train_set.txt, line 3: {bad!r}"]
+    assert found.splits["mtl/au Train_Set"].annotated == 2
+
+
 def test_identities_from_a_file(release, tmp_path):
     folder = release / "6th ABAW Annotations" / "AU_Detection_Challenge"
     one = sorted((folder / "Train_Set").glob("*.txt"))[0].stem

@@ -146,3 +146,10 @@ def test_the_index_is_read_without_the_pictures(tmp_path):
         file.seek(path.stat().st_size // 2)
         file.write(b"damage" * 1000)
     assert FacesStore(tmp_path).valid.tolist() == [True, True, True, False]
+
+
+def test_ids_that_two_sequences_share_are_refused(tmp_path):
+    write_shard(tmp_path, "a", [row("clip", "2", 1, b"a"), row("clip_2", "", 1, b"b")])
+    finish(tmp_path)
+    with pytest.raises(UserError, match="2 sequences are called 'clip_2'"):
+        FacesStore(tmp_path).sequences()

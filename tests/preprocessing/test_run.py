@@ -15,7 +15,7 @@ import pytest
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from preprocessing.align import decode_jpeg, encode_jpeg
-from preprocessing.faces import DATA, HEADER, FacesStore, finish_store, write_shard
+from preprocessing.faces import DATA, HEADER, FacesStore
 from preprocessing.run import Config, run
 from preprocessing.shard import LOG
 from preprocessing.tracks import portray
@@ -274,7 +274,7 @@ def test_a_source_that_kills_its_process_does_not_stop_the_others(tmp_path, clip
     for name in "abc":
         (tmp_path / "in" / name).mkdir(parents=True)
         for k in range(3):
-            (tmp_path / "in" / name / f"{k:05d}.jpg").write_bytes(encode_jpeg(np.zeros((112, 112, 3), np.uint8)))
+            (tmp_path / "in" / name / f"{k + 1:05d}.jpg").write_bytes(encode_jpeg(np.zeros((112, 112, 3), np.uint8)))
     script = (
         "import os, sys; from preprocessing import rows, run, sources; real = rows.read_picture\n"
         "sources.SHARD_VIDEOS = 1\n"
@@ -356,30 +356,6 @@ def test_a_run_killed_while_it_wrote_its_settings_can_begin(pictures, tmp_path):
     (out / ".config.json.tmp").write_text("{")
     run(Config(source=[str(pictures)], out=out, crops=True, workers=1))
     assert len(FacesStore(out)) == 1
-
-
-def test_frames_that_are_counted_from_0(tmp_path):
-    folder = tmp_path / "clips" / "clip"
-    folder.mkdir(parents=True)
-    for number in range(3):
-        picture = np.full((112, 112, 3), 40 * number, np.uint8)
-        (folder / f"{number:04d}.jpg").write_bytes(encode_jpeg(picture))
-    run(Config(source=[str(tmp_path / "clips")], out=tmp_path / "store", crops=True, workers=1))
-    store = FacesStore(tmp_path / "store")
-    assert [int(frame) for frame in store.frame] == [1, 2, 3]
-    assert decode_jpeg(store.jpeg(0)).mean() < 5
-
-
-def test_ids_that_two_sequences_share_are_refused(tmp_path):
-    face = encode_jpeg(np.zeros((112, 112, 3), np.uint8))
-    rows = [
-        {"video": video, "subject": subject, "frame": 1, "time_s": 0.0, "image": face}
-        for video, subject in (("clip", "2"), ("clip_2", ""))
-    ]
-    write_shard(tmp_path / "store", "a", rows)
-    with pytest.raises(UserError, match="2 sequences are called 'clip_2'"):
-        finish_store(tmp_path / "store", made_by="test", config={}, image_size=112, problems=[])
-        FacesStore(tmp_path / "store").sequences()
 
 
 def test_a_run_killed_before_its_data_sheet_still_writes_it(pictures, tmp_path):

@@ -197,3 +197,13 @@ def test_people_a_data_set_names(tmp_path, count):
             "no face found of subject 'left'",
             "no face found of subject 'right'",
         ]
+
+
+def test_a_source_that_became_unreadable_leaves_no_rows(tmp_path):
+    (tmp_path / "in").mkdir()
+    for content in (encode_jpeg(np.zeros((112, 112, 3), np.uint8)), b""):
+        (tmp_path / "in" / "a.jpg").write_bytes(content)
+        (group,) = make_groups(find_items([tmp_path / "in"], crops=True)[0])
+        log = make_shard(tmp_path / "store", group, Settings(112, True), None)
+        assert (tmp_path / "store" / "data" / f"{group.name}.parquet").exists() == bool(content)
+    assert log["frames"] == 0 and len(log["problems"]) == 1

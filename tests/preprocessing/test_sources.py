@@ -165,3 +165,21 @@ def test_a_video_is_not_called_as_the_second_person_of_another(tmp_path):
     items, problems = find_items([tmp_path], crops=False)
     assert [item.video for item in items] == ["clip", "clip~2", "clip~left", "other_3"]
     assert "it would be a subject of 'clip'" in problems[0]["problem"] and len(problems) == 2
+
+
+def test_pictures_are_not_called_so_either_but_ready_faces_may_be(tmp_path):
+    for name in ("face.jpg", "face_1.jpg", "face_02.jpg", "face_12.jpg"):
+        touch(tmp_path / name)
+    items, problems = find_items([tmp_path], crops=False)
+    assert {item.video for item in items} == {"face", "face_1", "face_02", "face~12"} and len(problems) == 1
+    items, problems = find_items([tmp_path], crops=True)
+    assert {item.video for item in items} == {"face", "face_1", "face_02", "face_12"} and not problems
+
+
+def test_the_names_of_a_release_are_kept(tmp_path):
+    (tmp_path / "6th ABAW Annotations").mkdir()
+    names = ["video45", "video45_2", "video45_2_left", "video45_3"]
+    for name in names:
+        touch(tmp_path / "videos" / "batch1" / f"{name}.mp4")
+    items, problems = find_items([tmp_path], crops=False)
+    assert [item.video for item in items] == names and not problems

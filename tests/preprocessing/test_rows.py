@@ -1,0 +1,28 @@
+import numpy as np
+
+from preprocessing.align import decode_jpeg, encode_jpeg
+from preprocessing.rows import ready_rows
+from preprocessing.sources import find_items
+
+
+def rows_of(folder, numbers):
+    folder.mkdir(parents=True)
+    for number in numbers:
+        picture = np.full((112, 112, 3), 40 * number, np.uint8)
+        (folder / f"{number:04d}.jpg").write_bytes(encode_jpeg(picture))
+    problems = []
+    items, _ = find_items([folder.parent], crops=True)
+    return list(ready_rows(items[0], 112, problems)), problems
+
+
+def test_frames_that_are_counted_from_0(tmp_path):
+    rows, problems = rows_of(tmp_path / "clips" / "clip", [0, 1, 3])
+    assert [row["frame"] for row in rows] == [1, 2, 3, 4]
+    assert [row["image"] is None for row in rows] == [False, False, True, False]
+    assert decode_jpeg(rows[0]["image"]).mean() < 5
+    assert problems == ["its pictures are counted from 0: picture 0 is frame 1, and so on"]
+
+
+def test_frames_that_are_counted_from_1(tmp_path):
+    rows, problems = rows_of(tmp_path / "clips" / "clip", [1, 2])
+    assert [row["frame"] for row in rows] == [1, 2] and problems == []
