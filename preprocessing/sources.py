@@ -212,7 +212,7 @@ def _with_distinct_ids(items: list[Item], *, crops: bool) -> tuple[list[Item], l
     named = []
     for item, id_, subject in zip(items, ids, subjects, strict=True):
         clean = _clean(id_)
-        # `clip_2` would be the second person of `clip`. Where a data set names its people or boxes, such names are meant.
+        # `clip_2` would be the second person of `clip`. Where a data set names people or boxes, such names are meant.
         named_so = crops or item.subjects or item.label or item.box or item.kind == "table"
         part = None if named_so else LIKE_A_SUBJECT.fullmatch(clean)
         if part and part[1] in videos:
