@@ -48,13 +48,15 @@ def main(config: Real) -> dict[str, Any]:
     Raises:
         UserError: The folder lacks one of the data sets.
     """
+    from checkpoints.encoder import save_untrained
+
     for name in ("ferplus", "muxspace", "london", "manifest.csv"):
         if not (config.data / name).exists():
             raise UserError(f"{config.data} has no {name}: expected the folders of FER+, muxspace and London")
     stages = Stages(config.out)
     stages.run("preprocess", lambda: preprocess(config))
     stages.run("pretrain", lambda: pretrain(config))
-    write_scratch(config)
+    save_untrained(config.out / "scratch", config.out / "pretrain", made_by="real.py")
     runs = {start: stages.run(f"finetune from {start}", partial(finetune, config, start)) for start in STARTS}
     scores = stages.run("evaluate", lambda: {test: evaluate(config, test) for test in TESTS})
     summary = {
@@ -129,18 +131,6 @@ def pretrain(config: Real) -> dict[str, Any]:
     from pretrain.run import main as run
 
     return run(pretrain_recipe(config))
-
-
-def write_scratch(config: Real) -> None:
-    """The same encoder with fresh weights."""
-    import torch
-
-    from checkpoints.encoder import Encoder, load_encoder, save_encoder
-
-    if not (config.out / "scratch" / "config.json").exists():
-        torch.manual_seed(0)
-        fresh = Encoder(load_encoder(config.out / "pretrain").config, provenance={"stage": "none", "synthetic": False})
-        save_encoder(config.out / "scratch", fresh, made_by="real.py", recipe={}, parents={})
 
 
 def finetune(config: Real, start: str) -> dict[str, Any]:

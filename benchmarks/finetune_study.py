@@ -23,7 +23,7 @@ import torch
 import tyro
 
 from checkpoints.artifact import read_json, write_json
-from checkpoints.encoder import Encoder, load_encoder, save_encoder
+from checkpoints.encoder import Encoder, load_encoder, save_untrained
 from checkpoints.errors import guarded
 from finetune.labels import Split, read_split
 from finetune.recipes import RECIPES, Finetune
@@ -81,7 +81,7 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Run everything that is not there yet; returns the table."""
-    write_fresh(config.out / "fresh", config.encoder)
+    save_untrained(config.out / "fresh", config.encoder, made_by="benchmarks/finetune_study.py")
     for part, number, name, work in pieces(config):
         measured = config.out / part / f"{name}_{number}.json"
         if (not config.only or part in config.only) and not measured.exists():
@@ -138,14 +138,6 @@ def ferplus(real: Path) -> Data:
     """FER+ as a run of real.py has it."""
     train, test = (real / "faces" / name for name in ("ferplus", "ferplus_validation"))
     return Data(train, train / "labels.parquet", test, test / "labels.parquet")
-
-
-def write_fresh(where: Path, like: Path) -> None:
-    """An encoder of the same form with fresh weights."""
-    if not (where / "config.json").exists():
-        torch.manual_seed(0)
-        fresh = Encoder(load_encoder(like).config, provenance={"stage": "none", "synthetic": True})
-        save_encoder(where, fresh, made_by="benchmarks/finetune_study.py", recipe={}, parents={})
 
 
 def run_finetune(settings: Finetune, data: Data, encoder: Path, place: Path) -> Path:
@@ -205,7 +197,7 @@ def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
     x, x_held, x_test = ((part - mean) / std for part in (x, x_held, x_test))
     best = (-1.0, 0.0)
     for strength in (1e-5, 1e-4, 1e-3) if whole else (1e-3, 1e-2, 1e-1):
-        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=100).fit(x, y)
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000).fit(x, y)
         found = (macro_f1(y_held, model.predict(x_held)), macro_f1(y_test, model.predict(x_test)))
         best = found if found[0] > best[0] else best
     return best[1]
@@ -214,11 +206,12 @@ def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
 @torch.inference_mode()
 def tokens(encoder: Encoder, store: FacesStore, rows: np.ndarray, *, whole: bool) -> np.ndarray:
     """Patch tokens of some rows of a store: their mean `[N, D]`, or all of them side by side `[N, P * D]`."""
-    from finetune.frames import StillFrames, still_batches
+    from finetune.frames import StillFrames
+    from training.images import work_ahead
 
     stills = StillFrames(store, ["full"], encoder.config.image_size)
     found = []
-    for batch in still_batches(stills, [part.tolist() for part in np.array_split(rows, -(-len(rows) // 256))], 0):
+    for batch in work_ahead(stills, 0, [part.tolist() for part in np.array_split(rows, -(-len(rows) // 256))]):
         with torch.autocast("cpu", torch.bfloat16):
             made = encoder.backbone.forward_features(encoder.normalise(batch["images"][:, 0]))
         made = made[:, encoder.backbone.num_prefix_tokens :].float()

@@ -9,7 +9,7 @@ Features are random numbers: only time and memory are measured.
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,11 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Measure and record."""
     torch.set_num_threads(config.threads)
-    studies = {"scaling": scaling, "real-size": partial(real_size, config), "fusions": fusions}
+    studies: dict[str, Callable[[], dict[str, Any]]] = {
+        "scaling": scaling,
+        "real-size": partial(real_size, config),
+        "fusions": fusions,
+    }
     result = studies[config.what]()
     for key, value in result.items():
         print(f"{key}: {value}")

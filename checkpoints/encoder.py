@@ -180,6 +180,15 @@ def save_encoder(
     )
 
 
+def save_untrained(directory: Path, like: str | Path, *, made_by: str) -> None:
+    """Write an encoder of the same form as another with fresh weights, unless it is there: a start to compare with."""
+    if not (directory / "config.json").exists():
+        parent = load_encoder(like)
+        torch.manual_seed(0)
+        provenance = {"stage": "none", "synthetic": bool(parent.provenance.get("synthetic"))}
+        save_encoder(directory, Encoder(parent.config, provenance=provenance), made_by=made_by, recipe={}, parents={})
+
+
 def load_encoder(where: str | Path) -> Encoder:
     """Load an encoder directory (`ENC`, `RUN` or `RUN/encoder`) or a timm model (`timm:NAME`, or its folder).
 

@@ -19,9 +19,10 @@ from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from finetune.embed import Embedder
 from finetune.features import HEADER, finish_cache, source_of, write_features
-from finetune.frames import StillFrames, picture_bytes, still_batches
+from finetune.frames import StillFrames, picture_bytes
 from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
+from training.images import work_ahead
 
 
 class Cache:
@@ -296,7 +297,7 @@ def extract_sequences(
     with accelerator.autocast(), tqdm(total=total, unit="frame", mininterval=every, disable=hidden) as bar:
         job = Job(store, sequences, caches, batch_size, bar)
         waiting: tuple[torch.Tensor, torch.Tensor] | None = None
-        for batch in still_batches(stills, job.batches(), workers):  # type: ignore[arg-type]  # any iterable will do
+        for batch in work_ahead(stills, workers, job.batches()):
             images = batch["images"].to(accelerator.device, non_blocking=True)
             made = torch.stack([cache.embedder(images[:, view]) for view, cache in enumerate(caches)], dim=1)
             # Fetched one batch late, so that a GPU never waits for the copy.

@@ -10,7 +10,7 @@ import torch
 from checkpoints.errors import UserError
 from finetune.views import BY_LANDMARKS, by_landmarks, cut
 from preprocessing.faces import FacesStore
-from training.images import CropDataset, as_is, decode, outlive_sigterm, resize
+from training.images import CropDataset, decode, resize
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class EpochDraw:
         return known[1]
 
 
-class TrainingFrames(CropDataset):
+def training_frames(
+    store: FacesStore, frames: LabelledFrames, draw: EpochDraw, *, view: str, **kwargs: Any
+) -> CropDataset:
     """Augmented crops with their targets, addressed by (epoch, place) pairs.
 
     Args:
@@ -98,22 +100,15 @@ class TrainingFrames(CropDataset):
         view: Part of the face.
         kwargs: See :class:`training.images.CropDataset`.
     """
-
-    def __init__(self, store: FacesStore, frames: LabelledFrames, draw: EpochDraw, *, view: str, **kwargs: Any) -> None:
-        self.draw = draw
-        super().__init__(
-            count=len(frames),
-            jpeg=lambda index: picture_bytes(store, int(frames.rows[index])),
-            name=lambda index: row_name(store, int(frames.rows[index])),
-            extras=lambda _rng, index: {"targets": frames.targets[index]},
-            prepare=lambda picture, index: cut_row(store, int(frames.rows[index]), picture, view),
-            **kwargs,
-        )
-
-    def __getitem__(self, pair: tuple[int, int]) -> dict[str, Any]:
-        """Crop the frame at one place of one epoch."""
-        epoch, place = pair
-        return super().__getitem__((epoch, self.draw(epoch, place)))
+    return CropDataset(
+        count=len(frames),
+        pick=draw,
+        jpeg=lambda index: picture_bytes(store, int(frames.rows[index])),
+        name=lambda index: row_name(store, int(frames.rows[index])),
+        extras=lambda _rng, index: {"targets": frames.targets[index]},
+        prepare=lambda picture, index: cut_row(store, int(frames.rows[index]), picture, view),
+        **kwargs,
+    )
 
 
 class StillFrames(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
@@ -145,21 +140,6 @@ class StillFrames(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             print(f"skipped a bad picture: {row_name(self.store, row)}: {error}", flush=True)
             return None
         return torch.stack([resize(cut_row(self.store, row, picture, view), self.size) for view in self.views])
-
-
-def still_batches(
-    dataset: StillFrames, batches: Sequence[Sequence[int]], workers: int
-) -> torch.utils.data.DataLoader[dict[str, torch.Tensor]]:
-    """Batches of pictures, prepared by `workers` processes ahead of time."""
-    return torch.utils.data.DataLoader(
-        dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]  # lists of rows
-        num_workers=workers,
-        collate_fn=as_is,
-        worker_init_fn=outlive_sigterm,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if workers else None,
-    )
 
 
 def cut_row(store: FacesStore, row: int, picture: torch.Tensor, view: str) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from checkpoints.artifact import read_header
@@ -14,19 +13,6 @@ from finetune.validation import BestWeights, Validation
 from preprocessing.faces import FacesStore
 from report.card import write_product_card
 from training.rundir import RunDirectory
-
-
-def count_flops(model: Classifier) -> float:
-    """Floating-point operations of one picture's forward pass with all its tokens."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    size = model.encoder.config.image_size
-    picture = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=model.head.weight.device)
-    training = model.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(picture)
-    model.train(training)
-    return float(counter.get_total_flops())
 
 
 def provenance(parent: Encoder, store: FacesStore, split: Split) -> dict[str, Any]:

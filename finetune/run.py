@@ -22,17 +22,18 @@ def main(config: Finetune) -> dict[str, Any]:
     from checkpoints.encoder import load_encoder
     from finetune.augment import picture_augmentation
     from finetune.classifier import Classifier, build_optimizer, describe_input, moving_average, trainable
-    from finetune.frames import EpochDraw, StillFrames, TrainingFrames, check_views, row_name
+    from finetune.frames import EpochDraw, StillFrames, check_views, row_name, training_frames
     from finetune.labels import read_split
     from finetune.losses import Objective
-    from finetune.product import count_flops, finish
+    from finetune.product import finish
     from finetune.validation import BestWeights, Validation
     from preprocessing.faces import FacesStore
     from training import schedule
     from training.batches import BatchPlan
-    from training.images import crop_batches
+    from training.images import work_ahead
     from training.launch import start, track
     from training.loop import Loop
+    from training.meter import count_flops
     from training.rundir import RunDirectory
 
     # What to train and validate on, and from what.
@@ -70,10 +71,11 @@ def main(config: Finetune) -> dict[str, Any]:
     # The network and its optimizer.
     torch.manual_seed(config.seed)
     encoder = trainable(parent, pooling=config.pooling, drop_path=config.drop_path, patch_drop=config.patch_drop)
+    size = encoder.config.image_size
     model = Classifier(encoder, config.dropout).to(accelerator.device)
     optimizer = build_optimizer(model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     ema = moving_average(model, config.ema_decay)
-    flops = count_flops(model)
+    flops = count_flops(model, torch.zeros(1, 3, size, size, dtype=torch.uint8, device=accelerator.device))
     accelerator.print(
         f"{split.describe()}\n{text}\n"
         f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
@@ -84,7 +86,6 @@ def main(config: Finetune) -> dict[str, Any]:
     )
 
     # The loop.
-    size = encoder.config.image_size
     validation = Validation(
         accelerator,
         StillFrames(store, [config.view], size),
@@ -113,7 +114,7 @@ def main(config: Finetune) -> dict[str, Any]:
         identify=lambda step: [row_name(store, int(split.train.rows[draw(*pair)])) for pair in plan.share(step)],
     )
     first = loop.resume()
-    dataset = TrainingFrames(
+    dataset = training_frames(
         store,
         split.train,
         draw,
@@ -135,7 +136,7 @@ def main(config: Finetune) -> dict[str, Any]:
     )
     judged = model if ema is None else ema.module
     loop.train(
-        crop_batches(dataset, plan, first, steps, config.workers),
+        work_ahead(dataset, config.workers, plan.micro_batches(first, steps)),
         objective,
         lambda step: validation.after_step(run, judged, step, steps),
     )

@@ -8,9 +8,10 @@ import torch
 from accelerate import Accelerator
 
 from finetune.classifier import Classifier
-from finetune.frames import LabelledFrames, StillFrames, still_batches
+from finetune.frames import LabelledFrames, StillFrames
 from tasks import EXPRESSIONS
 from tasks.metrics import confusion, f1_from_confusion
+from training.images import work_ahead
 
 IN_MEMORY = 512 * 2**20
 
@@ -55,9 +56,9 @@ class Scorer:
     def _pictures(self) -> Iterable[dict[str, torch.Tensor]]:
         size = self.stills.size
         if self._decoded is None and len(self._mine) * 3 * size * size > IN_MEMORY:
-            return still_batches(self.stills, self._batches, self.workers)
+            return work_ahead(self.stills, self.workers, self._batches)
         if self._decoded is None:
-            self._decoded = list(still_batches(self.stills, self._batches, self.workers))
+            self._decoded = list(work_ahead(self.stills, self.workers, self._batches))
         return self._decoded
 
     def score(self, probabilities: np.ndarray) -> dict[str, Any]:

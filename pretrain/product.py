@@ -111,20 +111,6 @@ def fingerprints(init: Path | None) -> dict[str, str]:
     return {} if init is None else {"init": fingerprint(encoder_directory(init) / "model.safetensors")}
 
 
-def count_flops(model: MaskedAutoencoder) -> float:
-    """Floating-point operations of one picture's forward pass."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    size = model.encoder.config.image_size
-    device = model.mask_token.device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(
-            torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device),
-            torch.rand(1, model.num_patches, device=device),
-        )
-    return float(counter.get_total_flops())
-
-
 def write_product(
     run: RunDirectory,
     model: MaskedAutoencoder,

@@ -1,6 +1,6 @@
 """Stage 1: `accelerate launch pretrain/run.py RECIPE --faces STORE... --out RUN`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,11 @@ def main(config: Pretrain) -> dict[str, Any]:
     from pretrain.looks import Looks
     from pretrain.mixture import as_text
     from pretrain.pictures import write_report
-    from pretrain.product import build, count_flops, fingerprints, write_product
+    from pretrain.product import build, fingerprints, write_product
     from training.batches import BatchPlan
     from training.launch import start, track
     from training.loop import Loop
+    from training.meter import count_flops
     from training.rundir import RunDirectory
     from training.schedule import warmup_cosine
 
@@ -75,7 +76,9 @@ def main(config: Pretrain) -> dict[str, Any]:
         betas=(0.9, 0.95),
         fused=accelerator.device.type == "cuda",
     )
-    flops = count_flops(model)
+    size = config.image_size
+    picture = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=accelerator.device)
+    flops = count_flops(model, picture, torch.zeros(1, model.num_patches, device=accelerator.device))
     epochs = steps * config.batch_size / len(faces)
     statistics = faces.statistics(epochs)
     accelerator.print(
@@ -147,15 +150,15 @@ def open_faces(config: Pretrain) -> "FacesMixture | FacesStream":
 
 def batches(
     config: Pretrain, faces: "FacesMixture | FacesStream", plan: "BatchPlan", first: int, last: int, patches: int
-) -> Iterator[Any]:
+) -> Iterable[Any]:
     """This process's micro-batches of steps `first` to `last`: `images` uint8 `[B, 3, S, S]`, `noise` `[B, L]`."""
-    from pretrain.streaming import FacesStream, StreamedCrops, streamed_batches
-    from training.images import CropDataset, crop_batches
+    from pretrain.streaming import FacesStream, StreamedCrops
+    from training.images import CropDataset, work_ahead
 
     size, scale = config.image_size, config.crop_scale
     if isinstance(faces, FacesStream):
         crops = StreamedCrops(faces, plan, first, last, size=size, scale=scale, patches=patches)
-        return streamed_batches(crops, config.workers)
+        return work_ahead(crops, config.workers, start="spawn")  # Arrow's threads hold locks
     dataset = CropDataset(
         count=len(faces),
         jpeg=faces.jpeg,
@@ -166,7 +169,7 @@ def batches(
         pick=faces.pick,
         extras=lambda rng, _index: {"noise": rng.random(patches, dtype="float32")},
     )
-    return crop_batches(dataset, plan, first, last, config.workers)
+    return work_ahead(dataset, config.workers, plan.micro_batches(first, last))
 
 
 def sample_names(faces: "FacesMixture | FacesStream", plan: "BatchPlan", step: int) -> list[str]:

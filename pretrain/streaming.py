@@ -25,7 +25,7 @@ import torch
 from checkpoints.errors import UserError
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
 from training.batches import BatchPlan, sample_rng
-from training.images import as_is, decode, outlive_sigterm, random_resized_crop, readable, stacked
+from training.images import decode, random_resized_crop, readable, stacked
 
 BLOCK = 4096
 """Pictures that a process holds, as JPEG, and shuffles among themselves."""
@@ -225,22 +225,6 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
             crop = random_resized_crop(picture, rng, self.size, self.scale)
             return {"images": crop, "noise": rng.random(self.patches, dtype="float32")}
         raise UserError(f"no picture of a block of {self.faces.address} can be decoded")
-
-
-def streamed_batches(crops: StreamedCrops, workers: int) -> Iterator[Any]:
-    """Micro-batches in the order of steps, prepared by `workers` processes ahead of time."""
-    loader = torch.utils.data.DataLoader(
-        crops,
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=as_is,
-        worker_init_fn=outlive_sigterm,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if workers else None,
-        # A forked process would inherit the locks of Arrow's threads and wait for ever.
-        multiprocessing_context="spawn" if workers else None,
-    )
-    return iter(loader)
 
 
 def _pictures_by_group(metadata: Any) -> list[int]:

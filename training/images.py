@@ -1,8 +1,8 @@
 """JPEG bytes to batches of uint8 crops: decoded, cropped and flipped on tensors; normalised later, on the device."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional
 
 from checkpoints.errors import UserError
-from training.batches import BatchPlan, sample_rng
+from training.batches import sample_rng
 
 LOG_ASPECT = (float(np.log(3 / 4)), float(np.log(4 / 3)))
 IN_A_ROW = 100
@@ -144,20 +144,33 @@ def stacked(samples: Sequence[dict[str, Any]], skipped: list[str]) -> dict[str, 
     return batch
 
 
-def crop_batches(dataset: CropDataset, plan: BatchPlan, first: int, last: int, workers: int) -> Iterator[Any]:
-    """Micro-batches of steps `first` to `last` for this process, prepared by `workers` processes ahead of time."""
-    loader = torch.utils.data.DataLoader(
+def work_ahead(
+    dataset: torch.utils.data.Dataset[Any],
+    workers: int,
+    batches: Iterable[Sequence[Any]] | None = None,
+    *,
+    start: Literal["fork", "spawn"] = "fork",
+) -> torch.utils.data.DataLoader[Any]:
+    """Batches that a dataset gives whole, prepared by `workers` processes ahead of time.
+
+    Args:
+        dataset: Its `__getitems__` makes a batch, or it iterates over batches.
+        workers: Processes; 0: this one.
+        batches: What each batch is asked for with; None where the dataset iterates.
+        start: Forked workers share the store that is open already; spawned ones get a copy of the dataset, for those
+            whose threads hold locks (a forked process would wait for them for ever).
+    """
+    chosen: dict[str, Any] = {"batch_size": None} if batches is None else {"batch_sampler": batches}
+    return torch.utils.data.DataLoader(
         dataset,
-        batch_sampler=plan.micro_batches(first, last),  # any iterable will do
+        **chosen,
         num_workers=workers,
         collate_fn=as_is,
         worker_init_fn=outlive_sigterm,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
-        # Workers share the store that is open already; other ways to start them would have to send it.
-        multiprocessing_context="fork" if workers else None,
+        multiprocessing_context=start if workers else None,
     )
-    return iter(loader)
 
 
 def as_is(batch: Any) -> Any:

@@ -2,6 +2,9 @@
 
 import time
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 # Dense bf16 peak of accelerators in FLOP/s, from their data sheets (without sparsity); the first name that is part of
 # the device's own wins.
 PEAKS = {
@@ -18,6 +21,15 @@ PEAKS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
+
+
+def count_flops(model: torch.nn.Module, *inputs: torch.Tensor) -> float:
+    """Floating-point operations of one forward pass as in evaluation."""
+    training = model.training
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(*inputs)
+    model.train(training)
+    return float(counter.get_total_flops())
 
 
 def peak_flops(device: str, precision: str) -> float:

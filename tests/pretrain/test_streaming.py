@@ -15,6 +15,7 @@ from pretrain.streaming import FacesStream, StreamedCrops
 from tests.pretrain.corpus import make_store
 from tests.pretrain.test_run import TINY, weights
 from training.batches import BatchPlan
+from training.images import work_ahead
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,8 @@ def test_an_epoch_holds_every_picture_once(store):
 def test_reading_on_from_a_step_gives_what_would_have_come(store, first, workers):
     if workers:
         streaming.BLOCK = 4096  # as the workers, which start afresh, have it
-    whole = [*streaming.streamed_batches(crops(store, 0, 34), workers)]
-    rest = [*streaming.streamed_batches(crops(store, first, 34), workers)]
+    whole = [*work_ahead(crops(store, 0, 34), workers, start="spawn")]
+    rest = [*work_ahead(crops(store, first, 34), workers, start="spawn")]
     assert len(whole) == 68 and len(rest) == 2 * (34 - first)
     for one, other in zip(whole[2 * first :], rest, strict=True):
         assert all((one[key] == other[key]).all() for key in ("images", "noise"))
