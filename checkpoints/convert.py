@@ -19,8 +19,12 @@ import tyro
 from checkpoints.errors import UserError, guarded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from checkpoints.encoder import Encoder
     from checkpoints.layouts import Tensors
+
+FILE_OPTIONS = ("architecture", "heads", "decoder_heads", "drop")  # what a directory and timm say themselves
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,12 @@ def main(config: Convert) -> None:
     is_file = not Path(config.source).is_dir() and not config.source.startswith("timm:")
     if is_file and not Path(config.source).is_file():
         raise UserError(f"{config.source} does not exist: give a .pth or .safetensors file, a directory or timm:NAME")
+    given = [f"--{name.replace('_', '-')}" for name in FILE_OPTIONS if getattr(config, name)]
+    if given and not is_file:
+        raise UserError(
+            f"{', '.join(given)}: for .pth and .safetensors files only, and {config.source} says itself what it is; "
+            "leave it out"
+        )
     weights = read_file(config) if is_file else read_encoder(config)
     if config.pooling != "auto":
         weights.encoder = rebuild(weights.encoder, config.source, pooling=config.pooling)
@@ -114,6 +124,13 @@ def read_file(config: Convert) -> Weights:
     dropped = [name for name in tensors if config.drop and name.startswith(config.drop)]
     parts = layouts.take_apart({name: tensor for name, tensor in tensors.items() if name not in dropped})
     encoder = known or Encoder(layouts.encoder_config(parts, arguments, source, config.heads))
+    wanted: dict[str, Sequence[int]] = {name: tensor.shape for name, tensor in encoder.weights().items()}
+    settings: dict[str, Any] = {}
+    if parts.decoder:
+        settings = layouts.decoder_settings(parts, arguments, source, config.decoder_heads)
+        wanted |= layouts.decoder_shapes(settings, encoder)
+    # Before `load`, which would list the encoder's first few alone.
+    refuse_misfits(wanted, parts.backbone | parts.decoder, source=source, most=len(tensors) + len(wanted))
     encoder.load(parts.backbone, source=source)
     encoder.provenance = {
         "stage": "imported",
@@ -123,15 +140,11 @@ def read_file(config: Convert) -> Weights:
         "labelled_videos": {},
         "pictures_seen": 0,
     }
-    weights = Weights(encoder.eval())
+    decoder = {name: tensor.float() for name, tensor in parts.decoder.items()}
+    weights = Weights(encoder.eval(), decoder, settings)
     weights.notes.append("what these weights were trained on is not known, so no later check for leaks can see it")
     if left := sorted([*dropped, *parts.classifier]):
         weights.notes.append(f"left out: {', '.join(left)}")
-    if parts.decoder:
-        weights.settings = layouts.decoder_settings(parts, arguments, source, config.decoder_heads)
-        wanted = layouts.decoder_shapes(weights.settings, encoder.config)
-        refuse_misfits(wanted, parts.decoder, source=f"the decoder in {source}")
-        weights.decoder = {name: tensor.float() for name, tensor in parts.decoder.items()}
     return weights
 
 
@@ -201,15 +214,17 @@ def write_mae(weights: Weights, config: Convert) -> None:
     """Write a file with MAE's keys; what its layout has no place for stands in `args`, for the way back.
 
     Raises:
-        UserError: The encoder has weights that MAE's layout has no name for.
+        UserError: The file is there already, or the encoder has weights that MAE's layout has no name for.
     """
     import torch
 
     from checkpoints.artifact import atomic_file
-    from checkpoints.layouts import IMAGENET_MEAN, mae_layout
+    from checkpoints.layouts import IMAGENET_MEAN, IMAGENET_STD, mae_layout
 
     if config.out.suffix != ".pth":
         raise UserError(f"--out {config.out}: facebookresearch/mae reads .pth files")
+    if config.out.exists():
+        raise UserError(f"{config.out} exists already: give another --out, or delete it")
     tensors = mae_layout(weights.encoder, config.source) | weights.decoder
     settings = weights.encoder.config
     arguments = {
@@ -223,7 +238,7 @@ def write_mae(weights: Weights, config: Convert) -> None:
         arguments |= {name: weights.settings[name] for name in ("mask_ratio", "norm_pix_loss")}
     with atomic_file(config.out) as temporary:
         torch.save({"model": tensors, "args": arguments}, temporary)
-    if settings.mean != IMAGENET_MEAN:
+    if (settings.mean, settings.std) != (IMAGENET_MEAN, IMAGENET_STD):
         weights.notes.append("MAE's scripts normalise with another mean and std than these weights expect")
 
 

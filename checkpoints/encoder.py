@@ -212,9 +212,18 @@ def load_encoder(where: str | Path) -> Encoder:
 
 
 def encoder_directory(where: str | Path) -> Path:
-    """Find the encoder that a path on the command line means: the directory itself or the `encoder` inside a run."""
+    """Find the encoder that a path on the command line means: the directory itself or the `encoder` inside a run.
+
+    Raises:
+        UserError: It is a run that has not come to its end.
+    """
     directory = Path(where)
-    return directory / "encoder" if (directory / "encoder").is_dir() else directory
+    if (directory / "encoder").is_dir():
+        return directory / "encoder"
+    header = directory / "config.json"
+    if header.is_file() and read_json(header).get("kind") == "run":
+        raise UserError(f"{directory} is a run that is not finished: start it again by the same command, it goes on")
+    return directory
 
 
 def encoder_fingerprint(weights: str, config: EncoderConfig) -> str:
@@ -235,11 +244,19 @@ def load_weights(module: nn.Module, tensors: dict[str, torch.Tensor], *, source:
     module.load_state_dict(tensors)
 
 
-def refuse_misfits(wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, torch.Tensor], *, source: object) -> None:
+def refuse_misfits(
+    wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, torch.Tensor], *, source: object, most: int = 6
+) -> None:
     """Compare names and shapes with what is wanted.
 
+    Args:
+        wanted: Name -> shape.
+        tensors: What there is.
+        source: Where it is, for the message.
+        most: How many faults are listed.
+
     Raises:
-        UserError: Lists every missing, unknown and mis-shaped key.
+        UserError: Lists the missing, unknown and mis-shaped keys.
     """
     problems = [f"missing {key}" for key in wanted if key not in tensors]
     problems += [f"unknown {key}" for key in tensors if key not in wanted]
@@ -249,7 +266,7 @@ def refuse_misfits(wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, to
         if key in tensors and tuple(tensors[key].shape) != tuple(shape)
     ]
     if problems:
-        raise UserError(f"the weights in {source} do not fit: {_first(problems)}")
+        raise UserError(f"the weights in {source} do not fit: {_first(problems, most)}")
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -340,6 +357,6 @@ def _load_timm_folder(directory: Path, published: dict[str, Any]) -> Encoder:
     return encoder.eval()
 
 
-def _first(problems: Sequence[str], most: int = 6) -> str:
+def _first(problems: Sequence[str], most: int) -> str:
     rest = len(problems) - most
     return "; ".join(problems[:most]) + (f"; and {rest} more" if rest > 0 else "")

@@ -39,6 +39,7 @@ ARCHITECTURES = {
     1280: "vit_huge_patch14_224",
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_ASK = "Fetch it again, or ask its author for a .safetensors file or a plain state dict"
 _LAYOUT = re.compile(
     r"cls_token|pos_embed|(patch_embed\.proj|norm|fc_norm|"
     r"blocks\.\d+\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2))\.(weight|bias)"
@@ -89,17 +90,21 @@ def read_file(path: Path, anchor: str = ANCHOR) -> tuple[Tensors, dict[str, Any]
 
 def _torch_load(path: Path) -> Any:
     """`torch.load` of tensors and plain values only; the arguments that MAE's scripts add are such."""
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty: fetch it again")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0]
+        # Of torch's words only the name: the others tell how to read the file all the same, and run what is in it.
+        name = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise UserError(
-            f"{path} was not read: it is damaged, or it holds more than weights, which reading would execute "
-            f"({reason}). Ask its author for a .safetensors file or a plain state dict"
+            f"{path} was not read: it is damaged, or it holds more than weights, which reading would execute"
+            f"{f' ({name[1]})' if name else ''}. {_ASK}"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as a PyTorch file: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # damaged bytes are anything to the unpickler: an index, a type, an attribute, ...
+        reason = str(error).partition(". ")[0].partition("\n")[0].strip()  # what follows is advice, as above
+        raise UserError(f"{path} cannot be read as a PyTorch file ({reason or type(error).__name__}). {_ASK}") from None
 
 
 def _unwrap(content: Any, anchor: str) -> Mapping[str, Any] | None:
@@ -169,7 +174,8 @@ def decoder_settings(layout: Layout, arguments: Mapping[str, Any], source: objec
 
     The released decoders were trained with 75 % masked and `norm_pix_loss`, unless the file's arguments say otherwise.
     """
-    width = int(layout.decoder["mask_token"].shape[-1]) if "mask_token" in layout.decoder else 0
+    tables = (layout.decoder.get(key) for key in ("mask_token", "decoder_pos_embed"))  # one of them may be missing
+    width = next((table.shape[-1] for table in tables if table is not None and table.ndim), 0)
     return {
         "dim": width,
         "depth": len({key.split(".")[1] for key in layout.decoder if key.startswith("decoder_blocks.")}),
@@ -181,9 +187,10 @@ def decoder_settings(layout: Layout, arguments: Mapping[str, Any], source: objec
     }
 
 
-def decoder_shapes(settings: Mapping[str, Any], config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+def decoder_shapes(settings: Mapping[str, Any], encoder: Encoder) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a decoder."""
-    dim, width, patch = settings["dim"], config.kwargs["embed_dim"], config.kwargs["patch_size"]
+    patches = encoder.backbone.patch_embed
+    dim, width, patch = settings["dim"], encoder.backbone.embed_dim, patches.patch_size[0]
 
     def linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
         return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
@@ -193,7 +200,7 @@ def decoder_shapes(settings: Mapping[str, Any], config: EncoderConfig) -> dict[s
 
     shapes: dict[str, tuple[int, ...]] = {
         "mask_token": (1, 1, dim),
-        "decoder_pos_embed": (1, (config.image_size // patch) ** 2 + 1, dim),
+        "decoder_pos_embed": (1, patches.num_patches + 1, dim),
         **linear("decoder_embed", width, dim),
         **norm("decoder_norm"),
         **linear("decoder_pred", dim, patch * patch * 3),

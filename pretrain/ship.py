@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from checkpoints.errors import guarded
+from checkpoints.errors import UserError, guarded
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ def main(config: Ship) -> None:
     """Write the directory.
 
     Raises:
-        UserError: The run was not made by stage 1, or is not finished.
+        UserError: The run was not made by stage 1, or is not finished; or there is an encoder already.
     """
     import torch
 
@@ -30,6 +30,8 @@ def main(config: Ship) -> None:
     from checkpoints.encoder import KIND, SCHEMA, encoder_directory
     from pretrain.product import load_mae, write_encoder
 
+    if (config.out / "config.json").exists():
+        raise UserError(f"{config.out} holds an encoder already: give another --out, or delete it")
     source = encoder_directory(config.run)
     header = read_header(source, "config.json", kind=KIND, schema=SCHEMA)
     write_encoder(

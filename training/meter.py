@@ -1,22 +1,27 @@
 """What a training run measures about itself between two records."""
 
+import re
 import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-# Dense bf16 peak of accelerators in FLOP/s, from their data sheets (without sparsity); the first name that is part of
-# the device's own wins.
+# Dense bf16 peak of accelerators in FLOP/s, from their data sheets (without sparsity); the first name whose words are
+# in the device's own wins.
 PEAKS = {
     "B200": 2250e12,
     "GH200": 989e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "A10": 125e12,
+    "A10G": 70e12,
     "RTX 5090": 210e12,
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
@@ -26,7 +31,7 @@ PEAKS = {
 def count_flops(model: torch.nn.Module, *inputs: torch.Tensor) -> float:
     """Floating-point operations of one forward pass as in evaluation."""
     training = model.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:  # under `no_grad` it fails on inputs that are parameters
         model.eval()(*inputs)
     model.train(training)
     return float(counter.get_total_flops())
@@ -39,9 +44,9 @@ def peak_flops(device: str, precision: str) -> float:
         device: The device's name, as `torch.cuda.get_device_name` gives it.
         precision: Accelerate's `mixed_precision`; peaks are known for `bf16` only.
     """
-    if precision != "bf16":
+    if precision != "bf16" or re.search(r"\b(Laptop|MIG)\b", device):  # less than the card of that name has
         return 0.0
-    return next((peak for name, peak in PEAKS.items() if name in device), 0.0)
+    return next((peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", device)), 0.0)
 
 
 class Meter:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -193,10 +194,39 @@ def test_malicious_pickle_is_refused(tmp_path, capfd):
             return print, ("executed",)
 
     torch.save({"model": vit().state_dict(), "extra": Bomb()}, tmp_path / "bad.pth")
-    with pytest.raises(UserError, match=r"more than weights, which reading would execute.*print"):
+    with pytest.raises(UserError, match=r"more than weights, which reading would execute \(print\)\. Fetch"):
         convert(tmp_path / "bad.pth", tmp_path / "encoder")
     assert "executed" not in capfd.readouterr().out
     assert not (tmp_path / "encoder").exists()
+
+
+class Blocked:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+class Unfit:
+    def __reduce__(self):
+        return torch.nn.Parameter, ("no tensor",)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["blocked", "unfit", "script", "text"])
+def test_how_to_read_a_file_all_the_same_is_not_told(tmp_path, kind):
+    """Torch advises `weights_only=False`, which would execute it, in one of several places."""
+    path = tmp_path / "bad.pth"
+    if kind == "script":
+        torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
+    elif kind == "text":
+        path.write_text("not found")
+    else:
+        torch.save({"extra": Blocked() if kind == "blocked" else Unfit()}, path)
+    with pytest.raises(UserError) as error:
+        convert(path, tmp_path / "encoder")
+    text = str(error.value)
+    assert text.endswith("Fetch it again, or ask its author for a .safetensors file or a plain state dict")
+    assert "Re-running" not in text and "False" not in text and "\n" not in text
+    assert ("system)" in text) == (kind == "blocked")
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
@@ -205,9 +235,10 @@ def test_damaged_and_missing_files(tmp_path, ending):
     with pytest.raises(UserError, match="does not exist"):
         convert(path, tmp_path / "encoder")
     torch.save({"model": vit().state_dict()}, path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="broken"):
-        convert(path, tmp_path / "encoder")
+    for kept in (1000, 0):
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(UserError, match="broken"):
+            convert(path, tmp_path / "encoder")
     assert not (tmp_path / "encoder").exists()
 
 
@@ -230,6 +261,63 @@ def test_misfits_are_listed(tmp_path):
     convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4, drop=("decoder_extra",))
     with pytest.raises(UserError, match="holds an encoder already"):
         convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4, drop=("decoder_extra",))
+
+
+def test_all_misfits_are_listed_of_encoder_and_decoder(tmp_path):
+    """Whoever has to name what to drop sees all of it at once."""
+    parts = decoder()
+    del parts["mask_token"]
+    parts |= {f"decoder_extra{n}": torch.zeros(1) for n in range(9)} | {"decoder_norm.bias": torch.zeros(3)}
+    torch.save(vit().state_dict() | parts | {f"extra{n}": torch.zeros(1) for n in range(9)}, tmp_path / "bad.pth")
+    with pytest.raises(UserError) as error:
+        convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4)
+    wanted = ["missing mask_token", "decoder_norm.bias is [3], expected [64]"]
+    wanted += [f"unknown {part}{n}" for part in ("extra", "decoder_extra") for n in range(9)]
+    assert sorted(str(error.value).split(" do not fit: ")[1].split("; ")) == sorted(wanted)
+
+
+def test_decoder_beside_a_named_architecture(tmp_path):
+    parts = decoder(width=192, patches=196, pixels=768)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+    torch.save(model.state_dict() | parts, tmp_path / "model.pth")
+    convert(tmp_path / "model.pth", tmp_path / "encoder", architecture="vit_tiny_patch16_224", decoder_heads=4)
+    assert load_tensors(tmp_path / "encoder" / "decoder.safetensors").keys() == parts.keys()
+
+
+@pytest.mark.parametrize("source", ["directory", "timm:vit_tiny_patch16_224"])
+def test_options_of_files_are_refused_elsewhere(tmp_path, source):
+    (tmp_path / "directory").mkdir()
+    source = source if source.startswith("timm:") else tmp_path / source
+    options = {"heads": 3, "decoder_heads": 4, "drop": ("head",), "architecture": "vit_tiny_patch16_224"}
+    for name, value in options.items():
+        with pytest.raises(UserError, match=rf"--{name.replace('_', '-')}: for \.pth and \.safetensors files only"):
+            convert(source, tmp_path / "out", **{name: value})
+    with pytest.raises(UserError, match=r"--heads, --drop: for"):
+        convert(source, tmp_path / "out", heads=3, drop=("head",))
+
+
+def test_what_stands_at_out_is_left_alone(tmp_path, full):
+    convert(full, tmp_path / "a", decoder_heads=4)
+    (tmp_path / "mae.pth").write_text("mine")
+    with pytest.raises(UserError, match=r"mae\.pth exists already: give another --out"):
+        convert(tmp_path / "a", tmp_path / "mae.pth", to="mae")
+    assert (tmp_path / "mae.pth").read_text() == "mine"
+    before = (tmp_path / "a" / "decoder.safetensors").read_bytes()
+    ship = pytest.importorskip("pretrain.ship")
+    with pytest.raises(UserError, match="holds an encoder already: give another --out"):
+        ship.main(ship.Ship(run=tmp_path / "a", out=tmp_path / "a"))
+    assert (tmp_path / "a" / "decoder.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "noted"), [(MEAN, STD, False), (MEAN, (0.5, 0.5, 0.5), True), ((0.5, 0.5, 0.5), STD, True)]
+)
+def test_another_mean_or_std_than_maes_is_noted(tmp_path, capsys, mean, std, noted):
+    settings = {**SMALL, "global_pool": "token"}
+    encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", 32, settings, mean=mean, std=std))
+    save_encoder(tmp_path / "ours", encoder, made_by="test", recipe={}, parents={})
+    convert(tmp_path / "ours", tmp_path / "mae.pth", to="mae")
+    assert ("normalise with another mean" in capsys.readouterr().out) == noted
 
 
 def test_what_a_file_does_not_say_is_asked_for(tmp_path, full):

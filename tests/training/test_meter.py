@@ -1,6 +1,9 @@
-import pytest
+from pathlib import Path
 
-from training.meter import Meter, peak_flops
+import pytest
+import torch
+
+from training.meter import Meter, count_flops, peak_flops
 
 
 def test_means_and_share_of_peak():
@@ -28,10 +31,35 @@ def test_what_is_unknown_is_not_recorded():
         ("NVIDIA H200", "bf16", 989e12),
         ("NVIDIA H100 PCIe", "bf16", 756e12),
         ("NVIDIA A100-SXM4-80GB", "bf16", 312e12),
-        ("NVIDIA A10G", "bf16", 125e12),
+        ("NVIDIA H100 80GB HBM3", "bf16", 989e12),
+        ("NVIDIA H100 NVL", "bf16", 835e12),
+        ("NVIDIA H200 NVL", "bf16", 835e12),
+        ("NVIDIA GH200 480GB", "bf16", 989e12),
+        ("NVIDIA A10", "bf16", 125e12),
+        ("NVIDIA A10G", "bf16", 70e12),
+        ("NVIDIA L4", "bf16", 121e12),
+        ("NVIDIA L40", "bf16", 181e12),
+        ("NVIDIA L40S", "bf16", 362e12),
+        ("NVIDIA RTX A1000 Laptop GPU", "bf16", 0),
+        ("NVIDIA RTX A1000", "bf16", 0),
+        ("NVIDIA GeForce RTX 4090", "bf16", 165e12),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bf16", 0),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "bf16", 0),
         ("NVIDIA A100-SXM4-80GB", "no", 0),
         ("Quadro of some kind", "bf16", 0),
     ],
 )
 def test_peaks(device, precision, peak):
     assert peak_flops(device, precision) == peak
+
+
+@pytest.mark.parametrize(
+    ("recipe", "row"), [("vit-base", "light decoder"), ("ling2024", "`ling2024` (decoder 512 x 8)")]
+)
+def test_the_cost_page_says_what_is_counted(recipe, row):
+    product, recipes = pytest.importorskip("pretrain.product"), pytest.importorskip("pretrain.recipes")
+    with torch.device("meta"):  # shapes are enough to count
+        model = product.build(recipes.RECIPES[recipe][1])
+        flops = count_flops(model, torch.zeros(1, 3, 224, 224, dtype=torch.uint8), torch.rand(1, model.num_patches))
+    page = Path(__file__).parents[2] / "docs" / "cost.md"
+    assert f"{row} | {3 * flops / 1e9:.1f} GFLOP a picture" in page.read_text(encoding="utf-8")

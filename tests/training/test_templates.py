@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,11 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
+from tests.pretrain.corpus import make_store
+
 ROOT = Path(__file__).parents[2]
+TINY = ["--image-size=32", "--embed-dim=32", "--depth=1", "--num-heads=2", "--decoder-dim=16", "--decoder-depth=1"]
+TINY += ["--decoder-heads=2", "--batch-size=8", "--steps=2", "--workers=0", "--looks=1", "--precision=fp32"]
 TRAINING = """
 import sys
 from pathlib import Path
@@ -65,6 +70,7 @@ def cluster(tmp_path):
     python.chmod(0o755)
     (job / "train.py").write_text(TRAINING)
     facts = {"SLURM_SUBMIT_DIR": job, "SLURM_JOB_NODELIST": "here", "SLURM_JOB_ID": os.getpid(), "SLURM_NTASKS": 2}
+    facts |= {"SLURM_CPUS_PER_TASK": 3, "SLURM_ARRAY_TASK_ID": 1, "SLURM_ARRAY_TASK_COUNT": 2}
     environment = os.environ | {name: str(value) for name, value in facts.items()}
     environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "REQUEUED": str(tmp_path / "requeued")}
     environment["TASKS"] = str(tmp_path / "tasks")
@@ -97,7 +103,60 @@ def test_a_preempted_slurm_job_saves_and_is_queued_again(cluster, tmp_path):
     assert [record["step"] for record in records] == list(range(1, step + 6))
 
 
+@pytest.mark.parametrize("script", ["pretrain", "preprocess"])
+def test_tasks_get_the_cores_that_the_job_asks_for(cluster, tmp_path, script):
+    _, environment = cluster
+    (tmp_path / "bin" / "srun").write_text('#!/bin/bash\necho "$SRUN_CPUS_PER_TASK cores"\n')  # as srun since 22.05
+    command = ["bash", str(ROOT / "docs" / "slurm" / f"{script}.sbatch"), "a", "b"]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "3 cores\n"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
 def test_accelerate_reads_its_templates(path):
     config = load_config_from_file(str(path))
     assert config.num_processes >= config.num_machines >= 1
+
+
+@pytest.fixture
+def launch():
+    """Starts `accelerate launch` with a template in the form for CPUs that docs/cluster.md gives."""
+    started = []
+
+    def start(template, *words):
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--config_file"]
+        command += [str(ROOT / "docs" / "accelerate" / template), *map(str, words)]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        started.append(subprocess.Popen(command, env=environment, **settings))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def printed(process):
+    text = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, text
+    return text
+
+
+def test_one_machine_as_accelerate_launches_it(launch, tmp_path):
+    (tmp_path / "train.py").write_text(TRAINING)
+    process = launch("one_node.yaml", "--main_process_port", "0", tmp_path / "train.py", tmp_path / "out", "2")
+    assert "2 process(es)" in printed(process)
+    assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_two_machines_as_accelerate_launches_them(launch, tmp_path):
+    """Stage 1 itself: both machines work on one run."""
+    faces = make_store(tmp_path / "faces", range(20))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--main_process_ip", "127.0.0.1", "--main_process_port", port]
+    script = [ROOT / "pretrain" / "run.py", "demo", "--faces", faces, "--out", tmp_path / "out", *TINY]
+    machines = [launch("many_nodes.yaml", "--machine_rank", rank, *where, *script) for rank in (0, 1)]
+    assert all("2 process(es)" in printed(machine) for machine in machines)
+    assert json.loads((tmp_path / "out" / "finished.json").read_text())["steps"] == 2
