@@ -16,7 +16,8 @@ def guarded(main: Callable[[], object]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A loader's worker sends its whole traceback as the message, ours in its last line.
+        print(f"error: {str(error).rpartition(f'{UserError.__module__}.UserError: ')[2].strip()}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

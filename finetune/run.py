@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from checkpoints.errors import guarded
+from checkpoints.ranges import check_ranges
 from finetune.recipes import RECIPES, Finetune
 
 MADE_BY = "finetune/run.py"
@@ -18,11 +19,12 @@ def main(config: Finetune) -> dict[str, Any]:
         UserError: Inputs are missing or do not fit; the run directory holds another run.
     """
     import torch
+    from timm.models.vision_transformer import VisionTransformer
 
     from checkpoints.encoder import load_encoder
     from finetune.augment import picture_augmentation
     from finetune.classifier import Classifier, build_optimizer, describe_input, moving_average, trainable
-    from finetune.frames import EpochDraw, StillFrames, check_views, row_name, training_frames
+    from finetune.frames import EpochDraw, StillFrames, check_views, training_frames
     from finetune.labels import read_split
     from finetune.losses import Objective
     from finetune.product import finish
@@ -31,12 +33,13 @@ def main(config: Finetune) -> dict[str, Any]:
     from training import schedule
     from training.batches import BatchPlan
     from training.images import work_ahead
-    from training.launch import start, track
+    from training.launch import chosen_precision, start, track
     from training.loop import Loop
     from training.meter import count_flops
     from training.rundir import RunDirectory
 
     # What to train and validate on, and from what.
+    check_ranges(config)
     accelerator = start(config.precision, config.tracker, config.out)
     store = FacesStore(config.faces)
     parent = load_encoder(config.encoder)
@@ -54,11 +57,13 @@ def main(config: Finetune) -> dict[str, Any]:
     warmup = round(config.warmup * steps)
     check_views(store, [config.view])
     text = describe_input(parent, config.encoder, store.image_size)
+    if not isinstance(parent.backbone, VisionTransformer) and (config.pooling != "parent" or config.patch_drop):
+        text += "\nnote: no plain Vision Transformer: it pools in its own way, whatever --pooling and --patch-drop say"
     run = RunDirectory(
         config.out,
         made_by=MADE_BY,
         config={key: value for key, value in asdict(config).items() if key not in APART}
-        | {"steps": steps, "classes": split.class_map},
+        | {"steps": steps, "classes": split.class_map, "precision": chosen_precision(accelerator)},
         parents={"faces": store.fingerprint, "encoder": parent.fingerprint, "labels": split.fingerprint},
         main=accelerator.is_main_process,
     )
@@ -91,7 +96,7 @@ def main(config: Finetune) -> dict[str, Any]:
         StillFrames(store, [config.view], size),
         split.validation.spaced(config.validation_frames_per_video),
         best=BestWeights(run.path / "best.safetensors"),
-        every=max(1, steps // config.evaluations),
+        every=-(-steps // config.evaluations),
         batch_size=4 * config.micro_batch_size,
         workers=config.workers,
     )
@@ -111,7 +116,6 @@ def main(config: Finetune) -> dict[str, Any]:
         save_every=config.save_every,
         flops=flops,
         ema=ema,
-        identify=lambda step: [row_name(store, int(split.train.rows[draw(*pair)])) for pair in plan.share(step)],
     )
     first = loop.resume()
     dataset = training_frames(

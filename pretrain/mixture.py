@@ -65,9 +65,12 @@ class FacesMixture:
         self._left_out = [
             {"excluded": n, "duplicates": int(found.sum())} for n, found in zip(excluded, same, strict=True)
         ]
-        for store, rows in zip(self.stores, self._rows, strict=True):
+        for store, rows, out in zip(self.stores, self._rows, self._left_out, strict=True):
             if not len(rows):
-                raise UserError(f"{store.path}: no picture with a face to train on, after leaving out what is to be")
+                raise UserError(
+                    f"{store.path}: no picture with a face to train on ({out['excluded']} are left out by --exclude, "
+                    f"{out['duplicates']} as duplicates of those in stores named before it)"
+                )
 
         # Pictures are numbered store by store, and so are the places of an epoch: largest remainders of the weights.
         sizes = np.array([len(rows) for rows in self._rows])

@@ -32,6 +32,7 @@ from training.rundir import RunDirectory
 
 def build(config: Pretrain) -> MaskedAutoencoder:
     """Make the network that a recipe describes, with fresh weights or those of `config.init`."""
+    check_sizes(config)
     encoder = Encoder(
         EncoderConfig(
             architecture=config.architecture,
@@ -60,6 +61,27 @@ def build(config: Pretrain) -> MaskedAutoencoder:
             if ours != theirs[option]:
                 raise UserError(f"--init {config.init} was trained with {option} {theirs[option]}, here it is {ours}")
     return model
+
+
+def check_sizes(config: Pretrain) -> None:
+    """Refuse sizes that do not go together.
+
+    Raises:
+        UserError: Names the options.
+    """
+    for whole, parts in (
+        ("image_size", "patch_size"),
+        ("embed_dim", "num_heads"),
+        ("decoder_dim", "decoder_heads"),
+    ):
+        if getattr(config, whole) % getattr(config, parts):
+            options = (f"--{name.replace('_', '-')} {getattr(config, name)}" for name in (whole, parts))
+            raise UserError("{} is no multiple of {}".format(*options))
+    patches = (config.image_size // config.patch_size) ** 2
+    if not 0 < int(patches * (1 - config.mask_ratio)) < patches:
+        raise UserError(
+            f"--mask-ratio {config.mask_ratio} of {patches} patches hides all of them or none: nothing to learn from"
+        )
 
 
 def unseen_settings(model: MaskedAutoencoder) -> dict[str, Any]:
@@ -107,7 +129,13 @@ def load_decoder(model: MaskedAutoencoder, directory: Path) -> None:
 
 
 def fingerprints(init: Path | None) -> dict[str, str]:
-    """Fingerprint of what a run continues from, if anything."""
+    """Fingerprint of what a run continues from, if anything.
+
+    Raises:
+        UserError: It is no encoder directory.
+    """
+    if init is not None:
+        read_header(encoder_directory(init), "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
     return {} if init is None else {"init": fingerprint(encoder_directory(init) / "model.safetensors")}
 
 

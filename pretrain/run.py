@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.ranges import check_ranges
 from pretrain.recipes import RECIPES, Pretrain
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ def main(config: Pretrain) -> dict[str, Any]:
     from pretrain.pictures import write_report
     from pretrain.product import build, fingerprints, write_product
     from training.batches import BatchPlan
-    from training.launch import start, track
+    from training.launch import chosen_precision, start, track
     from training.loop import Loop
     from training.meter import count_flops
     from training.rundir import RunDirectory
     from training.schedule import warmup_cosine
 
     # What to train on, and with how many.
+    check_ranges(config)
     accelerator = start(config.precision, config.tracker, config.out)
     # The first process leaves what it finds out in the stores, and so does each node's first where they are copies.
     with accelerator.main_process_first(), accelerator.local_main_process_first():
@@ -55,7 +57,8 @@ def main(config: Pretrain) -> dict[str, Any]:
     run = RunDirectory(
         config.out,
         made_by=MADE_BY,
-        config={key: value for key, value in asdict(config).items() if key not in APART} | {"steps": steps},
+        config={key: value for key, value in asdict(config).items() if key not in APART}
+        | {"steps": steps, "precision": chosen_precision(accelerator)},
         parents=faces.fingerprints | fingerprints(config.init),
         main=accelerator.is_main_process,
     )
@@ -105,7 +108,6 @@ def main(config: Pretrain) -> dict[str, Any]:
         save_every=config.save_every,
         flops=flops,
         compile=config.compile,
-        identify=lambda step: sample_names(faces, plan, step),
     )
     looks = Looks(run, model, faces, config, steps)
     first = loop.resume()
@@ -139,6 +141,8 @@ def open_faces(config: Pretrain) -> "FacesMixture | FacesStream":
     from pretrain.mixture import FacesMixture
     from pretrain.streaming import FacesStream, is_address
 
+    if not config.faces:
+        raise UserError("--faces names no store")
     if not any(map(is_address, config.faces)):
         return FacesMixture([Path(path) for path in config.faces], config.weights, config.exclude, config.seed)
     if len(config.faces) > 1 or config.weights or config.exclude:
@@ -158,7 +162,7 @@ def batches(
     size, scale = config.image_size, config.crop_scale
     if isinstance(faces, FacesStream):
         crops = StreamedCrops(faces, plan, first, last, size=size, scale=scale, patches=patches)
-        return work_ahead(crops, config.workers, start="spawn")  # Arrow's threads hold locks
+        return work_ahead(crops, faces.workers(config.workers, plan.world), start="spawn")  # Arrow's threads hold locks
     dataset = CropDataset(
         count=len(faces),
         jpeg=faces.jpeg,
@@ -170,15 +174,6 @@ def batches(
         extras=lambda rng, _index: {"noise": rng.random(patches, dtype="float32")},
     )
     return work_ahead(dataset, config.workers, plan.micro_batches(first, last))
-
-
-def sample_names(faces: "FacesMixture | FacesStream", plan: "BatchPlan", step: int) -> list[str]:
-    """Names of the pictures that this process takes in a step, as far as they are known without reading them."""
-    from pretrain.mixture import FacesMixture
-
-    if isinstance(faces, FacesMixture):
-        return [faces.name(faces.pick(*pair)) for pair in plan.share(step)]
-    return [f"streamed from {faces.address}: the same command reads them again"]
 
 
 def command_line() -> None:

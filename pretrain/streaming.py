@@ -25,7 +25,7 @@ import torch
 from checkpoints.errors import UserError
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
 from training.batches import BatchPlan, sample_rng
-from training.images import decode, random_resized_crop, readable, stacked
+from training.images import decode, first_readable, random_resized_crop, readable, stacked
 
 BLOCK = 4096
 """Pictures that a process holds, as JPEG, and shuffles among themselves."""
@@ -62,8 +62,11 @@ class FacesStream:
         if self.header.get("kind") != KIND or self.header.get("schema") != SCHEMA:
             raise UserError(f"{self.address} is no {KIND} of schema {SCHEMA}")
         self.shards = [f"{self._root}/{DATA}/{shard['name']}" for shard in self.header["shards"]]
-        with ThreadPoolExecutor(16) as pool:
-            self.faces = np.array([*pool.map(self._count, self.shards)], dtype=np.int64)
+        try:
+            with ThreadPoolExecutor(16) as pool:
+                self.faces = np.array([*pool.map(self._count, self.shards)], dtype=np.int64)
+        except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
+            raise UserError(f"a shard of {self.address} cannot be read: {error}") from None
         self.starts = np.cumsum(self.faces) - self.faces
         if not self.faces.sum():
             raise UserError(f"{self.address}: no picture with a face to train on")
@@ -77,6 +80,19 @@ class FacesStream:
 
     def __len__(self) -> int:
         return int(self.faces.sum())
+
+    def workers(self, asked: int, world: int) -> int:
+        """Workers of each of so many processes: as asked for, or fewer where there are too few shards.
+
+        Raises:
+            UserError: There are fewer shards than processes.
+        """
+        if len(self.shards) < world:
+            raise UserError(f"{self.address} has {len(self.shards)} shards, too few for {world} processes")
+        most = len(self.shards) // world
+        if asked > most:
+            print(f"note: {self.address} has {len(self.shards)} shards: {most} worker(s) for each process", flush=True)
+        return min(asked, most)
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -184,11 +200,6 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
         turn = (begin + worker) % workers  # the loader asks worker 0 first, wherever it begins
         done = len(range(turn, begin, workers))
         lanes = self.plan.world * workers
-        if lanes > len(self.faces.shards):
-            raise UserError(
-                f"{self.faces.address} has {len(self.faces.shards)} shards, too few for {self.plan.world} processes "
-                f"with {workers} workers each: take fewer workers"
-            )
         samples = self._samples(self.plan.rank * workers + turn, lanes, done * self.plan.micro_batch_size)
         for _ in range(begin + (turn - begin) % workers, end, workers):
             yield stacked([next(samples) for _ in range(self.plan.micro_batch_size)], self.skipped)
@@ -215,16 +226,12 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
     def _crop(self, held: list[tuple[int, bytes]], place: int, epoch: int) -> dict[str, Any]:
         """Crop one picture of a block; one that cannot be decoded gives its place to the next."""
         rng = sample_rng(self.plan.seed, epoch, held[place][0])
-        for attempt in range(len(held)):
-            number, jpeg = held[(place + attempt) % len(held)]
-            try:
-                picture = decode(jpeg)
-            except RuntimeError as error:
-                self.skipped.append(f"{self.faces.name(number)}: {error}")
-                continue
-            crop = random_resized_crop(picture, rng, self.size, self.scale)
-            return {"images": crop, "noise": rng.random(self.patches, dtype="float32")}
-        raise UserError(f"no picture of a block of {self.faces.address} can be decoded")
+        found = first_readable((*held[place:], *held[:place]), self.faces.name, self.skipped)
+        if found is None:
+            raise UserError(f"no picture of a block of {self.faces.address} can be decoded")
+        number, picture = found
+        crop = random_resized_crop(picture, rng, self.size, self.scale)
+        return {"name": self.faces.name(number), "images": crop, "noise": rng.random(self.patches, dtype="float32")}
 
 
 def _pictures_by_group(metadata: Any) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.ranges import check_ranges
 from temporal.recipes import TaskName, Temporal, architecture_of, recipes
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def main(config: Temporal) -> dict[str, Any]:
         raise UserError("stage 3 trains in one process: start it with `python`, or one task per device")
 
     # What to train on.
+    check_ranges(config)
     tasks = tasks_of(config.task)
     caches = open_caches(config.features)
     encoder_saw = labels_seen(caches)

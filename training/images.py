@@ -26,7 +26,10 @@ def decode(jpeg: bytes) -> torch.Tensor:
     if not jpeg:
         raise RuntimeError("it is empty")
     data = torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)
-    return decode_jpeg(data, mode=ImageReadMode.RGB)
+    try:
+        return decode_jpeg(data, mode=ImageReadMode.RGB)
+    except RuntimeError as error:  # its message begins with a place in torchvision's source
+        raise RuntimeError(str(error).rpartition(", ")[2]) from None
 
 
 def readable(jpeg: bytes | None) -> bool:
@@ -111,35 +114,44 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
         epoch, place = pair
         index = self.pick(epoch, place)
         rng = sample_rng(self.seed, epoch, place)
-        for attempt in range(min(self.count, IN_A_ROW)):
-            taken = (index + attempt) % self.count
-            try:
-                picture = decode(self.jpeg(taken))
-            except RuntimeError as error:
-                self.skipped.append(f"{self.name(taken)}: {error}")
-                continue
-            if self.prepare is not None:
-                picture = self.prepare(picture, taken)
-            crop = random_resized_crop(picture, rng, self.size, self.scale)
-            if self.augment is not None:
-                crop = self.augment(crop, rng)
-            return {"images": crop, **(self.extras(rng, taken) if self.extras else {})}
-        raise UserError(f"{attempt + 1} pictures in a row cannot be decoded, last {self.name(taken)}: check the store")
+        tries = ((index + attempt) % self.count for attempt in range(min(self.count, IN_A_ROW)))
+        found = first_readable(((number, self.jpeg(number)) for number in tries), self.name, self.skipped)
+        if found is None:
+            many = min(self.count, IN_A_ROW)
+            raise UserError(f"{many} pictures in a row cannot be decoded, last {self.skipped[-1]}: check the store")
+        taken, picture = found
+        if self.prepare is not None:
+            picture = self.prepare(picture, taken)
+        crop = random_resized_crop(picture, rng, self.size, self.scale)
+        if self.augment is not None:
+            crop = self.augment(crop, rng)
+        return {"name": self.name(taken), "images": crop, **(self.extras(rng, taken) if self.extras else {})}
 
     def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """Crop a micro-batch; see :func:`stacked`."""
         return stacked([self[pair] for pair in pairs], self.skipped)
 
 
-def stacked(samples: Sequence[dict[str, Any]], skipped: list[str]) -> dict[str, Any]:
-    """A micro-batch: each value stacked to `[B, ...]`, and under `skipped` what was, which begins anew.
+def first_readable(
+    tries: Iterable[tuple[int, bytes]], name: Callable[[int], str], skipped: list[str]
+) -> tuple[int, torch.Tensor] | None:
+    """Number and picture of the first of some JPEGs that can be decoded; those before it are added to `skipped`."""
+    for number, jpeg in tries:
+        try:
+            return number, decode(jpeg)
+        except RuntimeError as error:
+            skipped.append(f"{name(number)}: {error}")
+    return None
 
-    The training loop counts these names, whichever process read the pictures.
+
+def stacked(samples: Sequence[dict[str, Any]], skipped: list[str]) -> dict[str, Any]:
+    """A micro-batch: each value stacked to `[B, ...]`, the samples' `names`, and what was `skipped`, which begins anew.
+
+    The training loop reports both, whichever process read the pictures.
     """
-    batch: dict[str, Any] = {
-        key: torch.stack([torch.as_tensor(sample[key]) for sample in samples]) for key in samples[0]
-    }
-    batch["skipped"] = skipped.copy()
+    keys = [key for key in samples[0] if key != "name"]
+    batch: dict[str, Any] = {key: torch.stack([torch.as_tensor(sample[key]) for sample in samples]) for key in keys}
+    batch |= {"names": [sample["name"] for sample in samples], "skipped": skipped.copy()}
     skipped.clear()
     return batch
 

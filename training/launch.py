@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from checkpoints.errors import UserError
 from training.meter import peak_flops
@@ -35,6 +37,8 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
         log_with=tracker or None,
         project_dir=out if tracker else None,
         step_scheduler_with_optimizer=False,
+        # The first process hashes and copies large stores while the others wait; torch's ten minutes may not do.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
@@ -99,6 +103,11 @@ def choose_precision(precision: str) -> tuple[str, str]:
     if cpu_has_bf16():
         return "bf16", "this CPU has bf16 instructions"
     return "fp32", "this CPU has no bf16 instructions"
+
+
+def chosen_precision(accelerator: Accelerator) -> str:
+    """`bf16` or `fp32`, as :func:`start` chose."""
+    return "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
 
 
 def cpu_has_bf16() -> bool:

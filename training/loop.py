@@ -53,7 +53,6 @@ class Loop:
         flops: Floating-point operations of one sample's forward pass; 0 where nobody counted.
         ema: Moving average of the weights, updated after each step.
         compile: Compile the network; what is saved are the weights of `model` itself, under their own names.
-        identify: 0-based step to the names of the samples this process takes in it, for the report of a bad step.
         facts: What else must survive a kill (best score so far, ...): JSON values.
     """
 
@@ -72,11 +71,11 @@ class Loop:
     flops: float = 0.0
     ema: nn.Module | None = None
     compile: bool = False
-    identify: Callable[[int], list[str]] | None = None
     facts: Facts = field(default_factory=dict)
     step: int = 0
     _asked: bool = False  # this process has had a SIGTERM
     _stop: bool = False  # some process had one before this step's collective: all of them stop together
+    _names: list[str] = field(default_factory=list)  # of this process's samples in this step
 
     def resume(self) -> int:
         """Load the newest whole state, if there is one; returns the number of steps done."""
@@ -109,7 +108,8 @@ class Loop:
         """Train from `self.step` to `self.steps`.
 
         Args:
-            batches: This process's micro-batches from step `self.step` on, `accumulation` per step.
+            batches: This process's micro-batches from step `self.step` on, `accumulation` per step. A dictionary may
+                hold `names` of its samples and of the pictures that were `skipped`, which are not for the network.
             loss_of: (network, batch) to the mean loss over the micro-batch; all micro-batches are of one size.
             after_step: Called with the number of steps done, after each; evaluates, draws, keeps the best.
 
@@ -166,10 +166,11 @@ class Loop:
     ) -> float:
         """Accumulate gradients over the step's micro-batches; returns the loss averaged over processes."""
         total = torch.zeros((), device=self.accelerator.device)
+        self._names, bad = [], 0
         for number in range(self.accumulation):
             with meter.waiting():
                 batch = next(source)
-                self._count_bad(batch)
+                bad += self._set_aside(batch)
                 batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
             last = number == self.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(network):
@@ -177,26 +178,36 @@ class Loop:
                     loss = loss_of(network, batch) / self.accumulation
                 self.accelerator.backward(loss)
             total += loss.detach()
-        # One collective per step carries both the loss and a preemption that any of the processes was told of.
-        pair = torch.stack([total, torch.tensor(float(self._asked), device=total.device)])
-        mean, stop = self.accelerator.reduce(pair, reduction="mean").tolist()
+        # One collective per step carries the loss, a preemption that any of the processes was told of, and how many
+        # pictures they could not decode: so all of them stop together.
+        told = torch.stack([total, *torch.tensor([float(self._asked), bad], device=total.device)])
+        loss_sum, stop, bad_of_all = self.accelerator.reduce(told, reduction="sum").tolist()
         self._stop = stop > 0
-        return float(mean)
+        self._count_bad(round(bad_of_all))
+        return float(loss_sum) / self.accelerator.num_processes
 
-    def _count_bad(self, batch: Any) -> None:
-        """Count and name the pictures of a batch that could not be decoded, which others stand in for.
+    def _set_aside(self, batch: Any) -> int:
+        """Keep the names of a batch's samples, say which pictures others stand in for; returns how many those are."""
+        if not isinstance(batch, dict):
+            return 0
+        self._names += batch.pop("names", [])
+        skipped = batch.pop("skipped", [])
+        for name in skipped:
+            print(f"skipped a bad picture: {name}", flush=True)
+        return len(skipped)
+
+    def _count_bad(self, more: int) -> None:
+        """Count pictures that could not be decoded, each time that one was met.
 
         Raises:
-            UserError: They are more than `MOST_BAD` of those this process has read.
+            UserError: They are more than `MOST_BAD` of all that were read.
         """
-        for name in batch.pop("skipped", ()) if isinstance(batch, dict) else ():
-            self.facts["bad_pictures"] = self.facts.get("bad_pictures", 0) + 1
-            print(f"skipped a bad picture: {name}", flush=True)
-            read = (self.step + 1) * self.batch_size // self.accelerator.num_processes
-            if self.facts["bad_pictures"] > max(3, MOST_BAD * read):
-                raise UserError(
-                    f"{self.facts['bad_pictures']} of {read:,} pictures cannot be decoded, last {name}: check the store"
-                )
+        if not more:
+            return
+        bad = self.facts["bad_pictures"] = self.facts.get("bad_pictures", 0) + more
+        read = (self.step + 1) * self.batch_size
+        if bad > max(3, MOST_BAD * read):
+            raise UserError(f"{bad} of {read:,} pictures cannot be decoded (they are named above): check the store")
 
     def _check_and_clip(self, loss: float) -> float:
         """Refuse a step that would spoil the weights, and limit its gradient; returns the norm before that."""
@@ -211,8 +222,7 @@ class Loop:
     def _report_non_finite(self, loss: float, norm: float) -> None:
         """Save the state before the step and say which samples made it."""
         self.save()
-        names = [] if self.identify is None else self.identify(self.step)
-        by_process = gather_object([names])
+        by_process = gather_object([self._names])
         report = self.run.path / "non_finite.json"
         if self.accelerator.is_main_process:
             facts = {"step": self.step + 1, "loss": str(loss), "grad_norm": str(norm), "seed": self.seed}
@@ -222,8 +232,8 @@ class Loop:
             what = f"the gradient of step {self.step + 1} is not finite (its loss is {loss:.4g})"
         raise UserError(
             f"{what}: the state before it is saved in {self.run.state}, its samples are named in {report}. Running the "
-            "same command again replays exactly this step; a lower lr, clip_grad or --precision fp32 in another --out "
-            "avoids it"
+            "same command again replays exactly this step; a lower --lr, --clip-grad or --precision fp32 in another "
+            "--out avoids it"
         )
 
     def _log(self, meter: "Meter", lr: float, bar: tqdm) -> None:

@@ -14,6 +14,8 @@ from checkpoints.errors import UserError
 
 KIND = "run"
 SCHEMA = 1
+FREE = ("micro_batch_size", "workers", "save_every", "log_every", "compile")
+"""Settings that a resumed run may have otherwise: how the work is done, not what is learnt."""
 
 
 class RunDirectory:
@@ -22,7 +24,7 @@ class RunDirectory:
     Args:
         path: The directory.
         made_by: The command.
-        config: Resolved configuration; a run is only resumed with the same.
+        config: Resolved configuration; a run is only resumed with the same (:data:`FREE` apart).
         parents: Fingerprints of the artifacts it trains on or from.
         main: Whether this process writes (rank 0).
 
@@ -38,12 +40,17 @@ class RunDirectory:
         self.main = main
         self.listener: Callable[[dict[str, Any]], None] | None = None  # hears each record too
         config = json.loads(json.dumps(config))  # as it will be read back: tuples are lists
-        if (self.path / "config.json").exists():
+        # Hidden files do not count: a run that was killed at once leaves nothing but a temporary one.
+        found = {item.name for item in self.path.iterdir()} if self.path.is_dir() else set()
+        found = {name for name in found if not name.startswith(".")}
+        if found == {"config.json"}:  # a command that was refused or killed before its first record: it may be another
+            read_header(self.path, "config.json", kind=KIND, schema=SCHEMA)
+        elif "config.json" in found:
             self._check_same(made_by, config, parents)
-        elif main:
-            # Hidden files do not count: a run that was killed at once leaves nothing but a temporary one.
-            if self.path.is_dir() and any(not item.name.startswith(".") for item in self.path.iterdir()):
-                raise UserError(f"{self.path} holds other files and no run: choose another --out")
+            return
+        elif found and main:
+            raise UserError(f"{self.path} holds other files and no run: choose another --out")
+        if main:
             write_header(
                 self.path, "config.json", kind=KIND, schema=SCHEMA, made_by=made_by, config=config, parents=parents
             )
@@ -54,7 +61,7 @@ class RunDirectory:
             raise UserError(f"{self.path} holds a run of {header['made_by']}: choose another --out")
         for what, old, new in (("setting", header["config"], config), ("input", header["parents"], parents)):
             for key in sorted({*old, *new}):
-                if old.get(key) != new.get(key):
+                if key not in FREE and old.get(key) != new.get(key):
                     raise UserError(
                         f"{self.path} holds a run whose {what} {key} is {old.get(key)!r}, now it is {new.get(key)!r}: "
                         "repeat the command it was started with, or choose another --out"

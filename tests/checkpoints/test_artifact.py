@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from checkpoints.artifact import atomic_file, fingerprint, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
@@ -73,6 +74,22 @@ def test_header_names_no_absolute_path_and_no_time(tmp_path):
     content = json.loads((tmp_path / "thing.json").read_text())
     assert set(content) == {"kind", "schema", "made_by", "config", "parents"}
     assert read_header(tmp_path, "thing.json", kind="thing", schema=1) == content
+
+
+def test_what_a_worker_refuses_is_said_in_one_line(capsys):
+    """A loader's worker sends its whole traceback as the message."""
+
+    class Refusing(torch.utils.data.Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            raise UserError("the picture is broken: check the store")
+
+    loader = torch.utils.data.DataLoader(Refusing(), num_workers=1, multiprocessing_context="fork")
+    with pytest.raises(SystemExit):
+        guarded(lambda: list(loader))
+    assert capsys.readouterr().err == "error: the picture is broken: check the store\n"
 
 
 def test_guarded_ends_with_one_line_and_status_2(capsys):

@@ -194,3 +194,36 @@ def test_missing_store_and_foreign_init_are_named(faces, uninterrupted, tmp_path
             main(replace(DEMO, faces=(faces,), out=tmp_path / "b", init=uninterrupted, **TINY))
     finally:
         (tmp_path / "decoder").rename(uninterrupted / "encoder" / "decoder.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_size": 33}, "--image-size 33 is no multiple of --patch-size 8"),
+        ({"decoder_heads": 3}, "--decoder-dim 16 is no multiple of --decoder-heads 3"),
+        ({"mask_ratio": 0.99}, "--mask-ratio 0.99 of 16 patches hides all of them or none"),
+        ({"steps": -3}, "--steps -3: expected 0 or more"),
+        ({"faces": ()}, "--faces names no store"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_named_and_can_be_put_right(faces, tmp_path, changes, said):
+    """What a refused command leaves does not stand in the way of the right one."""
+    with pytest.raises(UserError, match=said):
+        main(replace(DEMO, **{"faces": (faces,), "out": tmp_path / "run", **TINY, **changes}))
+    assert main(replace(DEMO, **{"faces": (faces,), "out": tmp_path / "run", **TINY, "steps": 1}))["steps"] == 1
+
+
+def test_how_the_work_is_done_may_change_when_a_run_goes_on(faces, tmp_path, monkeypatch):
+    from training.loop import Loop
+
+    out, log = tmp_path / "run", Loop._log
+    monkeypatch.setattr(Loop, "_log", lambda self, *a: (log(self, *a), self.step == 3 and os.kill(os.getpid(), 15)))
+    with pytest.raises(SystemExit):
+        main(replace(DEMO, faces=(faces,), out=out, **TINY))
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="whose setting lr is"):
+        main(replace(DEMO, **{"faces": (faces,), "out": out, **TINY, "lr": 1.0}))
+    with pytest.raises(UserError, match="is a run that is not finished: start it again"):
+        load_encoder(out)
+    changed = {**TINY, "workers": 1, "micro_batch_size": 4, "log_every": 2, "save_every": 3}
+    assert main(replace(DEMO, faces=(faces,), out=out, **changed))["steps"] == 8

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pretrain.run import main
 from pretrain.streaming import FacesStream, StreamedCrops
 from tests.pretrain.corpus import make_store
 from tests.pretrain.test_run import TINY, weights
+from training import images
 from training.batches import BatchPlan
 from training.images import work_ahead
 
@@ -64,22 +66,39 @@ def test_reading_on_from_a_step_gives_what_would_have_come(store, first, workers
 def test_processes_share_the_shards_out(store):
     parts = [set(pictures(crops(store, 0, 12, rank=rank, world=2))) for rank in range(2)]
     assert not parts[0] & parts[1]
+
+
+def test_workers_are_no_more_than_shards(store, capsys):
+    faces = FacesStream(f"file://{store}")
+    assert (faces.workers(2, 2), faces.workers(0, 6), faces.workers(8, 2)) == (2, 0, 3)
+    assert capsys.readouterr().out.count("has 6 shards: 3 worker(s) for each process") == 1
     with pytest.raises(UserError, match="6 shards, too few for 8 processes"):
-        next(iter(crops(store, 0, 1, world=8, batch_size=8)))
+        faces.workers(1, 8)
 
 
 def test_a_bad_picture_gives_its_place_to_another(store, monkeypatch):
-    real = streaming.decode
+    real = images.decode
 
     def decode(jpeg):
         if len(jpeg) % 5 == 0:
             raise RuntimeError("cut off")
         return real(jpeg)
 
-    monkeypatch.setattr(streaming, "decode", decode)
+    monkeypatch.setattr(images, "decode", decode)
     batches = [*crops(store, 0, 20)]
     assert len(pictures(batches)) == 80
     assert any("cut off" in name for batch in batches for name in batch["skipped"])
+    # Each name is that of the picture that was taken.
+    names = [name for batch in batches for name in batch["names"]]
+    assert len(names) == 80 and len(set(names)) == len(set(pictures(batches)))
+
+
+def test_a_bad_step_of_a_streamed_run_names_its_pictures(store, tmp_path):
+    settings = {**TINY, "faces": (f"file://{store}",), "lr": 1e30, "clip_grad": 0.0}
+    with pytest.raises(UserError, match=r"is not finite|is nan|is inf"):
+        main(replace(DEMO, out=tmp_path / "run", **settings))
+    (names,) = json.loads((tmp_path / "run" / "non_finite.json").read_text())["samples_by_process"]
+    assert len(names) == 8 and all(name.startswith(str(store)) and ", picture " in name for name in names)
 
 
 def test_a_streamed_run_resumes_as_if_nothing_had_been(store, tmp_path, monkeypatch):
@@ -104,6 +123,10 @@ def test_refusals(store, tmp_path):
         FacesStream(f"file://{tmp_path}/nothing")
     with pytest.raises(UserError, match="alone and whole"):
         main(replace(DEMO, faces=(f"file://{store}", store), out=tmp_path / "o", **TINY))
+    shutil.copytree(store, tmp_path / "part")
+    next((tmp_path / "part" / "data").glob("*.parquet")).unlink()
+    with pytest.raises(UserError, match=r"a shard of .* cannot be read"):
+        FacesStream(f"file://{tmp_path}/part")
     shutil.copytree(store, tmp_path / "other")
     header = (tmp_path / "other" / HEADER).read_text()
     (tmp_path / "other" / HEADER).write_text(header.replace('"faces store"', '"something else"'))

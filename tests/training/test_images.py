@@ -59,5 +59,5 @@ def test_a_corrupt_picture_is_replaced_and_named():
 
 
 def test_nothing_but_corrupt_pictures():
-    with pytest.raises(UserError, match="8 pictures in a row cannot be decoded, last 7"):
+    with pytest.raises(UserError, match="8 pictures in a row cannot be decoded, last 7: "):
         dataset([b"nonsense"] * 8)[(0, 0)]

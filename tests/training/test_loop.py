@@ -75,14 +75,12 @@ def exploding(where):
 
 @pytest.mark.parametrize(("where", "message"), [("loss", "loss of step 3 is inf"), ("gradient", "gradient of step 3")])
 def test_a_bad_step_is_refused_and_can_be_replayed(tmp_path, where, message):
-    def identify(step):
-        return [f"picture {step}-{n}" for n in range(4)]
-
-    loop = make_loop(tmp_path, identify=identify)
+    named = [{"x": batch, "names": [f"picture {step}-{n}" for n in range(4)]} for step, batch in enumerate(batches())]
+    loop, explode = make_loop(tmp_path), exploding(where)
     with pytest.raises(UserError, match=message):
-        loop.train(batches(), exploding(where))
+        loop.train(named, lambda model, batch: explode(model, batch["x"]))
     report = json.loads((tmp_path / "non_finite.json").read_text())
-    assert report["step"] == 3 and report["samples_by_process"] == [identify(2)]
+    assert report["step"] == 3 and report["samples_by_process"] == [[f"picture 2-{n}" for n in range(4)]]
     step, groups, _ = load_state(loop.run.state)
     assert step == 2 and all(torch.isfinite(w).all() for w in groups["model"].values())
     again = make_loop(tmp_path)  # the same command: exactly this step, refused again
@@ -132,7 +130,15 @@ def test_a_sigterm_at_any_moment_ends_the_run(tmp_path, monkeypatch, moment):
 def test_broken_pictures_are_counted_and_too_many_end_the_run(tmp_path, capsys):
     loop = make_loop(tmp_path, steps=8)
     named = [{"x": batch, "skipped": [f"picture {n}"] if n % 2 else []} for n, batch in enumerate(batches(0, 8))]
-    with pytest.raises(UserError, match=r"4 of 32 pictures cannot be decoded, last picture 7"):
+    with pytest.raises(UserError, match=r"4 of 32 pictures cannot be decoded"):
         loop.train(named, lambda model, batch: loss_of(model, batch["x"]))
     assert "skipped a bad picture: picture 3" in capsys.readouterr().out
     assert load_state(loop.run.state)[2] == {"bad_pictures": 3}
+
+
+def test_broken_pictures_of_all_processes_count(tmp_path, monkeypatch):
+    """What the others could not decode comes with the collective."""
+    loop = make_loop(tmp_path, steps=3)
+    monkeypatch.setattr(loop.accelerator, "reduce", lambda told, reduction: told + torch.tensor([0.0, 0.0, 1.0]))
+    loop.train(batches(0, 3), loss_of)
+    assert loop.facts == {"bad_pictures": 3}

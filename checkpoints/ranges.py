@@ -1,0 +1,61 @@
+"""What numbers on a command line may be: checked first, before anything is read or written."""
+
+from math import inf
+from typing import Any
+
+from checkpoints.errors import UserError
+
+POSITIVE = (1e-12, inf)
+COUNT = (1, inf)
+ANY = (0, inf)
+SHARE = (0, 1)
+BELOW_ONE = (0, 1 - 1e-9)
+
+# Options of all stages by name: one name means one thing everywhere.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch_size", "micro_batch_size", "save_every", "log_every", "evaluations"), COUNT),
+    **dict.fromkeys(("image_size", "patch_size", "embed_dim", "depth", "num_heads"), COUNT),
+    **dict.fromkeys(("decoder_dim", "decoder_depth", "decoder_heads"), COUNT),
+    **dict.fromkeys(("window", "stride", "seeds", "width", "attention_heads", "feedforward", "fusion_width"), COUNT),
+    **dict.fromkeys(("tcn_channels", "tcn_kernel"), COUNT),
+    **dict.fromkeys(("steps", "looks", "workers", "seed", "layers", "hidden", "folds", "patience"), ANY),
+    **dict.fromkeys(("frames_per_video", "validation_frames_per_video", "rate", "smoothing_width"), ANY),
+    **dict.fromkeys(("weights", "weight_decay", "clip_grad", "mixup", "cutmix", "mse", "mae"), ANY),
+    **dict.fromkeys(("epochs", "lr", "std"), POSITIVE),
+    **dict.fromkeys(("warmup", "colour_jitter", "erasing", "label_smoothing", "cache_dropout"), SHARE),
+    **dict.fromkeys(("dropout", "drop_path", "patch_drop", "ema", "ema_decay"), BELOW_ONE),
+    **dict.fromkeys(("mask_ratio", "hold_out"), BELOW_ONE),
+    "crop_scale": (1e-6, 1),
+    "layer_decay": (1e-6, 1),
+    "randaugment": (0, 30),
+}
+
+
+def check_ranges(config: Any) -> None:
+    """Compare the numbers of a command's dataclass with :data:`RANGES`.
+
+    Raises:
+        UserError: Names the first option that is out of its range, or not a number.
+    """
+    for name, value in vars(config).items():
+        least, most = RANGES.get(name, (-inf, inf))
+        numbers = [number for number in (value if isinstance(value, tuple) else (value,)) if _is_number(number)]
+        if not all(least <= number <= most for number in numbers):
+            raise UserError(f"--{name.replace('_', '-')} {_text(value)}: expected {_range(least, most)}")
+    small, large = getattr(config, "crop_scale", (0, 1))
+    if small > large:
+        raise UserError(f"--crop-scale {small:g} {large:g}: expected the smaller share first")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    return " ".join(f"{number}" for number in value) if isinstance(value, tuple) else f"{value}"
+
+
+def _range(least: float, most: float) -> str:
+    if most == inf:
+        return "a number above 0" if least == POSITIVE[0] else f"{least:g} or more"
+    return f"a number from {'above 0' if 0 < least < 1 else f'{least:g}'} to {'below 1' if most < 1 else f'{most:g}'}"

@@ -1,0 +1,51 @@
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from checkpoints.errors import UserError
+from checkpoints.ranges import check_ranges
+from finetune.extract import Extract
+from finetune.recipes import RECIPES as FINETUNE
+from pretrain.recipes import RECIPES as PRETRAIN
+from tasks import TASKS
+from temporal.recipes import recipes
+
+
+@pytest.mark.parametrize("recipes", [PRETRAIN, FINETUNE, *({**recipes(task)} for task in (*TASKS, "joint"))])
+def test_every_recipe_passes(recipes):
+    for _, config in recipes.values():
+        check_ranges(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
+        ({"drop_path": 1.5}, "--drop-path 1.5: expected a number from 0 to below 1"),
+        ({"lr": 0.0}, "--lr 0.0: expected a number above 0"),
+        ({"lr": float("nan")}, "--lr nan: expected a number above 0"),
+        ({"crop_scale": (0.0, 1.0)}, "--crop-scale 0.0 1.0: expected a number from above 0 to 1"),
+        ({"crop_scale": (1.0, 0.5)}, "--crop-scale 1 0.5: expected the smaller share first"),
+        ({"validation_frames_per_video": -1}, "--validation-frames-per-video -1: expected 0 or more"),
+        ({"randaugment": 40}, "--randaugment 40: expected a number from 0 to 30"),
+    ],
+)
+def test_what_is_out_of_range_is_named(changes, said):
+    with pytest.raises(UserError) as error:
+        check_ranges(replace(FINETUNE["demo"][1], **changes))
+    assert str(error.value) == said
+
+
+def test_other_commands_share_the_ranges():
+    with pytest.raises(UserError, match="--batch-size -1: expected 1 or more"):
+        check_ranges(Extract(encoder="e", faces=Path("f"), out=Path("o"), batch_size=-1))
+
+
+def test_what_has_no_range_may_be_anything():
+    @dataclass
+    class Config:
+        port: int = -3
+        compile: bool = False
+
+    check_ranges(Config())
