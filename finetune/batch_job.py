@@ -24,6 +24,8 @@ from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
 from training.images import work_ahead
 
+MADE_BY = "finetune/extract.py"
+
 
 class Cache:
     """A feature cache that is being made or brought up to date.
@@ -57,29 +59,39 @@ class Cache:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the cache is complete and was made of exactly this."""
+        """Whether the cache is complete, readable and was made of exactly this."""
         if not (self.path / HEADER).exists():
             return False
         header = read_json(self.path / HEADER)
         same = (header.get("parents"), header.get("config")) == (self._parents, self._config)
-        files = (self.path / f"{sequence.id}.safetensors" for sequence in self.store.sequences())
-        return same and all(file.exists() for file in files)
+        return same and all(source_of(self.path, sequence.id) for sequence in self.store.sequences())
 
     def open(self) -> None:
         """Make the directory, and take away the header that would call it complete.
 
         Raises:
-            UserError: It holds something that is not of a feature cache.
+            UserError: It holds something that this job did not write, or features of other faces only: they would be
+                deleted.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        known = {HEADER, "report.html"}
-        foreign = [
-            file.name
-            for file in self.path.iterdir()
-            if file.name not in known and file.suffix != ".safetensors" and not file.name.startswith(".")
-        ]
-        if foreign:
-            raise UserError(f"{self.path} holds {foreign[0]!r}, which is not of a feature cache: choose another --out")
+        by = read_json(self.path / HEADER).get("made_by", MADE_BY) if (self.path / HEADER).exists() else MADE_BY
+        if by.split()[-1] != MADE_BY:
+            raise UserError(f"{self.path} is a feature cache that {by} made: choose another --out")
+        ids, kept = {sequence.id for sequence in self.store.sequences()}, set()
+        for file in self.path.iterdir():
+            if file.name in (HEADER, "report.html") or file.name.startswith("."):
+                continue
+            # A file that a crash of the machine left damaged says nothing of itself; its name does.
+            if file.suffix != ".safetensors" or not (source_of(self.path, file.stem) or file.stem in ids):
+                raise UserError(
+                    f"{self.path} holds {file.name!r}, which is not of a feature cache: choose another --out"
+                )
+            kept.add(file.stem)
+        if kept and not kept & ids:
+            raise UserError(
+                f"{self.path} holds features of other faces, such as {min(kept)!r}, and none of {self.store.path}: "
+                "choose another --out"
+            )
         (self.path / HEADER).unlink(missing_ok=True)
 
     def source(self, content: str) -> str:
@@ -110,7 +122,7 @@ class Cache:
             where = os.path.relpath(where, self.path)
         finish_cache(
             self.path,
-            made_by="finetune/extract.py",
+            made_by=MADE_BY,
             config=self._config,
             parents=self._parents,
             feature_id=self.embedder.feature_id,
@@ -178,9 +190,8 @@ class Job:
     """Hands out batches of rows and takes in their features, in the same order.
 
     The rows of all sequences, one after the other, are cut into batches whether or not a sequence is up to date; a
-    batch
-    is only done if it holds a row of one that is not. So each picture meets the same others in a resumed job as in
-    one that was never interrupted, and its feature is the same to the last bit.
+    batch is only done if it holds a row of one that is not. So each picture meets the same others in a resumed job as
+    in one that was never interrupted, and its feature is the same to the last bit.
 
     Args:
         store: The faces.
@@ -234,7 +245,8 @@ class Job:
         opened = OpenSequence(sequence, rows, sources, np.zeros(shape, np.float16), np.zeros(sequence.length, bool))
         if not sources:
             self.done.up_to_date += 1
-            self.bar.update(sequence.length)
+            self.bar.initial += sequence.length  # not done now: the rate does not count it
+            self.bar.n += sequence.length
         elif not len(rows):
             self._write(opened)
         return opened
@@ -256,6 +268,7 @@ class Job:
             opened.features[:, place[good]] = features[part][good].swapaxes(0, 1)
             opened.valid[place] = good
             opened.filled += len(rows)
+            self.bar.update(len(rows))
             self.done.unreadable += int((~good).sum())
             if opened.filled == len(opened.rows):
                 self._write(opened)
@@ -274,7 +287,7 @@ class Job:
             )
         self.done.extracted += 1
         self.done.frames += len(full.rows)
-        self.bar.update(sequence.length)
+        self.bar.update(sequence.length - len(full.rows))
 
 
 def extract_sequences(

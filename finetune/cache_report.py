@@ -11,26 +11,24 @@ from preprocessing.faces import FacesStore
 from report import figures
 from report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
 from tasks import EXPRESSIONS
-from tasks.labels import TRAIN, VALIDATION
 
 SAMPLED = 4000
 VIDEOS = 8
 
 
-def labels_of_store(store: FacesStore, labels: Path) -> Source:
-    """Expression labels of both splits, by sequence."""
-    names, ids = ClassMap(), {sequence.id for sequence in store.sequences()}
-    return {id: part for split in (TRAIN, VALIDATION) for id, part in read_source(labels, split, names, ids).items()}
+def labels_of_store(store: FacesStore, labels: Path, class_map: Path | None) -> Source:
+    """Expression labels of all splits, by sequence."""
+    return read_source(labels, None, ClassMap(class_map), {sequence.id: sequence for sequence in store.sequences()})
 
 
-def write_report(cache_path: Path, store: FacesStore, labels: Source | None, unreadable: int) -> None:
+def write_report(cache_path: Path, store: FacesStore, labels: Source | None, unreadable: int | None) -> None:
     """Write `CACHE/report.html`.
 
     Args:
         cache_path: A complete cache.
         store: What it was made from.
         labels: Expression labels that colour the map; None: it is coloured by video.
-        unreadable: Pictures that could not be decoded.
+        unreadable: Pictures that could not be decoded; None: nobody counted.
     """
     cache = FeatureCache(cache_path)
     sequences = cache.header["sequences"]
@@ -39,7 +37,7 @@ def write_report(cache_path: Path, store: FacesStore, labels: Source | None, unr
         ["sequences", len(sequences)],
         ["frames", int(frames.sum())],
         ["with a face", int(valid.sum())],
-        ["pictures that could not be decoded", unreadable],
+        *([] if unreadable is None else [["pictures that could not be decoded", unreadable]]),
         ["dimensions", cache.dim],
         *([key, str(value)] for key, value in sorted(cache.header["config"].items())),
         ["encoder", str(cache.header["encoder"])],

@@ -53,8 +53,9 @@ def trainable(encoder: Encoder, *, pooling: str, drop_path: float, patch_drop: f
 
     Args:
         encoder: The parent, left as it is.
-        pooling: `average`, `grid` or `parent`; networks without tokens stay as they are. `average` takes the mean of
-             the patch tokens before the final norm instead of after it; the norm's weights move along.
+        pooling: `average`, `grid` or `parent`; networks other than plain Vision Transformers stay as they are.
+            `average` takes the mean of the patch tokens before the final norm instead of after it; the norm's weights
+            move along.
         drop_path: Stochastic depth.
         patch_drop: Share of patch tokens dropped in training.
     """
@@ -71,12 +72,20 @@ def trainable(encoder: Encoder, *, pooling: str, drop_path: float, patch_drop: f
             if patch_drop:
                 raise UserError("patch_drop leaves holes in the grid of tokens: use pooling average, or patch_drop 0")
             config = replace(config, pooling="grid")
-    copy = Encoder(replace(config, kwargs=config.kwargs | kwargs), provenance=encoder.provenance)
+    try:
+        copy = Encoder(replace(config, kwargs=config.kwargs | kwargs), provenance=encoder.provenance)
+    except UserError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise UserError(f"{config.architecture} knows no stochastic depth: take --drop-path 0") from None
     # timm names the norm behind the pooling `fc_norm`.
     moved = (
         "fc_norm." if hasattr(copy.backbone, "fc_norm") and not isinstance(copy.backbone.fc_norm, nn.Identity) else ""
     )
-    weights = encoder.weights()
+    # A pooling with weights of its own (SigLIP's) goes where another takes its place.
+    pool = "attn_pool."
+    kept = any(name.startswith(pool) for name in copy.weights())
+    weights = {name: w for name, w in encoder.weights().items() if kept or not name.startswith(pool)}
     if moved and not any(name.startswith(moved) for name in weights):
         weights = {name.replace("norm.", moved) if name.startswith("norm.") else name: w for name, w in weights.items()}
     fresh = {name: tensor for name, tensor in copy.weights().items() if name.startswith(SQUEEZE)}

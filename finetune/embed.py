@@ -45,6 +45,8 @@ def with_pooling(encoder: Encoder, pooling: str | None) -> Encoder:
     backbone = encoder.backbone
     if pooling != "model" and not hasattr(backbone, "num_prefix_tokens"):
         raise UserError(f"{encoder.config.architecture} has no tokens to pool by {pooling!r}: leave --pooling out")
+    if pooling in ("cls", "cls_mean") and getattr(backbone, "cls_token", None) is None:
+        raise UserError(f"{encoder.config.architecture} has no class token: use --pooling mean, or leave it out")
     if pooling != "model" and isinstance(getattr(backbone, "norm", None), torch.nn.Identity):
         raise UserError(
             f"this {encoder.config.architecture} normalises its features after its own pooling, so that its tokens "

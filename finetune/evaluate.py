@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.ranges import check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Evaluate:
     labels: Path
     """Labels, as for finetune/run.py."""
     split: Literal["Train_Set", "Validation_Set", "all"] = "Validation_Set"
-    """Which of the labels' splits; all: also labels without splits."""
+    """Which of the labels' splits; all: every split, and labels without any."""
     class_map: Path | None = None
     """See finetune/run.py."""
     allow_leak: bool = False
@@ -41,7 +42,7 @@ def main(config: Evaluate) -> dict[str, Any]:
     """
     from checkpoints.artifact import write_json
     from finetune.classifier import load_classifier
-    from finetune.frames import StillFrames
+    from finetune.frames import StillFrames, check_views
     from finetune.label_sources import ClassMap, read_source
     from finetune.labels import join
     from finetune.scoring import Scorer
@@ -49,14 +50,18 @@ def main(config: Evaluate) -> dict[str, Any]:
     from tasks.leaks import scoreable
     from training.launch import start
 
+    check_ranges(config)
     accelerator = start(config.precision)
     store = FacesStore(config.faces)
     model, view = load_classifier(config.run)
-    names, notes = ClassMap(config.class_map), list[str]()
+    check_views(store, [view])
+    names = ClassMap(config.class_map)
     chosen = None if config.split == "all" else config.split
-    source = read_source(config.labels, chosen, names, {sequence.id for sequence in store.sequences()})
+    source = read_source(config.labels, chosen, names, {sequence.id: sequence for sequence in store.sequences()})
     if not source:
-        raise UserError(f"{config.labels} holds no expression labels (split: {config.split})")
+        other = "" if chosen is None else "; --split all takes those of every split, or without any"
+        raise UserError(f"{config.labels} holds no expression labels (split: {config.split}){other}")
+    notes = names.notes
     kept = scoreable(
         sorted(source),
         tasks={"expr"},

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from checkpoints.errors import guarded
+from checkpoints.ranges import check_ranges
 from finetune.views import ViewName
-
-MADE_BY = "finetune/extract.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +27,8 @@ class Extract:
     """Average the features of each picture and its mirror image."""
     labels: Path | None = None
     """Expression labels (as for finetune/run.py) that colour the report's map of the features."""
+    class_map: Path | None = None
+    """See finetune/run.py."""
     batch_size: int = 256
     """Pictures per forward pass; batches fill across videos."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -51,27 +52,30 @@ def main(config: Extract) -> dict[str, Any]:
     from finetune.embed import Embedder, with_pooling
     from finetune.frames import check_views
     from preprocessing.faces import FacesStore
-    from training.launch import start
+    from training.launch import chosen_precision, start
 
+    check_ranges(config)
     accelerator = start(config.precision)
     store = FacesStore(config.faces)
     encoder = with_pooling(load_encoder(config.encoder), config.pooling).to(accelerator.device)
     check_views(store, config.view)
-    labels = None if config.labels is None else labels_of_store(store, config.labels)
+    labels = None if config.labels is None else labels_of_store(store, config.labels, config.class_map)
     text = describe_input(encoder, config.encoder, store.image_size)
-    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
     caches = [
         Cache(
             config.out / view if len(config.view) > 1 else config.out,
             Embedder(encoder, view, config.flip),
             store,
             encoder_path=config.encoder,
-            precision=precision,
+            precision=chosen_precision(accelerator),
         )
         for view in config.view
     ]
     if all(cache.up_to_date for cache in caches):
         accelerator.print(f"{config.out} is up to date: {len(store.sequences()):,} sequences")
+        for cache in caches if accelerator.is_main_process else ():
+            if labels is not None or not (cache.path / "report.html").exists():
+                write_report(cache.path, store, labels, unreadable=None)
         return {"extracted": 0, "frames": 0, "up_to_date": len(store.sequences())}
     if accelerator.is_main_process:
         for cache in caches:

@@ -21,6 +21,7 @@ from checkpoints.errors import UserError
 HEADER = "features.json"
 KIND = "feature cache"
 SCHEMA = 1
+AGAIN = "delete the file and run the command that made it again"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def write_features(
             f"{id}: features {features.shape}, valid {valid.shape} and time_s {time_s.shape} do not describe the same "
             "frames"
         )
-    _refuse_nonfinite(features, valid, f"{cache}/{id}", first_frame)
+    advice = "float16 cannot hold what the encoder makes of them"
+    _refuse_nonfinite(features, valid, f"{cache}/{id}", first_frame, advice)
     Path(cache).mkdir(parents=True, exist_ok=True)
     with atomic_file(Path(cache) / f"{id}.safetensors") as temporary:
         save_file(
@@ -126,7 +128,7 @@ def finish_cache(
         with safe_open(path, framework="numpy") as file:
             frames, width = file.get_slice("features").get_shape()
             if width != dim:
-                raise UserError(f"{path} holds {width}-d features, the cache {dim}-d: extract this video again")
+                raise UserError(f"{path} holds {width}-d features, the cache {dim}-d: {AGAIN}")
             sequences[path.stem] = {
                 "first_frame": int(file.get_tensor("first_frame")[0]),
                 "frames": frames,
@@ -206,9 +208,9 @@ class FeatureCache:
         if features.shape != (sequence["frames"], self.dim) or not len(features) == len(valid) == len(time_s):
             raise UserError(
                 f"{path} holds features {features.shape}, valid {valid.shape} and time_s {time_s.shape}, the cache's "
-                f"header says {sequence['frames']} frames of {self.dim} dimensions: extract this video again"
+                f"header says {sequence['frames']} frames of {self.dim} dimensions: {AGAIN}"
             )
-        _refuse_nonfinite(features, valid, str(path), start)
+        _refuse_nonfinite(features, valid, str(path), start, AGAIN)
         first = first_frame if first_frame is not None else (start if length is None else 1)
         count = length if length is not None else max(0, start + len(features) - first)
         rows = np.arange(first, first + count) - start
@@ -261,14 +263,14 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}): extract this video again") from error
+        raise UserError(f"{path} cannot be read ({error}): {AGAIN}") from error
     missing = {"features", "valid", "time_s", "first_frame"} - set(arrays)
     if missing:
         raise UserError(f"{path} lacks {', '.join(sorted(missing))}: it is no file of a feature cache")
     return arrays
 
 
-def _refuse_nonfinite(features: np.ndarray, valid: np.ndarray, where: str, first_frame: int) -> None:
+def _refuse_nonfinite(features: np.ndarray, valid: np.ndarray, where: str, first_frame: int, advice: str) -> None:
     # Infinities and NaNs are the float16 bit patterns from 0x7C00 (positive) and from 0xFC00 (negative) on: two integer
     # maxima find them at the speed of memory.
     if not features.size or (features.view(np.int16).max() < 0x7C00 and features.view(np.uint16).max() < 0xFC00):
@@ -277,5 +279,5 @@ def _refuse_nonfinite(features: np.ndarray, valid: np.ndarray, where: str, first
     if len(broken):
         raise UserError(
             f"{where}: the features of frame {first_frame + broken[0]} are not finite ({len(broken)} such frames): "
-            "extract this video again"
+            f"{advice}"
         )

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.ranges import check_ranges
 
 if TYPE_CHECKING:
     from preprocessing.faces import FacesStore, Sequence
 
 MADE_BY = "finetune/import_features.py"
+SOURCE = "imported"
+"""What each file of an import says first that it was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +46,21 @@ def main(config: ImportFeatures) -> dict[str, Any]:
     Raises:
         UserError: Nothing in the source belongs to the store, or a file is not what it should be.
     """
-    from finetune.features import HEADER, finish_cache, write_features
+    from finetune.features import HEADER, finish_cache, source_of, write_features
     from preprocessing.faces import FacesStore
 
+    check_ranges(config)
     store = FacesStore(config.faces)
     if not config.source.is_dir():
         raise UserError(f"{config.source} is no folder of features")
     for path in config.out.iterdir() if config.out.exists() else ():
-        if path.suffix != ".safetensors" or (config.out / HEADER).exists():
+        ours = path.suffix == ".safetensors" and (source_of(config.out, path.stem) or "").startswith(SOURCE)
+        if not ours or (config.out / HEADER).exists():
             raise UserError(f"--out {config.out} is not empty: choose another directory")
         path.unlink()  # of an import that was not finished
     dims: dict[int, str] = {}
     missing, frames, faces = [], 0, 0
+    notes: dict[str, str] = {}  # the first of each kind
     for sequence in store.sequences():
         found = read_rows(config.source, sequence.id)
         if found is None:
@@ -64,10 +70,17 @@ def main(config: ImportFeatures) -> dict[str, Any]:
         if len(dims) > 1:
             (a, first), (b, other) = dims.items()
             raise UserError(f"{config.source}: {first} has {a} features per frame and {other} has {b}")
+        notes = oddities(sequence, found, config.rate) | notes
         features, valid = place_rows(found, store, sequence, config.rate)
         time_s = store.time_s[sequence.start : sequence.start + sequence.length]
         write_features(
-            config.out, sequence.id, features=features, valid=valid, time_s=time_s, first_frame=sequence.first_frame
+            config.out,
+            sequence.id,
+            features=features,
+            valid=valid,
+            time_s=time_s,
+            first_frame=sequence.first_frame,
+            source=f"{SOURCE} {config.name}",
         )
         frames, faces = frames + len(valid), faces + int(valid.sum())
     if not dims:
@@ -87,8 +100,8 @@ def main(config: ImportFeatures) -> dict[str, Any]:
         trained_on={},
         synthetic=bool(store.header.get("synthetic", False)),
     )
-    for id in missing[:5]:
-        print(f"note: the source has nothing for {id}", flush=True)
+    for note in [*(f"the source has nothing for {id}" for id in missing[:5]), *notes.values()]:
+        print(f"note: {note}", flush=True)
     count = len(store.sequences()) - len(missing)
     print(f"{config.out}: {count:,} sequences, {frames:,} frames, {faces:,} with features; {len(missing):,} lack any")
     return {"sequences": count, "frames": frames, "valid": faces, "missing": len(missing)}
@@ -143,18 +156,45 @@ def place_rows(
     inside = wanted < len(rows)
     features = np.zeros((sequence.length, rows.shape[1]), np.float32)
     features[inside] = rows[wanted[inside]]
-    valid = inside & np.isfinite(features).all(axis=1) & (np.abs(features) < np.finfo(np.float16).max).all(axis=1)
+    valid = inside & np.isfinite(features).all(axis=1) & ~too_large(features)
     features[~valid] = 0
     return features, valid
 
 
+def too_large(rows: np.ndarray) -> np.ndarray:
+    """`[T]` which rows `[T, D]` hold a number that float16 cannot."""
+    return (np.isfinite(rows) & (np.abs(rows) >= np.finfo(np.float16).max)).any(axis=1)
+
+
+def oddities(sequence: "Sequence", rows: np.ndarray, rate: float) -> dict[str, str]:
+    """What looks odd in a sequence's rows `[T, D]`, by kind."""
+    found = {}
+    last = sequence.first_frame - 1 + sequence.length
+    if not rate and abs(len(rows) - last) > max(5, 0.02 * last):
+        found["length"] = (
+            f"{sequence.id} has {len(rows):,} rows for {last:,} frames (perhaps others too): they are taken one per "
+            "frame; --rate says how many there are per second"
+        )
+    if lost := int(too_large(rows).sum()):
+        found["size"] = (
+            f"{lost:,} rows of {sequence.id} (perhaps others too) hold numbers of 65,504 and more, which float16 "
+            "cannot: they are flagged as missing; scale the features"
+        )
+    return found
+
+
 def _read_npy(path: Path) -> np.ndarray:
-    return np.load(path, allow_pickle=False).astype(np.float32)
+    values = np.load(path, allow_pickle=False)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"it holds {values.dtype}, expected real numbers")
+    return np.asarray(values, np.float32)
 
 
 def _read_csv(path: Path) -> np.ndarray:
     with path.open(encoding="utf-8-sig") as file:
         names = [name.strip() for name in file.readline().split(",")]
+        if all(_is_number(name) for name in names):
+            raise ValueError("its first line holds numbers, expected names of the columns")
         values = np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
     if "frame" not in names:
         return values
@@ -163,9 +203,19 @@ def _read_csv(path: Path) -> np.ndarray:
 
 def _read_folder(path: Path) -> np.ndarray:
     files = sorted(file for file in path.glob("*.npy") if file.stem.isdigit())
+    if not files:
+        raise ValueError("it holds no NUMBER.npy")
     return _by_frame(
         np.array([int(file.stem) for file in files]), np.stack([_read_npy(file).ravel() for file in files])
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _by_frame(frames: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Where expression labels come from: Aff-Wild2 annotations, tables of classes or of votes, class-named folders."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,18 @@ import numpy as np
 
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
+from preprocessing.faces import PICTURE_SUFFIXES
+from preprocessing.faces import Sequence as FaceSequence
 from tasks import EXPRESSIONS, TASKS
 from tasks.labels import TRAIN, VALIDATION, read_annotations, read_columns
 
 CLASSES = len(EXPRESSIONS)
 SPLITS = {
     TRAIN: ("train", "training", "train_set"),
-    VALIDATION: ("validation", "valid", "val", "validation_set", "val_set"),
+    VALIDATION: ("validation", "valid", "val", "dev", "validation_set", "val_set"),
 }
+OTHER_SPLITS = ("", "none", "test", "testing", "test_set")
 KEYS = ("video", "subject", "frame", "split")
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 # Names that data sets use, in lower case. Contempt has no class of its own among the eight: it is one of "Other".
 SYNONYMS: dict[str, str | None] = {
@@ -33,7 +35,7 @@ SYNONYMS: dict[str, str | None] = {
     "sad": "Sadness",
     "surprised": "Surprise",
     "contempt": "Other",
-    **dict.fromkeys(("nf", "no face", "no-face", "none", "uncertain", "unknown")),
+    **dict.fromkeys(("", "-1", "nf", "no face", "no-face", "none", "uncertain", "unknown")),
 }
 
 
@@ -58,6 +60,10 @@ class ClassMap:
 
     Args:
         path: JSON object of names; names it does not list are looked up as they are.
+
+    Attributes:
+        used: What each name among the labels was taken for.
+        notes: What was passed over in the labels and why.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -70,6 +76,7 @@ class ClassMap:
                 raise UserError(f"{path}: {name!r} is mapped to {target!r}, which is none of {', '.join(EXPRESSIONS)}")
         self._given = {name.lower(): target for name, target in given.items()}
         self.used: dict[str, str | None] = {}
+        self.notes: list[str] = []
 
     def knows(self, name: str) -> bool:
         """Whether a name means something."""
@@ -87,33 +94,48 @@ class ClassMap:
                 f'what it is with --class-map FILE, a JSON object such as {{"{name}": "Other"}} (null: leave out)'
             )
         key = name.lower()
-        target = self._given[key] if key in self._given else SYNONYMS[key]
+        return self._take(name, self._given[key] if key in self._given else SYNONYMS[key])
+
+    def numbers(self) -> np.ndarray:
+        """`[8]` what the challenge's class numbers mean, which a map may rename or leave out too (-1)."""
+        found = np.arange(CLASSES)
+        for number, name in enumerate(EXPRESSIONS):
+            for key in {str(number), name.lower()} & self._given.keys():
+                target = self._take(key, self._given[key])
+                found[number] = -1 if target is None else target
+        return found
+
+    def _take(self, name: str, target: str | None) -> int | None:
         self.used[name] = target
         return None if target is None else EXPRESSIONS.index(target)
 
 
-def read_source(labels: Path, split: str | None, class_map: ClassMap, ids: Collection[str]) -> Source:
+def read_source(labels: Path, split: str | None, class_map: ClassMap, sequences: Mapping[str, FaceSequence]) -> Source:
     """Labels of one split by sequence id; empty where the labels have no such split.
 
     Args:
         labels: Folder or file.
         split: `Train_Set` or `Validation_Set`; None: all there are.
         class_map: What class names mean.
-        ids: The store's sequences, one of which each picture of a class-named folder is.
+        sequences: The store's sequences by id. Each picture of a class-named folder is one of them; a table without
+            frame numbers labels all their frames.
 
     Raises:
         UserError: They cannot be read, or hold a class or number that means nothing.
     """
     if labels.is_dir() and _is_class_folder(labels):
-        return _read_folder(labels, split, class_map, ids)
+        return _read_folder(labels, split, class_map, sequences)
     if labels.suffix in (".csv", ".parquet") and labels.is_file():
         columns = read_columns(labels)
         if not _is_numeric(columns):
-            return _read_table(labels, columns, split, class_map)
+            return _read_table(labels, columns, split, class_map, sequences)
+    meaning = class_map.numbers()
     source = {}
-    for id, track in read_annotations(labels, TASKS["expr"], split).items():
-        seen = np.flatnonzero(track.mask[:, 0])
-        source[id] = SequenceLabels(seen + 1, one_hot(track.labels[seen, 0].astype(int)))
+    for part in (split,) if split else (TRAIN, VALIDATION, None):
+        for id, track in read_annotations(labels, TASKS["expr"], part).items():
+            seen = np.flatnonzero(track.mask[:, 0])
+            classes = meaning[track.labels[seen, 0].astype(int)]
+            source[id] = SequenceLabels(seen[classes >= 0] + 1, one_hot(classes[classes >= 0]))
     return source
 
 
@@ -146,13 +168,20 @@ def _is_numeric(columns: dict[str, list[Any]]) -> bool:
     return not any(isinstance(value, str) for value in columns.get("expression", ["none"]))
 
 
-def _read_table(path: Path, columns: dict[str, list[Any]], split: str | None, class_map: ClassMap) -> Source:
+def _read_table(
+    path: Path,
+    columns: dict[str, list[Any]],
+    split: str | None,
+    class_map: ClassMap,
+    sequences: Mapping[str, FaceSequence],
+) -> Source:
     if "video" not in columns:
         raise UserError(f"{path} lacks the column video, which says which rows of the store its labels belong to")
-    keep = _rows_of_split(columns, split)
+    keep = _rows_of_split(path, columns, split)
     name = next((name for name in ("expression", "label", "emotion") if name in columns), None)
     if name is not None:
-        numbers = [None if columns[name][row] is None else class_map(str(columns[name][row]), path) for row in keep]
+        texts = ["" if columns[name][row] is None else str(columns[name][row]) for row in keep]
+        numbers = [class_map(text, path) if text else None for text in texts]
         keep = [row for row, number in zip(keep, numbers, strict=True) if number is not None]
         targets = one_hot(np.array([number for number in numbers if number is not None], int))
     else:
@@ -164,21 +193,54 @@ def _read_table(path: Path, columns: dict[str, list[Any]], split: str | None, cl
                 f"{path} has no column expression (0..7 or names), label or emotion, and no columns of votes named for "
                 f"classes; its columns are {', '.join(columns)}"
             )
-        counts = np.array([[columns[column][row] or 0 for column in votes] for row in keep], np.float32)
-        targets = votes_to_targets(counts.reshape(-1, len(votes)), [class_map(column, path) for column in votes])
-    return _by_sequence(path, columns, keep, targets)
+        counts = _numbers(path, columns, votes, keep)
+        targets = votes_to_targets(counts, [class_map(column, path) for column in votes])
+        class_map.notes += _passed_over(path, columns, votes, int((targets.sum(axis=1) == 0).sum()), split)
+    return _by_sequence(path, columns, keep, targets, sequences)
 
 
-def _rows_of_split(columns: dict[str, list[Any]], split: str | None) -> list[int]:
+def _numbers(path: Path, columns: dict[str, list[Any]], names: Sequence[str], keep: Sequence[int]) -> np.ndarray:
+    """Numbers of votes `[rows, columns]`; an empty cell is none."""
+    try:
+        found = np.array([[columns[name][row] or 0 for name in names] for row in keep], np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: the columns {', '.join(names)} should hold numbers of votes: {error}") from None
+    if not (found >= 0).all():
+        raise UserError(f"{path} holds numbers of votes below 0 or that are none")
+    return found.reshape(-1, len(names))
+
+
+def _passed_over(
+    path: Path, columns: dict[str, list[Any]], votes: Sequence[str], lost: int, split: str | None
+) -> list[str]:
+    others = [
+        name
+        for name, values in columns.items()
+        if name not in (*KEYS, *votes) and isinstance(next((v for v in values if v is not None), None), (int, float))
+    ]
+    notes = [f"columns of {path.name} that no class is named like are no votes: {', '.join(others)}"] if others else []
+    where = f" of {split}" if split else ""
+    return notes + ([f"{lost:,} rows{where} have no vote, or most of theirs left out: left out"] if lost else [])
+
+
+def _rows_of_split(path: Path, columns: dict[str, list[Any]], split: str | None) -> list[int]:
     rows = range(len(columns["video"]))
-    if split is None:
-        return list(rows)
-    if "split" in columns:
-        return [row for row in rows if str(columns["split"][row]).lower() in SPLITS[split]]
-    return list(rows) if split == TRAIN else []
+    if "split" not in columns:
+        return list(rows) if split in (None, TRAIN) else []
+    found = [str(value or "").lower() for value in columns["split"]]
+    known = {*OTHER_SPLITS, *(name for names in SPLITS.values() for name in names)}
+    if strange := sorted({*found} - known):
+        raise UserError(f"{path} has a split {strange[0]!r}: expected train, validation or test in the column split")
+    return [row for row in rows if split is None or found[row] in SPLITS[split]]
 
 
-def _by_sequence(path: Path, columns: dict[str, list[Any]], keep: Sequence[int], targets: np.ndarray) -> Source:
+def _by_sequence(
+    path: Path,
+    columns: dict[str, list[Any]],
+    keep: Sequence[int],
+    targets: np.ndarray,
+    sequences: Mapping[str, FaceSequence],
+) -> Source:
     rows: dict[str, list[int]] = {}
     subjects = columns.get("subject")
     for place, row in enumerate(keep):
@@ -186,24 +248,37 @@ def _by_sequence(path: Path, columns: dict[str, list[Any]], keep: Sequence[int],
         rows.setdefault(f"{columns['video'][row]}{'_' if subject else ''}{subject}", []).append(place)
     source = {}
     for id, places in rows.items():
-        frames = np.array([columns["frame"][keep[place]] if "frame" in columns else 1 for place in places], int)
-        if len(np.unique(frames)) != len(frames) or frames.min() < 1:
-            raise UserError(f"{path}: the frames of {id} are not distinct numbers from 1 on")
-        labelled = targets[places].sum(axis=1) > 0
-        source[id] = SequenceLabels(frames[labelled], targets[places][labelled])
+        frames, targets_of = _frames(path, columns, [keep[place] for place in places], id), targets[places]
+        if "frame" not in columns and id in sequences:
+            frames = np.arange(sequences[id].length) + sequences[id].first_frame
+            targets_of = np.repeat(targets_of, len(frames), axis=0)
+        labelled = targets_of.sum(axis=1) > 0
+        source[id] = SequenceLabels(frames[labelled], targets_of[labelled])
     return source
+
+
+def _frames(path: Path, columns: dict[str, list[Any]], rows: Sequence[int], id: str) -> np.ndarray:
+    """Frame numbers of a sequence's rows; without such a column there is one row for all of its frames."""
+    try:
+        frames = np.array([int(columns["frame"][row]) for row in rows] if "frame" in columns else [1] * len(rows))
+    except (TypeError, ValueError):
+        frames = np.zeros(1, int)
+    if len(np.unique(frames)) != len(rows) or frames.min() < 1:
+        what = "not distinct numbers from 1 on" if "frame" in columns else "not told apart: it lacks the column frame"
+        raise UserError(f"{path}: the frames of {id} are {what}")
+    return frames
 
 
 def _is_class_folder(root: Path) -> bool:
     """Whether a folder holds pictures in subfolders, and no annotations (other text files may lie about)."""
     splits = {TRAIN.lower(), VALIDATION.lower()}
     annotated = any(splits & {file.parent.name.lower(), file.stem.lower()} for file in root.rglob("*.txt"))
-    return not annotated and any(file.suffix.lower() in PICTURES for file in root.rglob("*"))
+    return not annotated and any(file.suffix.lower() in PICTURE_SUFFIXES for file in root.rglob("*"))
 
 
-def _read_folder(root: Path, split: str | None, class_map: ClassMap, ids: Collection[str]) -> Source:
+def _read_folder(root: Path, split: str | None, class_map: ClassMap, ids: Iterable[str]) -> Source:
     """Pictures in class-named folders, possibly below folders named for the splits."""
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in PICTURES and file.parent != root)
+    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES and file.parent != root)
     stems = Counter(file.stem for file in files)
     splits = [_split_of(file.relative_to(root).parts) for file in files]
     source: Source = {}

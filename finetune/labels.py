@@ -76,13 +76,14 @@ def read_split(
         UserError: There are no labels, or none that meets a row with a face.
     """
     names = ClassMap(class_map)
-    ids = {sequence.id for sequence in store.sequences()}
-    train, validation = (read_source(labels, split, names, ids) for split in (TRAIN, VALIDATION))
-    notes: list[str] = []
+    sequences = {sequence.id: sequence for sequence in store.sequences()}
+    train, validation = (read_source(labels, split, names, sequences) for split in (TRAIN, VALIDATION))
+    notes = list(dict.fromkeys(names.notes))
     if not train:
         raise UserError(
             f"{labels} holds no expression labels to train on: expected Aff-Wild2 annotations (the release root, its "
-            "annotations folder or the EXPR folder in it), a CSV/Parquet table, or pictures in class-named folders"
+            "annotations folder or the EXPR folder in it), a CSV/Parquet table (a column split, if any, says train and "
+            "validation), or pictures in class-named folders"
         )
     if exclude is not None:
         before, excluded = len(train) + len(validation), read_ids(exclude)
@@ -91,7 +92,8 @@ def read_split(
         if not train:
             raise UserError(f"{exclude} leaves no training video of {labels}")
     if not validation:
-        kept, held = hold_out({id: len(part.frames) for id, part in train.items()}, 0.1, seed)
+        sizes = {id: len(part.frames) for id, part in train.items()}
+        kept, held = hold_out({id: size for id, size in sizes.items() if size} or sizes, 0.1, seed)
         notes.append(f"the labels name no validation split: {len(held)} of {len(kept) + len(held)} videos are held out")
         train, validation = {id: train[id] for id in kept}, {id: train[id] for id in held}
     if both := sorted(train.keys() & validation.keys()):
@@ -103,9 +105,9 @@ def read_split(
             "subject or part of it): not trained on"
         )
         train = {id: train[id] for id in apart}
-    unlabelled = ids - train.keys() - validation.keys()
+    unlabelled = sequences.keys() - train.keys() - validation.keys()
     if unlabelled:
-        notes.append(f"{len(unlabelled):,} of {len(ids):,} sequences of the store have no expression labels")
+        notes.append(f"{len(unlabelled):,} of {len(sequences):,} sequences of the store have no expression labels")
     split = Split(
         join(store, train, "training", labels, notes),
         join(store, validation, "validation", labels, notes),

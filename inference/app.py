@@ -193,7 +193,8 @@ def process(
 
 def take(upload: Path, job: Path) -> Item:
     """Give an upload a name of our own: what a visitor calls a file is used for nothing but its kind."""
-    from preprocessing.sources import PICTURE_SUFFIXES, Item
+    from preprocessing.faces import PICTURE_SUFFIXES
+    from preprocessing.sources import Item
 
     path = job / "clip"
     shutil.copyfile(upload, path)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 KIND = "faces store"
 SCHEMA = 1
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 HEADER = "faces.json"
 DATA = "data"
 CACHE = ".arrow"

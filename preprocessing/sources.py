@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from checkpoints.errors import UserError
+from preprocessing.faces import PICTURE_SUFFIXES
 
 # fmt: off
 VIDEO_SUFFIXES = {
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
     ".ogv", ".vob", ".asf",
 }
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 TABLE_SUFFIXES = {".parquet", ".arrow"}
 # fmt: on
 

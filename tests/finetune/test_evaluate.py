@@ -37,6 +37,9 @@ def test_unseen_store(run, tmp_path):
 def test_refusals(run, corpus, tmp_path):
     with pytest.raises(UserError, match="no finished run of finetune"):
         main(Evaluate(run=tmp_path, faces=corpus.faces, labels=corpus.labels))
+    (tmp_path / "table.csv").write_text("video,frame,expression\nval0,1,0\n")
+    with pytest.raises(UserError, match=r"holds no expression labels .*--split all takes those"):
+        main(Evaluate(run=run, faces=corpus.faces, labels=tmp_path / "table.csv"))
     taught = Evaluate(run=run, faces=corpus.faces, labels=corpus.labels, split="Train_Set", workers=0)
     with pytest.raises(UserError, match=r"such as train0\) taught the encoder .* there is none to score honestly"):
         main(taught)

@@ -1,5 +1,6 @@
 """The extraction job: right rows, resume, what is stale, sharing out, refusals."""
 
+import io
 import os
 import shutil
 import signal
@@ -14,17 +15,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from tqdm import tqdm
 
-from checkpoints.encoder import load_encoder
+from checkpoints.encoder import Encoder, EncoderConfig, load_encoder
 from checkpoints.errors import UserError
-from finetune.batch_job import share
+from finetune.batch_job import Cache, Job, share
+from finetune.classifier import Classifier, trainable
 from finetune.embed import Embedder, with_pooling
 from finetune.extract import Extract, main
 from finetune.features import FeatureCache
+from finetune.import_features import ImportFeatures
+from finetune.import_features import main as import_features
 from finetune.views import cut
 from preprocessing.faces import FacesStore, Sequence, finish_store, write_shard
 from tests.finetune.corpus import LATE, make_encoder, make_store, rows_of
 from training.images import decode, resize
+from training.meter import count_flops
 
 ROOT = Path(__file__).parents[2]
 
@@ -272,3 +279,79 @@ def test_cut_is_what_the_encoder_sees(corpus, tmp_path):
         wanted = encoder(resize(cut(decode(store.jpeg(0)), "eyes"), 32)[None])[0]
     id = store.sequences()[0].id
     np.testing.assert_allclose(FeatureCache(tmp_path / "eyes").read(id).features[0], wanted.numpy(), atol=2e-3)
+
+
+def test_nothing_of_others_is_deleted(cache, corpus, tmp_path):
+    """Weights of a user, a cache that was imported, and features of other faces."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    save_file({"w": np.ones(3)}, weights / "precious.safetensors")
+    with pytest.raises(UserError, match=r"holds 'precious.safetensors', which is not of a feature cache"):
+        main(settings(corpus, weights))
+    np.save(tmp_path / "val0.npy", np.ones((12, 3)))
+    imported = tmp_path / "imported"
+    import_features(ImportFeatures(source=tmp_path, faces=corpus.faces, name="a", out=imported))
+    with pytest.raises(UserError, match=r"is a feature cache that .*import_features.py made"):
+        main(settings(corpus, imported))
+    other = make_store(tmp_path / "faces", {"x": 10})
+    with pytest.raises(UserError, match=r"holds features of other faces, such as 'train0', and none of"):
+        main(replace(settings(corpus, cache), faces=other))
+    assert (weights / "precious.safetensors").exists()
+    assert FeatureCache(imported).ids == ["val0"] and "train0" in FeatureCache(cache)
+
+
+def test_a_damaged_file_is_made_again(cache, corpus, tmp_path, capsys):
+    out = tmp_path / "cache"
+    shutil.copytree(cache, out)
+    whole = (out / "val0.safetensors").read_bytes()
+    (out / "val0.safetensors").write_bytes(whole[:-20])
+    assert main(settings(corpus, out))["extracted"] == 1
+    assert "val0 is of unknown origin" in capsys.readouterr().out
+    assert (out / "val0.safetensors").read_bytes() == whole
+
+
+def test_the_report_can_be_had_later(cache, corpus, tmp_path):
+    out = tmp_path / "cache"
+    shutil.copytree(cache, out)
+    (out / "report.html").unlink()
+    main(settings(corpus, out))
+    assert "coloured by video" in (out / "report.html").read_text()
+    main(settings(corpus, out, labels=corpus.labels))
+    assert "coloured by expression label" in (out / "report.html").read_text()
+
+
+def test_progress_goes_on_within_a_video(corpus, tmp_path):
+    """The bar stands at every frame that was done, and what was up to date does not count as speed."""
+    store, encoder = FacesStore(corpus.faces), load_encoder(corpus.encoder)
+    made = Cache(tmp_path / "c", Embedder(encoder), store, encoder_path="e", precision="fp32")
+    made.open()
+    with tqdm(total=len(store), disable=False, file=io.StringIO()) as bar:
+        job = Job(store, store.sequences(), [made], 4, bar)
+        stands = []
+        for rows in job.batches():
+            job.take(np.zeros((len(rows), 1, encoder.dim)), np.ones(len(rows), bool))
+            stands.append(bar.n)
+        assert (
+            bar.n == len(store) and np.diff(stands).max() <= 4 + 2
+        )  # frames without a face come with their video's end
+    with tqdm(total=len(store), disable=False, file=io.StringIO()) as bar:
+        assert not list(Job(store, store.sequences(), [made], 4, bar).batches())
+        assert bar.n == bar.initial == len(store)
+
+
+def test_networks_without_a_class_token(tmp_path):
+    """SigLIP's form: features are pooled by an attention of its own, the first token is a patch."""
+    kwargs = {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "class_token": False, "global_pool": "map"}
+    encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", 32, kwargs, pooling="model"))
+    with pytest.raises(UserError, match="has no class token"):
+        with_pooling(encoder, "cls")
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    for pooling in ("average", "grid", "parent"):
+        model = Classifier(trainable(encoder, pooling=pooling, drop_path=0.1, patch_drop=0.0))
+        assert model(images).shape == (2, 8) and count_flops(model, images) > 0
+
+
+def test_networks_without_stochastic_depth():
+    encoder = Encoder(EncoderConfig("vgg11", 64, pooling="model"))
+    with pytest.raises(UserError, match="vgg11 knows no stochastic depth: take --drop-path 0"):
+        trainable(encoder, pooling="average", drop_path=0.1, patch_drop=0.0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from checkpoints.errors import UserError
 from finetune.features import FeatureCache
@@ -88,3 +89,42 @@ def test_refusals(corpus, tmp_path):
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(UserError, match="is not empty"):
         main(config(corpus, tmp_path, tmp_path / "full"))
+
+
+def test_a_folder_of_others_is_left_alone(corpus, tmp_path):
+    """Weights of a user are no half-finished import."""
+    np.save(tmp_path / "val0.npy", np.ones((12, 3)))
+    out = tmp_path / "weights"
+    out.mkdir()
+    save_file({"w": np.ones(3)}, out / "precious.safetensors")
+    with pytest.raises(UserError, match="is not empty"):
+        main(config(corpus, tmp_path, out))
+    assert (out / "precious.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [("val0.csv", "1,2\n3,4\n", "first line holds numbers"), ("val0", None, "holds no NUMBER.npy")],
+)
+def test_sources_that_would_be_misread(corpus, tmp_path, name, text, message):
+    (tmp_path / name).write_text(text) if text else (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=message):
+        main(config(corpus, tmp_path, tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"--rate -25.0: expected 0 or more"):
+        main(config(corpus, tmp_path, tmp_path / "cache", rate=-25.0))
+
+
+def test_complex_numbers_are_refused(corpus, tmp_path):
+    np.save(tmp_path / "val0.npy", np.ones((12, 3), complex))
+    with pytest.raises(UserError, match="holds complex128, expected real numbers"):
+        main(config(corpus, tmp_path, tmp_path / "cache"))
+
+
+def test_odd_lengths_and_sizes_are_said(corpus, tmp_path, capsys):
+    np.save(tmp_path / "val0.npy", np.ones((1200, 3)))
+    np.save(tmp_path / "val1.npy", np.full((12, 3), 1e6))
+    main(config(corpus, tmp_path, tmp_path / "cache"))
+    out = capsys.readouterr().out
+    assert "val0 has 1,200 rows for 12 frames" in out and "--rate" in out
+    assert "12 rows of val1" in out and "float16" in out
+    assert not FeatureCache(tmp_path / "cache").read("val1").valid.any()

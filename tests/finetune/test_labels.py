@@ -127,7 +127,7 @@ def test_class_named_folders(pictures, tmp_path):
         path = tmp_path / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    ids = {"train__happy__1", "train__happy__2", "val__sad__1", "a"}
+    ids = dict.fromkeys(("train__happy__1", "train__happy__2", "val__sad__1", "a"))
     train = read_source(tmp_path, TRAIN, ClassMap(), ids)
     assert {id: part.targets.argmax() for id, part in train.items()} == {"train__happy__1": 4, "train__happy__2": 4}
     assert {id: part.targets.argmax() for id, part in read_source(tmp_path, VALIDATION, ClassMap(), ids).items()} == {
@@ -209,10 +209,10 @@ def test_one_hot():
 def test_all_labels_whatever_their_split(pictures, tmp_path):
     lines = ["video,label,split", "t0,happy,train", "t1,sad,val", "t2,sad,", ""]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    assert read_source(tmp_path / "labels.csv", None, ClassMap(), ()).keys() == {"t0", "t1", "t2"}
+    assert read_source(tmp_path / "labels.csv", None, ClassMap(), {}).keys() == {"t0", "t1", "t2"}
     labels = expr_folder(tmp_path / "release", {"a": [1]})
     answers = labels / "EXPR_Recognition_Challenge" / "Train_Set"
-    assert read_source(answers, None, ClassMap(), ()).keys() == {"a"}
+    assert read_source(answers, None, ClassMap(), {}).keys() == {"a"}
 
 
 def test_recordings_can_be_left_out(pictures, tmp_path):
@@ -232,3 +232,62 @@ def test_no_recording_trains_and_validates(pictures, tmp_path):
     split = read_split(pictures, labels)
     assert split.train.ids == ["t1", "t2"] and split.validation.ids == ["t3"]
     assert any("1 of 3 training videos are of a recording that validates" in note for note in split.notes)
+
+
+def test_all_splits_of_a_release(tmp_path):
+    root = expr_folder(expr_folder(tmp_path, {"a": [1]}), {"b": [2]}, "Validation_Set")
+    for labels in (root, root / "EXPR_Recognition_Challenge"):
+        assert read_source(labels, None, ClassMap(), {}).keys() == {"a", "b"}
+
+
+def test_class_map_of_numbers(tmp_path):
+    """A table in another order of classes, and a class that is left out."""
+    (tmp_path / "labels.csv").write_text("video,frame,expression\nv,1,0\nv,2,1\nv,3,7\n")
+    (tmp_path / "map.json").write_text(json.dumps({"1": "Happiness", "Other": None}))
+    names = ClassMap(tmp_path / "map.json")
+    found = read_source(tmp_path / "labels.csv", None, names, {})["v"]
+    assert found.frames.tolist() == [1, 2] and found.targets.argmax(axis=1).tolist() == [0, 4]
+    assert names.used == {"1": "Happiness", "other": None}
+
+
+def test_table_without_frames_labels_whole_videos(corpus, tmp_path):
+    store = FacesStore(corpus.faces)
+    (tmp_path / "labels.csv").write_text("video,subject,label\ntrain0,,happy\ntwo,right,sad\n")
+    sequences = {sequence.id: sequence for sequence in store.sequences()}
+    found = read_source(tmp_path / "labels.csv", None, ClassMap(), sequences)
+    assert found["train0"].frames.tolist() == list(range(1, 13))
+    assert found["two_right"].frames.tolist() == list(range(LATE, LATE + 8))
+    assert (found["two_right"].targets.argmax(axis=1) == EXPRESSIONS.index("Sadness")).all()
+    (tmp_path / "labels.csv").write_text("video,label\ntrain0,happy\ntrain0,sad\n")
+    with pytest.raises(UserError, match="frames of train0 are not told apart: it lacks the column frame"):
+        read_source(tmp_path / "labels.csv", None, ClassMap(), sequences)
+
+
+def test_what_is_passed_over_in_votes_is_said(pictures, tmp_path):
+    rows = ["t0,2,0,0,7", "t1,0,1,5,7", "t2,0,0,0,7", "t3,0,4,0,7"]
+    (tmp_path / "votes.csv").write_text("\n".join(["video,neutral,happiness,unknown,age", *rows]) + "\n")
+    notes = read_split(pictures, tmp_path / "votes.csv").notes
+    assert "columns of votes.csv that no class is named like are no votes: age" in notes
+    assert "2 rows of Train_Set have no vote, or most of theirs left out: left out" in notes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("video,neutral\nt0,a\n", "columns neutral should hold numbers of votes"),
+        ("video,neutral,happy\nt0,-1,2\n", "votes below 0"),
+        ("video,frame,label\nt0,f1,happy\n", "frames of t0 are not distinct numbers"),
+        ("video,frame,label\nt0,,happy\nt0,2,happy\n", "frames of t0 are not distinct numbers"),
+        ("video,label,split\nt0,happy,tr\n", "has a split 'tr': expected train, validation or test"),
+    ],
+)
+def test_tables_with_faults(pictures, tmp_path, text, message):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_split(pictures, tmp_path / "labels.csv")
+
+
+def test_no_label_in_a_named_column(pictures, tmp_path):
+    (tmp_path / "labels.csv").write_text("video,label\nt0,happy\nt1,\nt2,-1\nt3,sad\nt4,sad\n")
+    split = read_split(pictures, tmp_path / "labels.csv")
+    assert sorted([*split.train.ids, *split.validation.ids]) == ["t0", "t3", "t4"]
