@@ -59,11 +59,12 @@ def main(config: Real) -> dict[str, Any]:
     save_untrained(config.out / "scratch", config.out / "pretrain", made_by="real.py")
     runs = {start: stages.run(f"finetune from {start}", partial(finetune, config, start)) for start in STARTS}
     scores = stages.run("evaluate", lambda: {test: evaluate(config, test) for test in TESTS})
+    compared = stages.run("compare", lambda: near_duplicates(config))
     summary = {
         "stages": {name: {"seconds": round(seconds, 1)} for name, seconds in stages.seconds.items()},
         "held_out_tenth_of_training": {start: run["macro_f1"] for start, run in runs.items()},
         "scores": scores,
-        "pictures_trained_on": stages.run("compare", lambda: near_duplicates(config)),
+        "pictures_trained_on": compared,
         "baselines": {test: dict(zip(("macro_f1", "accuracy"), BASELINES[test], strict=True)) for test in TESTS},
     }
     write_report(config, summary)

@@ -6,7 +6,8 @@ Throughput: ViT-B/16 with random weights at 224 px from faces of 112 px; the job
 batched, features written) against the encoder alone on one ready batch of the same size and precision, taking turns.
 The job's rate is what three times as many pictures cost more: without starting processes, opening the store, the
 report, some seconds however long a job is.
-Memory and cost: the demo's encoder on one video of so many frames, each length in a fresh process; memory is what the
+Memory and cost: the demo's encoder on one video of so many frames, each length in a fresh process, lengths taking turns;
+seconds are the least of all turns (others slow a job down, nothing speeds it up), memory the median. Memory is what the
 process and its workers hold themselves (not the mapped store), sampled twice a second (each look costs milliseconds),
 over what they held when the job began.
 """
@@ -43,6 +44,8 @@ class Config:
     """How often both sides are measured; 0: leave throughput out."""
     lengths: tuple[int, ...] = (1_000, 10_000, 50_000)
     """Frames of the videos; none: leave cost out."""
+    turns: int = 3
+    """How often each length is measured."""
     threads: int = 1
     """Threads of the encoder."""
     workers: int = 1
@@ -58,8 +61,14 @@ def main(config: Config) -> dict[str, Any]:
             result["throughput"] = in_fresh_process(throughput, config, Path(folder))
             print(result["throughput"], flush=True)
         if config.lengths:
-            result["lengths"] = [in_fresh_process(cost, config, Path(folder), length) for length in config.lengths]
-            result["seconds_per_1000_more"] = marginal(result["lengths"])
+            turns = [
+                [in_fresh_process(cost, config, Path(folder) / f"turn{turn}", length) for length in config.lengths]
+                for turn in range(config.turns)
+            ]
+            result["lengths"] = [summed_up(list(found)) for found in zip(*turns, strict=True)]
+            for what in ("seconds", "cpu_seconds"):
+                result[f"{what}_per_1000_more"] = marginal(result["lengths"], what)
+            print({key: value for key, value in result.items() if key.endswith("_more")}, flush=True)
     if config.out is not None:
         write_json(config.out, result)
     return result
@@ -74,9 +83,17 @@ def in_fresh_process(function: Any, *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def marginal(lengths: list[dict[str, Any]]) -> list[float]:
+def summed_up(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """All turns of one length: least seconds, median memory."""
+    found: dict[str, Any] = {"frames": turns[0]["frames"]}
+    found |= {what: min(turn[what] for turn in turns) for what in ("seconds", "cpu_seconds")}
+    memory = [turn["memory_growth_mib"] for turn in turns]
+    return found | {"memory_growth_mib": float(np.median(memory)), "memory_growth_mib_by_turn": memory}
+
+
+def marginal(lengths: list[dict[str, Any]], what: str) -> list[float]:
     """What a thousand more frames cost between two lengths: without what a job costs however short it is."""
-    return [round(1000 * (b["seconds"] - a["seconds"]) / (b["frames"] - a["frames"]), 3) for a, b in pairwise(lengths)]
+    return [round(1000 * (b[what] - a[what]) / (b["frames"] - a["frames"]), 3) for a, b in pairwise(lengths)]
 
 
 def make_store(path: Path, frames: int) -> Path:
@@ -166,7 +183,7 @@ def throughput(config: Config, folder: Path) -> dict[str, Any]:
 
 
 def cost(config: Config, folder: Path, frames: int) -> dict[str, Any]:
-    """Seconds of a whole job, and growth of memory."""
+    """Seconds of a whole job (of the clock, and of the main process's processor), and growth of memory."""
     import torch
 
     from finetune.extract import Extract
@@ -183,15 +200,13 @@ def cost(config: Config, folder: Path, frames: int) -> dict[str, Any]:
     FacesStore(faces).jpeg(0)
     with Watch() as watch:
         start, processor = time.perf_counter(), time.process_time()
-        summary = extract(Extract(**{**vars(settings), "faces": faces, "out": folder / f"cache{frames}"}))
+        extract(Extract(**{**vars(settings), "faces": faces, "out": folder / f"cache{frames}"}))
         seconds, processor = time.perf_counter() - start, time.process_time() - processor
     result = {
         "frames": frames,
         "seconds": round(seconds, 2),
-        "main_process_cpu_seconds_per_1000": round(1000 * processor / frames, 3),
-        "job_frames_per_s": round(float(summary["frames_per_s"]), 1),
+        "cpu_seconds": round(processor, 2),
         "memory_growth_mib": round(watch.growth / 2**20, 1),
-        "features_mib": round(frames * 160 * 2 / 2**20, 1),
     }
     print(result, flush=True)
     return result
