@@ -6,10 +6,10 @@ Throughput: ViT-B/16 with random weights at 224 px from faces of 112 px; the job
 batched, features written) against the encoder alone on one ready batch of the same size and precision, taking turns.
 The job's rate is what three times as many pictures cost more: without starting processes, opening the store, the
 report, some seconds however long a job is.
-Memory and cost: the demo's encoder on one video of so many frames, each length in a fresh process, lengths taking turns;
-seconds are the least of all turns (others slow a job down, nothing speeds it up), memory the median. Memory is what the
-process and its workers hold themselves (not the mapped store), sampled twice a second (each look costs milliseconds),
-over what they held when the job began.
+Memory and cost: the demo's encoder on one video of so many frames, each length in a fresh process, in turns. Seconds
+are the least of all turns, since others slow a job down and nothing speeds it up; memory is the median. Memory is what
+the process and its workers hold themselves (not the mapped store), sampled twice a second (each look costs
+milliseconds), over what they held when the job began.
 """
 
 import io
