@@ -40,7 +40,7 @@ accelerator.end_training()
 """
 SRUN = """#!/bin/bash
 # As much of srun as the template uses: starts two tasks and gives the highest status.
-shift  # --kill-on-bad-exit=0
+shift  # --kill-on-bad-exit=1
 for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=$task "$@" & tasks="$tasks $!"; done
 echo $tasks > "$TASKS"
 worst=0
