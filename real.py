@@ -117,12 +117,10 @@ def finetune_recipe(config: Real) -> "Finetune":
         batch_size=64,
         lr=1e-3,
         layer_decay=0.9,
-        # Few passes over many different people need little else against learning by heart, votes are soft already,
-        # and weights for classes of a hundred pictures among ten thousand cost more than they bring.
+        # Few passes over many different people need little else against learning by heart, and votes are soft already.
         label_smoothing=0.0,
         dropout=0.2,
         erasing=0.0,
-        imbalance="none",
         save_every=200,
     )
 

@@ -31,14 +31,16 @@ from preprocessing.faces import FacesStore
 from tasks import EXPRESSIONS
 
 DEMO = RECIPES["demo"][1]
-# Row -> (starts from stage 1, what differs from the demo's recipe, whose loss is logit adjustment).
+# Row -> (starts from stage 1, what differs from the demo's recipe). The rows that compare no losses are trained with logit
+# adjustment, which was the demo's loss when the study began.
+ADJUSTED = {"imbalance": "logit_adjustment"}
 ROWS: dict[str, tuple[bool, dict[str, Any]]] = {
-    "mae": (True, {}),
-    "scratch": (False, {}),
+    "mae": (True, ADJUSTED),
+    "scratch": (False, ADJUSTED),
     "cross_entropy": (True, {"imbalance": "none"}),
     "class_weights": (True, {"imbalance": "class_weights"}),
     "focal": (True, {"imbalance": "focal"}),
-    "eyes_mouth": (True, {"view": "eyes_mouth"}),
+    "eyes_mouth": (True, {**ADJUSTED, "view": "eyes_mouth"}),
 }
 PROBES = ("probe_mean", "probe_tokens")
 # Head -> (recipe of temporal/run.py, caches, what differs from the recipe): `attention_published` is trained as in the

@@ -53,7 +53,7 @@ class Finetune:
     label_smoothing: float = 0.0
     """Mass spread evenly over the classes."""
     imbalance: Literal["none", "class_weights", "focal", "logit_adjustment"] = "none"
-    """What is done about rare classes."""
+    """What is done about rare classes. On drawn and on real faces plain cross-entropy (none) gave the best macro-F1."""
     drop_path: float = 0.0
     """Stochastic depth of the last block; earlier ones less."""
     patch_drop: float = 0.0
@@ -103,7 +103,6 @@ VIT_BASE = Finetune(
     mixup=0.8,
     cutmix=1.0,
     label_smoothing=0.1,
-    imbalance="logit_adjustment",
     drop_path=0.1,
     batch_size=512,
     layer_decay=0.65,
@@ -129,12 +128,12 @@ DEMO = replace(
     workers=1,
     save_every=50,
 )
-PAPER = Finetune(batch_size=256, lr=1e-4, imbalance="none")
+PAPER = Finetune(batch_size=256, lr=1e-4)
 RECIPES: dict[str, tuple[str, Finetune]] = {
     "demo": ("64 px, minutes on a laptop", DEMO),
     "small": (
-        "ViT-S/16 at 112 px with class weights",
-        replace(VIT_BASE, imbalance="class_weights", layer_decay=0.75, patch_drop=0.25, batch_size=256),
+        "ViT-S/16 at 112 px, a quarter of the tokens dropped",
+        replace(VIT_BASE, layer_decay=0.75, patch_drop=0.25, batch_size=256),
     ),
     "vit-base": ("ours: ViT-B/16 with strong regularisation", VIT_BASE),
     "ling2024": ("arXiv 2403.11440: AdamW, batch 256, lr 1e-4, plain cross-entropy; the rest is not stated", PAPER),
