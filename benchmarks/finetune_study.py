@@ -31,7 +31,7 @@ from preprocessing.faces import FacesStore
 from tasks import EXPRESSIONS
 
 DEMO = RECIPES["demo"][1]
-# Row -> (starts from stage 1, what differs from the demo's recipe). The rows that compare no losses are trained with logit
+# Row -> (starts from stage 1, what differs from the demo's recipe). Rows that compare no losses are trained with logit
 # adjustment, which was the demo's loss when the study began.
 ADJUSTED = {"imbalance": "logit_adjustment"}
 ROWS: dict[str, tuple[bool, dict[str, Any]]] = {
