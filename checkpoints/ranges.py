@@ -1,6 +1,6 @@
 """What numbers on a command line may be: checked first, before anything is read or written."""
 
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 from checkpoints.errors import UserError
@@ -40,7 +40,7 @@ def check_ranges(config: Any) -> None:
     for name, value in vars(config).items():
         least, most = RANGES.get(name, (-inf, inf))
         numbers = [number for number in (value if isinstance(value, tuple) else (value,)) if _is_number(number)]
-        if not all(least <= number <= most for number in numbers):
+        if name in RANGES and not all(isfinite(number) and least <= number <= most for number in numbers):
             raise UserError(f"--{name.replace('_', '-')} {_text(value)}: expected {_range(least, most)}")
     small, large = getattr(config, "crop_scale", (0, 1))
     if small > large:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from finetune.embed import Embedder
-from finetune.features import HEADER, finish_cache, source_of, write_features
+from finetune.features import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
 from finetune.frames import StillFrames, picture_bytes
 from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
@@ -60,11 +60,17 @@ class Cache:
     @property
     def up_to_date(self) -> bool:
         """Whether the cache is complete, readable and was made of exactly this."""
-        if not (self.path / HEADER).exists():
-            return False
-        header = read_json(self.path / HEADER)
+        header = self._header()
         same = (header.get("parents"), header.get("config")) == (self._parents, self._config)
         return same and all(source_of(self.path, sequence.id) for sequence in self.store.sequences())
+
+    def _header(self) -> dict[str, Any]:
+        """What the cache says of itself; nothing if it is not finished, or damaged."""
+        try:
+            header = read_json(self.path / HEADER)
+        except UserError:
+            return {}
+        return header if isinstance(header, dict) else {}
 
     def open(self) -> None:
         """Make the directory, and take away the header that would call it complete.
@@ -74,18 +80,18 @@ class Cache:
                 deleted.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        by = read_json(self.path / HEADER).get("made_by", MADE_BY) if (self.path / HEADER).exists() else MADE_BY
-        if by.split()[-1] != MADE_BY:
+        by = str(self._header().get("made_by", MADE_BY))
+        if by.rsplit(maxsplit=1)[-1] != MADE_BY:
             raise UserError(f"{self.path} is a feature cache that {by} made: choose another --out")
         ids, kept = {sequence.id for sequence in self.store.sequences()}, set()
         for file in self.path.iterdir():
             if file.name in (HEADER, "report.html") or file.name.startswith("."):
                 continue
+            source = source_of(self.path, file.stem) if file.suffix == ".safetensors" else None
             # A file that a crash of the machine left damaged says nothing of itself; its name does.
-            if file.suffix != ".safetensors" or not (source_of(self.path, file.stem) or file.stem in ids):
-                raise UserError(
-                    f"{self.path} holds {file.name!r}, which is not of a feature cache: choose another --out"
-                )
+            ours = not source.startswith(IMPORTED) if source else file.stem in ids and is_damaged(file)
+            if file.suffix != ".safetensors" or not ours:
+                raise UserError(f"{self.path} holds {file.name!r}, which {MADE_BY} did not write: choose another --out")
             kept.add(file.stem)
         if kept and not kept & ids:
             raise UserError(

@@ -21,6 +21,8 @@ from checkpoints.errors import UserError
 HEADER = "features.json"
 KIND = "feature cache"
 SCHEMA = 1
+IMPORTED = "imported"
+"""What a file that was not extracted here says first that it was made of."""
 AGAIN = "delete the file and run the command that made it again"
 
 
@@ -101,6 +103,17 @@ def source_of(cache: Path, id: str) -> str | None:
             return (file.metadata() or {}).get("source")
     except (OSError, SafetensorError):
         return None
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a file cannot be read as safetensors, as after a crash of the machine."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            return False
+    except (OSError, SafetensorError):
+        return True
 
 
 def finish_cache(

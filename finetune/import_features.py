@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from preprocessing.faces import FacesStore, Sequence
 
 MADE_BY = "finetune/import_features.py"
-SOURCE = "imported"
-"""What each file of an import says first that it was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +44,19 @@ def main(config: ImportFeatures) -> dict[str, Any]:
     Raises:
         UserError: Nothing in the source belongs to the store, or a file is not what it should be.
     """
-    from finetune.features import HEADER, finish_cache, source_of, write_features
+    from finetune.features import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
     from preprocessing.faces import FacesStore
 
     check_ranges(config)
     store = FacesStore(config.faces)
     if not config.source.is_dir():
         raise UserError(f"{config.source} is no folder of features")
+    ids = {sequence.id for sequence in store.sequences()}
     for path in config.out.iterdir() if config.out.exists() else ():
-        ours = path.suffix == ".safetensors" and (source_of(config.out, path.stem) or "").startswith(SOURCE)
-        if not ours or (config.out / HEADER).exists():
+        if path.name.startswith("."):
+            continue
+        ours = path.suffix == ".safetensors" and (source_of(config.out, path.stem) or "").startswith(IMPORTED)
+        if not (ours or (path.stem in ids and is_damaged(path))) or (config.out / HEADER).exists():
             raise UserError(f"--out {config.out} is not empty: choose another directory")
         path.unlink()  # of an import that was not finished
     dims: dict[int, str] = {}
@@ -80,7 +81,7 @@ def main(config: ImportFeatures) -> dict[str, Any]:
             valid=valid,
             time_s=time_s,
             first_frame=sequence.first_frame,
-            source=f"{SOURCE} {config.name}",
+            source=f"{IMPORTED} {config.name}",
         )
         frames, faces = frames + len(valid), faces + int(valid.sum())
     if not dims:

@@ -1,8 +1,9 @@
 """Where expression labels come from: Aff-Wild2 annotations, tables of classes or of votes, class-named folders."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,13 @@ class ClassMap:
         """Whether a name means something."""
         return name.lower() in self._given or name.lower() in SYNONYMS
 
-    def __call__(self, name: str, where: object) -> int | None:
+    def __call__(self, name: object, where: object) -> int | None:
         """Number of the expression that a name means, or None.
 
         Raises:
             UserError: Nobody said what it means.
         """
+        name = str(name)
         if not self.knows(name):
             raise UserError(
                 f"{where} has a class {name!r}, which is none of the eight expressions ({', '.join(EXPRESSIONS)}): say "
@@ -96,14 +98,24 @@ class ClassMap:
         key = name.lower()
         return self._take(name, self._given[key] if key in self._given else SYNONYMS[key])
 
-    def numbers(self) -> np.ndarray:
-        """`[8]` what the challenge's class numbers mean, which a map may rename or leave out too (-1)."""
-        found = np.arange(CLASSES)
-        for number, name in enumerate(EXPRESSIONS):
-            for key in {str(number), name.lower()} & self._given.keys():
-                target = self._take(key, self._given[key])
-                found[number] = -1 if target is None else target
-        return found
+    def of_number(self, number: float, where: object) -> int | None:
+        """Number of the expression that a class number means (the challenge's, unless the map says otherwise), or None.
+
+        Raises:
+            UserError: It is neither -1 (not annotated) nor one of the eight, and nobody said what it means.
+        """
+        text = f"{number:g}"
+        if text in self._given:
+            return self._take(text, self._given[text])
+        if number == -1:
+            return None
+        if number not in range(CLASSES):
+            raise UserError(
+                f"{where}: {text} is no expr label (0 to 7, or -1 for not annotated): say what it is with --class-map "
+                f'FILE, a JSON object such as {{"{text}": "Other"}} (null: leave out)'
+            )
+        name = EXPRESSIONS[int(number)].lower()
+        return self._take(name, self._given[name]) if name in self._given else int(number)
 
     def _take(self, name: str, target: str | None) -> int | None:
         self.used[name] = target
@@ -126,10 +138,9 @@ def read_source(labels: Path, split: str | None, class_map: ClassMap, sequences:
     if labels.is_dir() and _is_class_folder(labels):
         return _read_folder(labels, split, class_map, sequences)
     if labels.suffix in (".csv", ".parquet") and labels.is_file():
-        columns = read_columns(labels)
-        if not _is_numeric(columns):
-            return _read_table(labels, columns, split, class_map, sequences)
-    meaning = class_map.numbers()
+        return _read_table(labels, read_columns(labels), split, class_map, sequences)
+    found = [class_map.of_number(number, labels) for number in range(CLASSES)]
+    meaning = np.array([-1 if number is None else number for number in found])
     source = {}
     for part in (split,) if split else (TRAIN, VALIDATION, None):
         for id, track in read_annotations(labels, TASKS["expr"], part).items():
@@ -163,11 +174,6 @@ def votes_to_targets(votes: np.ndarray, classes: Sequence[int | None]) -> np.nda
     return np.where(use[:, None], targets / np.maximum(kept, 1e-9)[:, None], 0).astype(np.float32)
 
 
-def _is_numeric(columns: dict[str, list[Any]]) -> bool:
-    """Whether a table holds the challenge's class numbers in a column `expression`."""
-    return not any(isinstance(value, str) for value in columns.get("expression", ["none"]))
-
-
 def _read_table(
     path: Path,
     columns: dict[str, list[Any]],
@@ -180,8 +186,11 @@ def _read_table(
     keep = _rows_of_split(path, columns, split)
     name = next((name for name in ("expression", "label", "emotion") if name in columns), None)
     if name is not None:
-        texts = ["" if columns[name][row] is None else str(columns[name][row]) for row in keep]
-        numbers = [class_map(text, path) if text else None for text in texts]
+        # Numbers in `expression` are the challenge's; in another column nobody knows whose.
+        numeric = name == "expression" and not any(isinstance(value, str) for value in columns[name])
+        meaning: Callable[[Any, Path], int | None] = class_map.of_number if numeric else class_map
+        values = [columns[name][row] for row in keep]
+        numbers = [None if _is_empty(value) else meaning(value, path) for value in values]
         keep = [row for row, number in zip(keep, numbers, strict=True) if number is not None]
         targets = one_hot(np.array([number for number in numbers if number is not None], int))
     else:
@@ -208,6 +217,10 @@ def _numbers(path: Path, columns: dict[str, list[Any]], names: Sequence[str], ke
     if not (found >= 0).all():
         raise UserError(f"{path} holds numbers of votes below 0 or that are none")
     return found.reshape(-1, len(names))
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and isnan(cell))
 
 
 def _passed_over(

@@ -63,7 +63,7 @@ def main(config: Finetune) -> dict[str, Any]:
         config.out,
         made_by=MADE_BY,
         config={key: value for key, value in asdict(config).items() if key not in APART}
-        | {"steps": steps, "classes": split.class_map, "precision": chosen_precision(accelerator)},
+        | {"steps": steps, "classes": split.class_map, "arithmetic": chosen_precision(accelerator)},
         parents={"faces": store.fingerprint, "encoder": parent.fingerprint, "labels": split.fingerprint},
         main=accelerator.is_main_process,
     )

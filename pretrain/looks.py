@@ -30,7 +30,7 @@ class Looks:
 
     def __init__(self, run: RunDirectory, model: MaskedAutoencoder, faces: Faces, config: Pretrain, steps: int) -> None:
         self.run, self.model, self.faces, self.config, self.steps = run, model, faces, config, steps
-        self.every = max(1, steps // max(1, config.looks))
+        self.every = -(-steps // max(1, config.looks))
         self.probe: Probe | None = None
         if (config.probe_faces is None) != (config.probe_labels is None):
             raise UserError("--probe-faces and --probe-labels belong together: give both or none")

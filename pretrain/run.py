@@ -58,7 +58,7 @@ def main(config: Pretrain) -> dict[str, Any]:
         config.out,
         made_by=MADE_BY,
         config={key: value for key, value in asdict(config).items() if key not in APART}
-        | {"steps": steps, "precision": chosen_precision(accelerator)},
+        | {"steps": steps, "arithmetic": chosen_precision(accelerator)},
         parents=faces.fingerprints | fingerprints(config.init),
         main=accelerator.is_main_process,
     )

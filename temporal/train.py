@@ -117,7 +117,7 @@ def train_head(
     loop.steps = loop.facts.get("stopped", steps)
     evaluated = network if ema is None else cast(HeadNetwork, ema.module)
     choices = {task.name: loss_choices(task, config, table, split.train) for task in tasks}
-    every = max(1, steps // config.evaluations)
+    every = -(-steps // config.evaluations)
 
     def loss_of(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         rows = batch["rows"]

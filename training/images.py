@@ -1,5 +1,7 @@
 """JPEG bytes to batches of uint8 crops: decoded, cropped and flipped on tensors; normalised later, on the device."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -196,3 +198,16 @@ def outlive_sigterm(_worker: int) -> None:
     The training process then finishes its step and saves its state; workers end with it.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End workers that an error left behind: Python would send them SIGTERM and wait for ever.
+
+    What is registered later is called earlier, so this comes before what `multiprocessing` does at the end.
+    """
+    left = [child for child in multiprocessing.active_children() if child.daemon]
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would make an error of it
+    for child in left:
+        child.kill()

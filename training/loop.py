@@ -116,6 +116,7 @@ class Loop:
         Raises:
             UserError: The loss or a gradient is not finite; the state before that step is saved.
         """
+        self.run.begin()
         network: nn.Module = self.accelerator.prepare_model(self.model)
         if self.compile:
             network = cast(nn.Module, torch.compile(network))

@@ -48,7 +48,7 @@ class RunDirectory:
         elif "config.json" in found:
             self._check_same(made_by, config, parents)
             return
-        elif found and main:
+        elif found:
             raise UserError(f"{self.path} holds other files and no run: choose another --out")
         if main:
             write_header(
@@ -59,13 +59,20 @@ class RunDirectory:
         header = read_header(self.path, "config.json", kind=KIND, schema=SCHEMA)
         if header["made_by"].split()[-1] != made_by:
             raise UserError(f"{self.path} holds a run of {header['made_by']}: choose another --out")
+        # What runs of another version do not record is not compared; a finished run may be asked for anywhere.
+        free = {*FREE, *(config.keys() ^ header["config"].keys())} | ({"arithmetic"} if self.finished else set())
         for what, old, new in (("setting", header["config"], config), ("input", header["parents"], parents)):
             for key in sorted({*old, *new}):
-                if key not in FREE and old.get(key) != new.get(key):
+                if not (what == "setting" and key in free) and old.get(key) != new.get(key):
                     raise UserError(
                         f"{self.path} holds a run whose {what} {key} is {old.get(key)!r}, now it is {new.get(key)!r}: "
                         "repeat the command it was started with, or choose another --out"
                     )
+
+    def begin(self) -> None:
+        """Claim the directory: from now on only the same command may go on in it."""
+        if self.main:
+            (self.path / "metrics.jsonl").touch()
 
     @property
     def finished(self) -> dict[str, Any] | None:

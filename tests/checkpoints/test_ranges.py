@@ -25,6 +25,7 @@ def test_every_recipe_passes(recipes):
         ({"drop_path": 1.5}, "--drop-path 1.5: expected a number from 0 to below 1"),
         ({"lr": 0.0}, "--lr 0.0: expected a number above 0"),
         ({"lr": float("nan")}, "--lr nan: expected a number above 0"),
+        ({"epochs": float("inf")}, "--epochs inf: expected a number above 0"),
         ({"crop_scale": (0.0, 1.0)}, "--crop-scale 0.0 1.0: expected a number from above 0 to 1"),
         ({"crop_scale": (1.0, 0.5)}, "--crop-scale 1 0.5: expected the smaller share first"),
         ({"validation_frames_per_video": -1}, "--validation-frames-per-video -1: expected 0 or more"),

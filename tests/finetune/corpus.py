@@ -22,6 +22,7 @@ TINY = replace(
     DEMO, epochs=6.0, batch_size=16, micro_batch_size=16, frames_per_video=8, evaluations=4, save_every=2, log_every=1
 )
 TINY = replace(TINY, workers=0, precision="fp32", pooling="average", ema_decay=0.5, lr=3e-3)
+TINY = replace(TINY, imbalance="logit_adjustment")
 
 
 def label_of(id: str, frame: int) -> int:

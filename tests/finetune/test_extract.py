@@ -257,7 +257,7 @@ def test_network_without_tokens_refuses_token_pooling(tmp_path):
 
 def test_refuses_a_directory_of_something_else(corpus, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match=r"thesis.tex.*not of a feature cache"):
+    with pytest.raises(UserError, match=r"thesis.tex.*extract.py did not write"):
         main(settings(corpus, tmp_path))
     with pytest.raises(UserError, match="expected a faces store"):
         main(replace(settings(corpus, tmp_path / "cache"), faces=tmp_path / "nothing"))
@@ -286,7 +286,7 @@ def test_nothing_of_others_is_deleted(cache, corpus, tmp_path):
     weights = tmp_path / "weights"
     weights.mkdir()
     save_file({"w": np.ones(3)}, weights / "precious.safetensors")
-    with pytest.raises(UserError, match=r"holds 'precious.safetensors', which is not of a feature cache"):
+    with pytest.raises(UserError, match=r"holds 'precious.safetensors', which finetune/extract.py did not write"):
         main(settings(corpus, weights))
     np.save(tmp_path / "val0.npy", np.ones((12, 3)))
     imported = tmp_path / "imported"

@@ -5,6 +5,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from checkpoints.errors import UserError
+from finetune.extract import Extract
+from finetune.extract import main as extract
 from finetune.features import FeatureCache
 from finetune.import_features import ImportFeatures, main
 from tests.finetune.corpus import LATE, TRAIN, VALIDATION
@@ -128,3 +130,22 @@ def test_odd_lengths_and_sizes_are_said(corpus, tmp_path, capsys):
     assert "val0 has 1,200 rows for 12 frames" in out and "--rate" in out
     assert "12 rows of val1" in out and "float16" in out
     assert not FeatureCache(tmp_path / "cache").read("val1").valid.any()
+
+
+def test_an_import_killed_in_a_write_is_done_again(corpus, tmp_path):
+    """What such a kill leaves: a temporary file; what a crash of the machine leaves: an empty one."""
+    np.save(tmp_path / "val0.npy", np.ones((12, 3)))
+    out = tmp_path / "cache"
+    out.mkdir()
+    (out / ".val0.safetensors.tmp").write_bytes(b"half")
+    (out / "val0.safetensors").write_bytes(b"")
+    main(config(corpus, tmp_path, out))
+    assert FeatureCache(out).ids == ["val0"]
+
+
+def test_extraction_does_not_write_over_an_unfinished_import(corpus, tmp_path):
+    np.save(tmp_path / "val0.npy", np.ones((12, 3)))
+    main(config(corpus, tmp_path, tmp_path / "cache"))
+    (tmp_path / "cache" / "features.json").unlink()
+    with pytest.raises(UserError, match=r"holds 'val0.safetensors', which finetune/extract.py did not write"):
+        extract(Extract(encoder=str(corpus.encoder), faces=corpus.faces, out=tmp_path / "cache", workers=0))

@@ -248,6 +248,21 @@ def test_class_map_of_numbers(tmp_path):
     found = read_source(tmp_path / "labels.csv", None, names, {})["v"]
     assert found.frames.tolist() == [1, 2] and found.targets.argmax(axis=1).tolist() == [0, 4]
     assert names.used == {"1": "Happiness", "other": None}
+    (tmp_path / "map.json").write_text(json.dumps({"anger": "Anger", "1": "Happiness", "8": "Fear", "-1": "Sadness"}))
+    names = ClassMap(tmp_path / "map.json")  # a number counts before its name
+    assert [names.of_number(number, "") for number in (1, 1.0, 8, -1, 7)] == [4, 4, 3, 5, 7]
+
+
+def test_tables_of_numbers_are_read_as_those_of_names(corpus, tmp_path):
+    sequences = {sequence.id: sequence for sequence in FacesStore(corpus.faces).sequences()}
+    (tmp_path / "labels.csv").write_text("video,expression,split\ntrain0,4,training\nval0,5,dev\ntrain1,-1,train\n")
+    train = read_source(tmp_path / "labels.csv", TRAIN, ClassMap(), sequences)
+    assert train.keys() == {"train0"} and len(train["train0"].frames) == 12
+    assert read_source(tmp_path / "labels.csv", VALIDATION, ClassMap(), sequences)["val0"].targets[0, 5] == 1
+    for label in ("8", "1.5", "-2"):
+        (tmp_path / "labels.csv").write_text(f"video,frame,expression\nv,1,{label}\n")
+        with pytest.raises(UserError, match=f"{label} is no expr label"):
+            read_source(tmp_path / "labels.csv", None, ClassMap(), {})
 
 
 def test_table_without_frames_labels_whole_videos(corpus, tmp_path):

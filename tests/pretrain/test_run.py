@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,6 +212,31 @@ def test_sizes_that_do_not_go_together_are_named_and_can_be_put_right(faces, tmp
     with pytest.raises(UserError, match=said):
         main(replace(DEMO, **{"faces": (faces,), "out": tmp_path / "run", **TINY, **changes}))
     assert main(replace(DEMO, **{"faces": (faces,), "out": tmp_path / "run", **TINY, "steps": 1}))["steps"] == 1
+
+
+def test_runs_of_another_version_and_on_another_machine(uninterrupted, faces, tmp_path):
+    """A run whose header lacks a setting of today goes on; a finished one may be asked for on other hardware."""
+    out = tmp_path / "run"
+    shutil.copytree(uninterrupted, out)
+    header = json.loads((out / "config.json").read_text())
+    header["config"] |= {"arithmetic": "bf16", "of_yesterday": 1}
+    del header["config"]["clip_grad"]
+    (out / "config.json").write_text(json.dumps(header))
+    assert main(replace(DEMO, faces=(faces,), out=out, **TINY))["steps"] == 8
+    (out / "finished.json").unlink()
+    with pytest.raises(UserError, match="whose setting arithmetic is 'bf16', now it is 'fp32'"):
+        main(replace(DEMO, faces=(faces,), out=out, **TINY))
+
+
+def test_a_run_at_work_is_not_taken_over(faces, tmp_path, monkeypatch):
+    """Before its first record too."""
+    from training.loop import Loop
+
+    monkeypatch.setattr(Loop, "_forward_backward", lambda *_: sys.exit(1))
+    with pytest.raises(SystemExit):
+        main(replace(DEMO, faces=(faces,), out=tmp_path / "run", **TINY))
+    with pytest.raises(UserError, match="holds a run whose setting lr is"):
+        main(replace(DEMO, **{"faces": (faces,), "out": tmp_path / "run", **TINY, "lr": 1.0}))
 
 
 def test_how_the_work_is_done_may_change_when_a_run_goes_on(faces, tmp_path, monkeypatch):

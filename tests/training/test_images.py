@@ -1,4 +1,8 @@
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +11,8 @@ from PIL import Image
 
 from checkpoints.errors import UserError
 from training.images import CropDataset, decode, random_resized_crop, resize
+
+ROOT = Path(__file__).parents[2]
 
 
 def jpeg(seed=0, size=40, mode="RGB"):
@@ -61,3 +67,23 @@ def test_a_corrupt_picture_is_replaced_and_named():
 def test_nothing_but_corrupt_pictures():
     with pytest.raises(UserError, match="8 pictures in a row cannot be decoded, last 7: "):
         dataset([b"nonsense"] * 8)[(0, 0)]
+
+
+def test_a_command_ends_when_its_worker_refuses(tmp_path):
+    """Workers pass over SIGTERM, which is what Python sends them at its end before it waits for them."""
+    (tmp_path / "command.py").write_text(
+        "from checkpoints.errors import UserError, guarded\n"
+        "from training.images import work_ahead\n"
+        "class Refusing:\n"
+        "    def __getitems__(self, batch):\n"
+        "        raise UserError('the picture is broken')\n"
+        "def main():\n"
+        "    kept = iter(work_ahead(Refusing(), 1, [[0]] * 9))\n"
+        "    next(kept)\n"
+        "guarded(main)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "command.py"], env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (2, "error: the picture is broken\n")
