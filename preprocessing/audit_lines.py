@@ -9,6 +9,7 @@ import numpy as np
 
 from checkpoints.errors import UserError
 from tasks.labels import (
+    MTL_COLUMNS,
     MTL_HEADER,
     Tracks,
     parse_location,
@@ -18,8 +19,6 @@ from tasks.labels import (
     read_mtl,
 )
 from tasks.task import TASKS, Task
-
-MTL_COLUMNS = {"va": slice(0, 2), "expr": slice(2, 3), "au": slice(3, 15)}
 
 
 def read_labels(path: Path, task: Task, bad_lines: list[str] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -261,6 +261,10 @@ class FacesStore:
         Raises:
             UserError: Two have one id, such as subject 2 of `clip` and a video `clip_2`.
         """
+        return list(self._sequences)
+
+    @cached_property
+    def _sequences(self) -> list[Sequence]:
         same = (self.video[1:] == self.video[:-1]) & (self.subject[1:] == self.subject[:-1])
         bounds = [0, *(np.flatnonzero(~same) + 1).tolist(), len(self)]
         found = [

@@ -23,6 +23,7 @@ from tasks.task import AUS, TASKS, Task
 TRAIN, VALIDATION = "Train_Set", "Validation_Set"
 MTL_FOLDER = "MTL_Challenge"
 MTL_HEADER = "image,valence,arousal,expression,aus"
+MTL_COLUMNS = {"va": slice(0, 2), "expr": slice(2, 3), "au": slice(3, 15)}  # of the 15 numbers of a line
 MTL_FILES = {TRAIN: "train_set.txt", VALIDATION: "validation_set.txt"}
 LABEL_COLUMNS = {"va": ("valence", "arousal"), "expr": ("expression",), "au": AUS}
 
@@ -242,9 +243,8 @@ def read_mtl(path: Path, task: Task) -> Tracks:
                 f"{path}, line {number + 2}: expected 'video/frame.jpg' and 15 numbers, found '{lines[number + 1]}'"
             )
     numbers = parse_numbers([rest for _, rest in names], 15, path, first_line=2)
-    columns = {"va": slice(0, 2), "expr": slice(2, 3), "au": slice(3, 15)}[task.name]
     keys = [parse_location(name, path, number + 2) for number, (name, _) in enumerate(names)]
-    return _tracks_from_rows(keys, numbers[:, columns], task, path)
+    return _tracks_from_rows(keys, numbers[:, MTL_COLUMNS[task.name]], task, path)
 
 
 def parse_location(location: str, path: Path, line: int) -> tuple[str, int]:
