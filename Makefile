@@ -14,7 +14,7 @@ demo-full: setup  ## the same with stage 1 trained from nothing
 
 real: setup  ## stages 1 and 2 on real faces: make real DATA=FOLDER (docs/finetune.md says what is in it); at most 45 minutes
 	@test -n "$(DATA)" || { echo "make real DATA=FOLDER: the folder of FER+, muxspace and London faces (docs/finetune.md)"; exit 2; }
-	$(BIN)/python real.py --data "$(DATA)" --out runs/real
+	$(BIN)/python benchmarks/real_faces.py --data "$(DATA)" --out runs/real
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

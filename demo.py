@@ -87,7 +87,7 @@ def print_table(summary: dict[str, Any]) -> None:
 
 def draw(config: Demo, corpus: Path) -> None:
     """Write the corpus."""
-    from preprocessing.synthwild import Config, generate
+    from synthwild.run import Config, generate
 
     generate(corpus, Config(size=config.size, workers=config.workers))
 
@@ -124,8 +124,8 @@ def finetune(out: Path, release: Path) -> dict[str, Any]:
 
 def extract(out: Path) -> None:
     """Features of every frame."""
-    from finetune.extract import Extract
-    from finetune.extract import main as run
+    from features.run import Extract
+    from features.run import main as run
 
     run(Extract(encoder=str(out / "finetune"), faces=out / "faces", out=out / "features"))
 
@@ -164,14 +164,14 @@ def evaluate(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
 
 def write_report(config: Demo, summary: dict[str, Any]) -> None:
     """Write `report.html`: the table, what stage 1 imagines, the curves, the three tasks on the test split."""
+    from pretrain.build import load_mae
     from pretrain.mixture import FacesMixture
-    from pretrain.pictures import reconstructions
-    from pretrain.product import load_mae
-    from report.figures import loss_curves, mae_reconstructions
-    from report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
+    from pretrain.run_report import reconstructions
     from temporal.evaluate import Evaluate, load_scored
     from temporal.plots import task_sections
-    from training.rundir import read_metrics
+    from wildaffect.report.figures import loss_curves, mae_reconstructions
+    from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
+    from wildaffect.training.rundir import read_metrics
 
     out = config.out
     faces = FacesMixture([out / "unlabelled_faces"])

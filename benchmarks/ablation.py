@@ -182,8 +182,8 @@ def make_corpus(config: Config) -> None:
     """Draw SynthWild and find its faces."""
     from preprocessing.run import Config as Preprocess
     from preprocessing.run import run
-    from preprocessing.synthwild import Config as SynthWild
-    from preprocessing.synthwild import generate
+    from synthwild.run import Config as SynthWild
+    from synthwild.run import generate
 
     corpus = config.out / "corpus"
     if not (corpus / "synthwild.json").exists():
@@ -197,9 +197,9 @@ def make_cache(config: Config, name: str) -> None:
     import torch
 
     from checkpoints.encoder import Encoder, load_encoder, save_encoder
+    from features.run import Extract
+    from features.run import main as extract
     from finetune.classifier import trainable
-    from finetune.extract import Extract
-    from finetune.extract import main as extract
     from finetune.recipes import RECIPES
     from finetune.run import main as finetune
 
@@ -246,12 +246,12 @@ def head_scores(config: Config, task: TaskName, name: str, cache: str, settings:
 
 def test_score(config: Config, task: TaskName, run: Path, features: Path, missing: float, *, smooth: bool) -> float:
     """Official score of a head on the test answers, with a share of the frames taken away."""
-    from finetune.features import FeatureCache, fill_nearest
-    from tasks import TASKS
-    from tasks.labels import read_annotations
+    from features.cache import FeatureCache, fill_nearest
     from temporal.data import frame_rate
     from temporal.heads import load_head
     from temporal.predict import decode, predict_sequence
+    from wildaffect.tasks import TASKS
+    from wildaffect.tasks.labels import read_annotations
 
     head, cache = load_head(run), FeatureCache(features)
     total: np.ndarray | None = None

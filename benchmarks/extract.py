@@ -131,10 +131,10 @@ def throughput(config: Config, folder: Path) -> dict[str, Any]:
     import torch
 
     from checkpoints.encoder import load_encoder
-    from finetune.extract import Extract
-    from finetune.extract import main as extract
+    from features.run import Extract
+    from features.run import main as extract
     from preprocessing.faces import FacesStore
-    from training.launch import choose_precision
+    from wildaffect.training.launch import choose_precision
 
     torch.set_num_threads(config.threads)
     frames = config.batch * config.batches
@@ -186,8 +186,8 @@ def cost(config: Config, folder: Path, frames: int) -> dict[str, Any]:
     """Seconds of a whole job (of the clock, and of the main process's processor), and growth of memory."""
     import torch
 
-    from finetune.extract import Extract
-    from finetune.extract import main as extract
+    from features.run import Extract
+    from features.run import main as extract
     from preprocessing.faces import FacesStore
 
     torch.set_num_threads(config.threads)

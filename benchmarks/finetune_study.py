@@ -28,7 +28,7 @@ from checkpoints.errors import guarded
 from finetune.labels import Split, read_split
 from finetune.recipes import RECIPES, Finetune
 from preprocessing.faces import FacesStore
-from tasks import EXPRESSIONS
+from wildaffect.tasks import EXPRESSIONS
 
 DEMO = RECIPES["demo"][1]
 # Row -> (starts from stage 1, what differs from the demo's recipe). Rows that compare no losses are trained with logit
@@ -62,7 +62,7 @@ class Config:
     """Run the study, or the rest of it, and write its table."""
 
     corpus: Path
-    """SynthWild `medium`, as preprocessing/synthwild.py writes it."""
+    """SynthWild `medium`, as synthwild/run.py writes it."""
     faces: Path
     """Faces store of its release."""
     out: Path = Path("runs/finetune_study")
@@ -163,7 +163,7 @@ def finetuned(config: Config, data: Data, row: str, seed: int) -> float:
 
 def finetuned_real(config: Config, data: Data, row: str, seed: int) -> float:
     """One row on FER+, with the recipe of real.py and fewer steps."""
-    from real import STARTS, Real, finetune_recipe
+    from benchmarks.real_faces import STARTS, Real, finetune_recipe
 
     assert config.real is not None
     settings = replace(finetune_recipe(Real(data=Path(), epochs=config.real_epochs)), seed=seed)
@@ -212,7 +212,7 @@ def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
 def tokens(encoder: Encoder, store: FacesStore, rows: np.ndarray, *, whole: bool) -> np.ndarray:
     """Patch tokens of some rows of a store: their mean `[N, D]`, or all of them side by side `[N, P * D]`."""
     from finetune.frames import StillFrames
-    from training.images import work_ahead
+    from wildaffect.training.images import work_ahead
 
     stills = StillFrames(store, ["full"], encoder.config.image_size)
     found = []
@@ -226,7 +226,7 @@ def tokens(encoder: Encoder, store: FacesStore, rows: np.ndarray, *, whole: bool
 
 def macro_f1(truth: np.ndarray, answers: np.ndarray) -> float:
     """Over the classes that occur among the labels, as stage 2 scores."""
-    from tasks.metrics import confusion, f1_from_confusion
+    from wildaffect.tasks.metrics import confusion, f1_from_confusion
 
     counts = confusion(answers, truth, len(EXPRESSIONS))
     return float(f1_from_confusion(counts)[counts.sum(axis=1) > 0].mean())
@@ -234,15 +234,15 @@ def macro_f1(truth: np.ndarray, answers: np.ndarray) -> float:
 
 def fused(config: Config, row: str, seed: int) -> float:
     """A head over the caches of one or two views, on single frames; no smoothing."""
-    from finetune.extract import Extract
-    from finetune.extract import main as extract
-    from finetune.features import FeatureCache
-    from tasks import TASKS
-    from tasks.labels import read_annotations
+    from features.cache import FeatureCache
+    from features.run import Extract
+    from features.run import main as extract
     from temporal.heads import load_head
     from temporal.predict import predict_cached
     from temporal.recipes import recipe
     from temporal.run import main as train
+    from wildaffect.tasks import TASKS
+    from wildaffect.tasks.labels import read_annotations
 
     name, views, other = HEADS[row]
     caches = []

@@ -21,7 +21,6 @@ import tyro
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
-from tasks import TASKS, Task
 from temporal.data import FrameTable
 from temporal.heads import Head, HeadInput
 from temporal.network import HeadNetwork
@@ -29,7 +28,8 @@ from temporal.predict import predict_sequence
 from temporal.recipes import Temporal, architecture_of, recipe
 from temporal.train import batches, weight_groups
 from temporal.windows import Windows
-from training.batches import BatchPlan
+from wildaffect.tasks import TASKS, Task
+from wildaffect.training.batches import BatchPlan
 
 
 @dataclass

@@ -23,11 +23,11 @@ from torchvision import transforms
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
-from preprocessing.synthwild_face import draw_face
-from preprocessing.synthwild_people import Action, Pose, random_identity
-from tasks import AUS
-from training.images import CropDataset
-from training.rundir import read_metrics
+from synthwild.face import draw_face
+from synthwild.people import Action, Pose, random_identity
+from wildaffect.tasks import AUS
+from wildaffect.training.images import CropDataset
+from wildaffect.training.rundir import read_metrics
 
 SIZE, CROP, SCALE = 256, 224, (0.2, 1.0)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -71,9 +71,9 @@ def held() -> tuple[float, float]:
 
 def measure(clip: Path, warm_up: Path, heads: tuple[Path, ...]) -> dict[str, Any]:
     """Predict one clip in this process after a short one that loads everything there is to load."""
-    from inference.clips import list_clips
-    from inference.predictor import Predictor
-    from inference.run import predict_clip
+    from wildaffect.inference.clip import predict_clip
+    from wildaffect.inference.clips import list_clips
+    from wildaffect.inference.predictor import Predictor
 
     predictor = Predictor(heads, device="cpu")
     with tempfile.TemporaryDirectory() as folder:

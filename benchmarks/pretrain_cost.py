@@ -105,8 +105,8 @@ def measure(config: Config, store: Path, run: Path, *, size: int = 64, processes
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Three panels of milliseconds per picture and of the rate."""
-    from report.figures import canvas
-    from report.palette import BLUE, GREY, ORANGE
+    from wildaffect.report.figures import canvas
+    from wildaffect.report.palette import BLUE, GREY, ORANGE
 
     figure, axes = canvas(1, 3, height=2.9)
     count, size, processes = axes[0]

@@ -21,11 +21,11 @@ import torch
 import tyro
 
 from benchmarks.finetune_study import PROBES, ferplus, probe
+from benchmarks.real_faces import UNLABELLED
 from checkpoints.artifact import read_json, write_json
 from checkpoints.encoder import save_encoder
 from checkpoints.errors import guarded
 from pretrain.recipes import RECIPES, Pretrain
-from real import UNLABELLED
 
 DECODERS = {"light": (96, 2, 3), "full": (128, 4, 4)}  # width, blocks, heads (of 32, as in the original)
 
@@ -91,7 +91,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def write_untrained(config: Config, seed: int) -> Path:
     """The encoder that a run begins with."""
-    from pretrain.product import build
+    from pretrain.build import build
 
     where = config.out / f"untrained_{seed}"
     if not (where / "config.json").exists():

@@ -21,7 +21,7 @@ from torch import nn
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
-from pretrain.product import build
+from pretrain.build import build
 from pretrain.recipes import RECIPES
 
 PARTS = ("forward", "backward", "optimizer")

@@ -24,7 +24,7 @@ from checkpoints.errors import guarded
 from preprocessing.faces import finish_store, write_shard
 from pretrain.recipes import RECIPES
 from pretrain.run import batches, open_faces
-from training.batches import BatchPlan
+from wildaffect.training.batches import BatchPlan
 
 PATCHES = 64
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from checkpoints.artifact import read_header, write_json
 from checkpoints.errors import UserError, guarded
-from tasks import EXPRESSIONS, TASKS
-from tasks.labels import read_annotations
+from wildaffect.tasks import EXPRESSIONS, TASKS
+from wildaffect.tasks.labels import read_annotations
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Config:
     """Train a small convnet on single frames of a SynthWild corpus and score it on unseen people."""
 
     corpus: Path = Path("data/synthwild-small")
-    """A corpus written by preprocessing/synthwild.py."""
+    """A corpus written by synthwild/run.py."""
     out: Path = Path("benchmarks/results/synthwild_difficulty.json")
     """Where the result goes."""
     epochs: int = 24

@@ -20,11 +20,11 @@ import tyro
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
-from finetune.features import FeatureCache, finish_cache, write_features
-from tasks import TASKS
-from tasks.labels import LabelTrack
+from features.cache import FeatureCache, finish_cache, write_features
 from temporal.data import build_table
 from temporal.windows import Windows
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.labels import LabelTrack
 
 
 @dataclass

@@ -49,6 +49,8 @@ class Convert:
     """Attention heads of the decoder; 0: known by the width (512: 16)."""
     drop: tuple[str, ...] = ()
     """Leave out keys that begin with one of these (further classifiers, ...)."""
+    half: bool = False
+    """Store the encoder and its decoder in half precision, to ship them."""
 
 
 @dataclass
@@ -191,13 +193,16 @@ def write_encoder(weights: Weights, config: Convert) -> None:
     Raises:
         UserError: There is one already.
     """
+    import torch
+
     from checkpoints.artifact import fingerprint
     from checkpoints.encoder import DECODER, save_encoder, save_tensors
 
     if (config.out / "config.json").exists():
         raise UserError(f"{config.out} holds an encoder already: give another --out, or delete it")
     if weights.decoder:
-        save_tensors(config.out / DECODER, weights.decoder)
+        dtype = torch.float16 if config.half else torch.float32
+        save_tensors(config.out / DECODER, {name: tensor.to(dtype) for name, tensor in weights.decoder.items()})
     source = Path(config.source)
     fields: dict[str, Any] = {"decoder": weights.settings} if weights.settings else {}
     save_encoder(
@@ -206,6 +211,7 @@ def write_encoder(weights: Weights, config: Convert) -> None:
         made_by="checkpoints/convert.py",
         recipe={"source": source.name, "image_size": config.image_size, "pooling": config.pooling},
         parents={"source": fingerprint(source)} if source.is_file() else {},
+        dtype=torch.float16 if config.half else torch.float32,
         **fields,
     )
 

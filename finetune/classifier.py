@@ -10,7 +10,7 @@ from torch import nn
 from checkpoints.artifact import read_header
 from checkpoints.encoder import SQUEEZE, Encoder, load_encoder, load_tensors, load_weights
 from checkpoints.errors import UserError
-from tasks import EXPRESSIONS
+from wildaffect.tasks import EXPRESSIONS
 
 
 class Classifier(nn.Module):

@@ -47,8 +47,8 @@ def main(config: Evaluate) -> dict[str, Any]:
     from finetune.labels import join
     from finetune.scoring import Scorer
     from preprocessing.faces import FacesStore
-    from tasks.leaks import scoreable
-    from training.launch import start
+    from wildaffect.tasks.leaks import scoreable
+    from wildaffect.training.launch import start
 
     check_ranges(config)
     accelerator = start(config.precision)

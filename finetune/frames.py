@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from checkpoints.errors import UserError
-from finetune.views import BY_LANDMARKS, by_landmarks, cut
 from preprocessing.faces import FacesStore
-from training.images import CropDataset, decode, resize
+from preprocessing.views import BY_LANDMARKS, by_landmarks, cut
+from wildaffect.training.images import CropDataset, decode, resize
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def training_frames(
         frames: Which ones.
         draw: Which frame is at which place.
         view: Part of the face.
-        kwargs: See :class:`training.images.CropDataset`.
+        kwargs: See :class:`wildaffect.training.images.CropDataset`.
     """
     return CropDataset(
         count=len(frames),

@@ -13,8 +13,8 @@ from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from preprocessing.faces import PICTURE_SUFFIXES
 from preprocessing.faces import Sequence as FaceSequence
-from tasks import EXPRESSIONS, TASKS
-from tasks.labels import TRAIN, VALIDATION, read_annotations, read_columns
+from wildaffect.tasks import EXPRESSIONS, TASKS
+from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotations, read_columns
 
 CLASSES = len(EXPRESSIONS)
 SPLITS = {

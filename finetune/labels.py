@@ -11,9 +11,9 @@ from checkpoints.errors import UserError
 from finetune.frames import LabelledFrames
 from finetune.label_sources import CLASSES, ClassMap, SequenceLabels, read_source
 from preprocessing.faces import FacesStore
-from tasks import EXPRESSIONS
-from tasks.folds import hold_out, read_ids, without
-from tasks.labels import TRAIN, VALIDATION
+from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks.folds import hold_out, read_ids, without
+from wildaffect.tasks.labels import TRAIN, VALIDATION
 
 
 @dataclass
@@ -69,7 +69,7 @@ def read_split(
         labels: See :func:`finetune.label_sources.read_source`.
         class_map: JSON file; see :class:`finetune.label_sources.ClassMap`.
         seed: Which videos are held out.
-        exclude: List of ids whose recordings are neither trained nor validated on (`preprocessing/folds.py` writes such
+        exclude: List of ids whose recordings are neither trained nor validated on (`audit/folds.py` writes such
             lists, for the evaluations of stage 3).
 
     Raises:

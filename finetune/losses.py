@@ -1,6 +1,6 @@
 """Cross-entropy over soft targets (votes, mixup) and its variants for rare classes.
 
-:func:`tasks.losses.expression_loss` is the same for frames with one true class each.
+:func:`wildaffect.tasks.losses.expression_loss` is the same for frames with one true class each.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from finetune.augment import batch_mixing
-from tasks.losses import FOCAL_ALPHA, FOCAL_GAMMA
+from wildaffect.tasks.losses import FOCAL_ALPHA, FOCAL_GAMMA
 
 
 class Objective:

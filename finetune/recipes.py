@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from finetune.views import ViewName
+from preprocessing.views import ViewName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Finetune:
     class_map: Path | None = None
     """JSON file that maps the labels' class names to the eight expressions (null: leave out); none: by name."""
     exclude: Path | None = None
-    """List of ids whose recordings are left out, one per line, as `preprocessing/folds.py` writes them."""
+    """List of ids whose recordings are left out, one per line, as `audit/folds.py` writes them."""
     view: ViewName = "full"
     """Part of the face that the encoder sees."""
 

@@ -24,19 +24,19 @@ def main(config: Finetune) -> dict[str, Any]:
     from checkpoints.encoder import load_encoder
     from finetune.augment import picture_augmentation
     from finetune.classifier import Classifier, build_optimizer, describe_input, moving_average, trainable
+    from finetune.finish import finish
     from finetune.frames import EpochDraw, StillFrames, check_views, training_frames
     from finetune.labels import read_split
     from finetune.losses import Objective
-    from finetune.product import finish
     from finetune.validation import BestWeights, Validation
     from preprocessing.faces import FacesStore
-    from training import schedule
-    from training.batches import BatchPlan
-    from training.images import work_ahead
-    from training.launch import chosen_precision, start, track
-    from training.loop import Loop
-    from training.meter import count_flops
-    from training.rundir import RunDirectory
+    from wildaffect.training import schedule
+    from wildaffect.training.batches import BatchPlan
+    from wildaffect.training.images import work_ahead
+    from wildaffect.training.launch import chosen_precision, start, track
+    from wildaffect.training.loop import Loop
+    from wildaffect.training.meter import count_flops
+    from wildaffect.training.rundir import RunDirectory
 
     # What to train and validate on, and from what.
     check_ranges(config)

@@ -8,10 +8,10 @@ import numpy as np
 from finetune.labels import Split
 from finetune.validation import Validation
 from preprocessing.faces import FacesStore
-from report import figures
-from report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
-from tasks import EXPRESSIONS
-from training.rundir import RunDirectory
+from wildaffect.report import figures
+from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
+from wildaffect.tasks import EXPRESSIONS
+from wildaffect.training.rundir import RunDirectory
 
 MISTAKES = 24
 

@@ -9,9 +9,9 @@ from accelerate import Accelerator
 
 from finetune.classifier import Classifier
 from finetune.frames import LabelledFrames, StillFrames
-from tasks import EXPRESSIONS
-from tasks.metrics import confusion, f1_from_confusion
-from training.images import work_ahead
+from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks.metrics import confusion, f1_from_confusion
+from wildaffect.training.images import work_ahead
 
 IN_MEMORY = 512 * 2**20
 

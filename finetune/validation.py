@@ -8,7 +8,7 @@ import torch
 from checkpoints.encoder import load_tensors, save_tensors
 from finetune.classifier import Classifier
 from finetune.scoring import Scorer
-from training.rundir import RunDirectory
+from wildaffect.training.rundir import RunDirectory
 
 
 class BestWeights:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocessing.sources import FRAME_BYTES, VIDEO_SUFFIXES, Item
+from preprocessing.items import FRAME_BYTES, VIDEO_SUFFIXES, Item
 
 CROP_FOLDERS = ("cropped_aligned", "cropped_aligned_new_50_vids", "cropped")
 _SUBJECT = re.compile(r"^(.+)_(left|right)$")

@@ -10,9 +10,9 @@ import numpy as np
 
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
-from preprocessing.sources import Item, Label
+from preprocessing.items import Item, Label
 from preprocessing.tables import table_labels
-from tasks.task import EXPRESSIONS
+from wildaffect.tasks.task import EXPRESSIONS
 
 LABELS = "labels.parquet"
 
@@ -131,8 +131,8 @@ def _size(path: Path) -> int:
 def write_labels(store: Path, items: Sequence[Item]) -> bool:
     """Write the labels that came with pictures as `labels.parquet`, which the trainings take as `--labels`.
 
-    Its columns are `video`, `frame`, `split`, `expression` (index into `tasks.EXPRESSIONS`), `valence` and `arousal`;
-    for tables, all their columns but the picture.
+    Its columns are `video`, `frame`, `split`, `expression` (index into `EXPRESSIONS`), `valence` and
+    `arousal`; for tables, all their columns but the picture.
 
     Returns:
         Whether there were any labels.

@@ -15,8 +15,8 @@ import numpy as np
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
 from preprocessing.detect import iou
+from preprocessing.items import Item
 from preprocessing.pictures import fit, read_picture
-from preprocessing.sources import Item
 from preprocessing.tracks import Track, group_subjects, name_subjects
 from preprocessing.video import read_frames, read_times
 

@@ -22,12 +22,13 @@ from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import UserError, guarded
 from preprocessing.detect import check_installed
 from preprocessing.faces import DATA, HEADER, finish_store
+from preprocessing.items import Group
 from preprocessing.labelled import write_labels
 from preprocessing.rows import Found
 from preprocessing.shard import AT_ONCE, LOG, Settings, find_together, make_shard
 from preprocessing.sheet import SHEET, write_sheet
-from preprocessing.sources import Group, find_items, make_groups
-from tasks.labels import is_synthetic
+from preprocessing.sources import find_items, make_groups
+from wildaffect.tasks.labels import is_synthetic
 
 CONFIG = "config.json"
 LOCK = ".lock"

@@ -18,10 +18,10 @@ from checkpoints.errors import UserError
 from preprocessing.align import align, encode_jpeg
 from preprocessing.detect import Detector, Faces
 from preprocessing.faces import DATA, write_shard
+from preprocessing.items import Group, Item
 from preprocessing.pictures import read_picture
 from preprocessing.rows import Found, found_rows, numbered, ready_rows
 from preprocessing.search import INTERVAL, Detect, Refine, Request, ShotDetector, find_faces
-from preprocessing.sources import Group, Item
 from preprocessing.tables import table_pictures
 from preprocessing.tracks import MAX_GAP, Tracker
 from preprocessing.video import Frame, read_frames

@@ -13,8 +13,8 @@ import numpy as np
 
 from preprocessing.align import decode_jpeg, encode_jpeg
 from preprocessing.faces import DATA, HEADER
-from report.figures import histogram
-from report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
+from wildaffect.report.figures import histogram
+from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
 
 SHEET = "report.html"
 SAMPLE = 2000

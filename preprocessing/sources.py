@@ -6,93 +6,24 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from checkpoints.errors import UserError
+from preprocessing.affwild2 import is_release, release_items
 from preprocessing.faces import PICTURE_SUFFIXES
-
-# fmt: off
-VIDEO_SUFFIXES = {
-    ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
-    ".ogv", ".vob", ".asf",
-}
-TABLE_SUFFIXES = {".parquet", ".arrow"}
-# fmt: on
+from preprocessing.items import FRAME_BYTES, TABLE_SUFFIXES, VIDEO_SUFFIXES, Group, Item
+from preprocessing.labelled import find_labelled
+from preprocessing.tables import hub_items, table_items
 
 SHARD_BYTES = 1 << 18
 """Videos at least this large get a shard of their own; smaller ones share one up to this size."""
 SHARD_VIDEOS = 64
 SHARD_PICTURES = 512
-TABLE_ROWS = 2048
-FRAME_BYTES = 4096
 LIKE_A_SUBJECT = re.compile(r"(.+)_([2-9]|[1-9]\d+|left|right)")
 """Ids that a subject of another id may have: the main subject has no number, so numbers begin with 2."""
 FRAME_NAME = re.compile(r"\d{4,}")
 """Stems of numbered frames: digits of one width, such as `00001`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What a data set of pictures says about one; None where it says nothing.
-
-    Attributes:
-        split: `train` or `validation`.
-        expression: Index into `tasks.EXPRESSIONS`.
-        valence, arousal: -1..1.
-    """
-
-    split: str | None = None
-    expression: int | None = None
-    valence: float | None = None
-    arousal: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing to read.
-
-    Attributes:
-        video: Id in the store.
-        path: The file, or the folder of frames.
-        name: The path from the source's name on, for people and for telling items apart; no absolute path.
-        kind: A video, a folder of numbered frames, a picture, or rows of a table.
-        size: Bytes of the file (of a folder `FRAME_BYTES` a frame): tells a changed file, and how much work it is.
-        subjects: Subjects that a data set names; empty: everybody.
-        clock: For a folder of frames, the video whose length and time stamps they have.
-        rows: First row and end of a part of a table.
-        box: Where the labelled face of a picture is (x1, y1, x2, y2); nobody else is kept then.
-        label: Its label, if the data set has one.
-        data: Content of a picture that stands in a table.
-    """
-
-    video: str
-    path: Path
-    name: str
-    kind: Literal["video", "frames", "picture", "table"]
-    size: int = 0
-    subjects: tuple[str, ...] = ()
-    clock: Path | None = None
-    rows: tuple[int, int] = (0, 0)
-    box: tuple[float, ...] = ()
-    label: Label | None = None
-    data: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The items of one shard.
-
-    Attributes:
-        name: Name of the shard.
-        items: In order.
-        digest: Changes when anything about the items does.
-    """
-
-    name: str
-    items: tuple[Item, ...]
-    digest: str
 
 
 def find_items(sources: Sequence[str | Path], *, crops: bool) -> tuple[list[Item], list[dict[str, str]]]:
@@ -134,10 +65,6 @@ def _source_name(source: str) -> str:
 
 def _items_of(source: str, *, crops: bool) -> Iterable[Item]:
     """Items of a source; their names are relative to it, and empty for a file."""
-    from preprocessing.affwild2 import is_release, release_items
-    from preprocessing.labelled import find_labelled
-    from preprocessing.tables import hub_items
-
     if source.startswith("hf:"):
         return hub_items(source[3:])
     root = Path(source)
@@ -178,8 +105,6 @@ def are_frames(files: Sequence[Path]) -> bool:
 
 
 def _file_items(path: Path, name: str) -> Iterator[Item]:
-    from preprocessing.tables import table_items
-
     suffix = path.suffix.lower()
     size = path.stat().st_size if path.exists() else 0
     if suffix in VIDEO_SUFFIXES:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checkpoints.errors import UserError
-from preprocessing.sources import TABLE_ROWS, Item
+from preprocessing.items import TABLE_ROWS, Item
 
 if TYPE_CHECKING:
     import pyarrow as pa

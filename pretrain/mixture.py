@@ -11,7 +11,7 @@ from checkpoints.artifact import combine_hashes
 from checkpoints.errors import UserError
 from preprocessing.faces import FacesStore
 from pretrain.duplicates import duplicates_across, store_hashes
-from tasks.folds import group_of, read_ids, without
+from wildaffect.tasks.folds import group_of, read_ids, without
 
 
 class Faces(Protocol):

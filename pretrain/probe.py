@@ -9,10 +9,10 @@ from torch.nn import functional
 from checkpoints.encoder import Encoder
 from checkpoints.errors import UserError
 from preprocessing.faces import FacesStore
-from tasks import TASKS
-from tasks.folds import hold_out, without
-from tasks.labels import TRAIN, VALIDATION, Tracks, read_annotations
-from training.images import decode, readable, resize
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.folds import hold_out, without
+from wildaffect.tasks.labels import TRAIN, VALIDATION, Tracks, read_annotations
+from wildaffect.training.images import decode, readable, resize
 
 FRAMES = (2000, 1000)
 """Most frames that are fitted and scored, evenly spaced over the videos."""
@@ -31,7 +31,7 @@ class Probe:
 
     Args:
         faces: Faces store.
-        labels: Expression annotations; see :func:`tasks.labels.read_annotations`.
+        labels: Expression annotations; see :func:`wildaffect.tasks.labels.read_annotations`.
         image_size: Side of the encoder's input in pixels.
 
     Raises:

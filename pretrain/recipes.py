@@ -17,7 +17,7 @@ class Pretrain:
     weights: tuple[float, ...] = ()
     """Share of each store in the batches, in the order of the stores; none: by number of pictures."""
     exclude: Path | None = None
-    """List of ids whose recordings are left out, one per line, as `preprocessing/folds.py` writes them."""
+    """List of ids whose recordings are left out, one per line, as `audit/folds.py` writes them."""
     out: Path = tyro.MISSING
     """Run directory; an interrupted run in it is resumed."""
     init: Path | None = None

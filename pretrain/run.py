@@ -12,7 +12,7 @@ from pretrain.recipes import RECIPES, Pretrain
 if TYPE_CHECKING:
     from pretrain.mixture import FacesMixture
     from pretrain.streaming import FacesStream
-    from training.batches import BatchPlan
+    from wildaffect.training.batches import BatchPlan
 
 MADE_BY = "pretrain/run.py"
 # Where things stand and who watches is not part of what a run is.
@@ -27,16 +27,16 @@ def main(config: Pretrain) -> dict[str, Any]:
     """
     import torch
 
-    from pretrain.looks import Looks
+    from pretrain.build import build, fingerprints, write_product
     from pretrain.mixture import as_text
-    from pretrain.pictures import write_report
-    from pretrain.product import build, fingerprints, write_product
-    from training.batches import BatchPlan
-    from training.launch import chosen_precision, start, track
-    from training.loop import Loop
-    from training.meter import count_flops
-    from training.rundir import RunDirectory
-    from training.schedule import warmup_cosine
+    from pretrain.monitor import Looks
+    from pretrain.run_report import write_report
+    from wildaffect.training.batches import BatchPlan
+    from wildaffect.training.launch import chosen_precision, start, track
+    from wildaffect.training.loop import Loop
+    from wildaffect.training.meter import count_flops
+    from wildaffect.training.rundir import RunDirectory
+    from wildaffect.training.schedule import warmup_cosine
 
     # What to train on, and with how many.
     check_ranges(config)
@@ -157,7 +157,7 @@ def batches(
 ) -> Iterable[Any]:
     """This process's micro-batches of steps `first` to `last`: `images` uint8 `[B, 3, S, S]`, `noise` `[B, L]`."""
     from pretrain.streaming import FacesStream, StreamedCrops
-    from training.images import CropDataset, work_ahead
+    from wildaffect.training.images import CropDataset, work_ahead
 
     size, scale = config.image_size, config.crop_scale
     if isinstance(faces, FacesStream):

@@ -24,8 +24,8 @@ import torch
 
 from checkpoints.errors import UserError
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
-from training.batches import BatchPlan, sample_rng
-from training.images import decode, first_readable, random_resized_crop, readable, stacked
+from wildaffect.training.batches import BatchPlan, sample_rng
+from wildaffect.training.images import decode, first_readable, random_resized_crop, readable, stacked
 
 BLOCK = 4096
 """Pictures that a process holds, as JPEG, and shuffles among themselves."""
@@ -173,7 +173,7 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
         first: First step.
         last: Step after the last.
         size: Side of the crops in pixels.
-        scale: See :func:`training.images.random_resized_crop`.
+        scale: See :func:`wildaffect.training.images.random_resized_crop`.
         patches: Numbers of mask noise per sample.
     """
 

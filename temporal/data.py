@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from checkpoints.errors import UserError
-from finetune.features import FeatureCache
-from tasks import Task
-from tasks.labels import LabelTrack, Tracks
+from features.cache import FeatureCache
 from temporal.smoothing import Predicted
+from wildaffect.tasks import Task
+from wildaffect.tasks.labels import LabelTrack, Tracks
 
 # Label files of Aff-Wild2 have one or two lines more, or one less, than the video has frames.
 LENGTH_TOLERANCE = 5
@@ -107,7 +107,7 @@ def open_caches(paths: Sequence[Path]) -> list[FeatureCache]:
         UserError: when none is named, or two hold features of different frames for the same id.
     """
     if not paths:
-        raise UserError("no feature cache given: pass --features CACHE (made by finetune/extract.py)")
+        raise UserError("no feature cache given: pass --features CACHE (made by features/run.py)")
     caches = [FeatureCache(path) for path in paths]
     first = caches[0]
     for other in caches[1:]:

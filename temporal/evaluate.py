@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from checkpoints.errors import UserError, guarded
 
 if TYPE_CHECKING:
-    from tasks import Task
     from temporal.scoring import Scored
+    from wildaffect.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +44,10 @@ def main(config: Evaluate) -> dict[str, Any]:
         UserError: naming a labelled frame without a prediction or one predicted twice, and for unreadable inputs.
     """
     from checkpoints.artifact import write_json
-    from tasks import TASKS
-    from tasks.challenge import parts
-    from tasks.labels import is_synthetic
     from temporal.scoring import describe, score_sequences
+    from wildaffect.tasks import TASKS
+    from wildaffect.tasks.challenge import parts
+    from wildaffect.tasks.labels import is_synthetic
 
     names = parts(config.task)
     scored = {name: load_scored(config, name) for name in names}
@@ -74,9 +74,9 @@ def load_scored(config: Evaluate, name: str) -> list[Scored]:
     """Pair the labels of one task with the predictions for their frames."""
     import numpy as np
 
-    from tasks import TASKS
-    from tasks.labels import VALIDATION, read_annotations, require_annotations
     from temporal.scoring import Scored
+    from wildaffect.tasks import TASKS
+    from wildaffect.tasks.labels import VALIDATION, read_annotations, require_annotations
 
     task = TASKS[name]
     tracks = read_annotations(config.labels, task) or require_annotations(config.labels, task, VALIDATION)
@@ -106,7 +106,7 @@ def read_predicted(config: Evaluate, task: Task) -> dict[str, tuple[Any, Any, An
     import numpy as np
 
     if config.predictions.suffix == ".txt":
-        from tasks.challenge import read_challenge_file
+        from wildaffect.tasks.challenge import read_challenge_file
 
         content = read_challenge_file(config.predictions, config.task)
         result = {}
@@ -115,7 +115,7 @@ def read_predicted(config: Evaluate, task: Task) -> dict[str, tuple[Any, Any, An
             values = content.values[task.name][rows[order]]
             result[id] = (content.index.frames[id][order], values, values if task.name == "va" else None)
         return result
-    from tasks.predictions import read_predictions
+    from wildaffect.tasks.predictions import read_predictions
 
     thresholds = head_thresholds(config.heads) if task.name == "au" else None
     result, carried = {}, 0
@@ -142,11 +142,11 @@ def head_thresholds(heads: Sequence[Path]) -> Any:
 
 
 def leave_out_leaks(config: Evaluate, name: str, items: list[Scored]) -> list[Scored]:
-    """Warn of videos the heads or their encoders learnt from, and leave them out (see `tasks.leaks`)."""
+    """Warn of videos the heads or their encoders learnt from, and leave them out (see `wildaffect.tasks.leaks`)."""
     if not config.heads:
         return items
-    from tasks.leaks import scoreable
     from temporal.heads import read_head_header
+    from wildaffect.tasks.leaks import scoreable
 
     headers = [header for path in config.heads for header in read_head_header(path)]
     seen: dict[str, set[str]] = {}

@@ -13,10 +13,10 @@ import torch
 
 from checkpoints.artifact import atomic_file, read_header, write_header
 from checkpoints.errors import UserError
-from tasks import TASKS, Task
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture
 from temporal.smoothing import RAW, Smoothing
+from wildaffect.tasks import TASKS, Task
 
 HEADER = "config.json"
 KIND = "head"

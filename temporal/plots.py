@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from report import figures
-from report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
-from report.palette import EXPRESSION_COLOURS, SERIES
-from tasks import AUS, EXPRESSIONS, TASKS
-from tasks.metrics import confusion
 from temporal.recipes import Temporal
 from temporal.scoring import Scored, parts_of
+from wildaffect.report import figures
+from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
+from wildaffect.report.palette import EXPRESSION_COLOURS, SERIES
+from wildaffect.tasks import AUS, EXPRESSIONS, TASKS
+from wildaffect.tasks.metrics import confusion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from checkpoints.errors import UserError
-from finetune.features import FeatureCache, Features
-from tasks import TASKS
+from features.cache import FeatureCache, Features
 from temporal.data import frame_rate, take
 from temporal.heads import Head
 from temporal.network import HeadNetwork
 from temporal.smoothing import RAW
 from temporal.windows import FrameAverage, Windows
+from wildaffect.tasks import TASKS
 
 BATCH_FRAMES = {"cpu": 1024, "cuda": 8192}
 """Frames taken through the network at once; a processor is no faster with more, and they would fill its memory."""

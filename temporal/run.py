@@ -14,11 +14,11 @@ from checkpoints.ranges import check_ranges
 from temporal.recipes import TaskName, Temporal, architecture_of, recipes
 
 if TYPE_CHECKING:
-    from finetune.features import FeatureCache
-    from tasks.labels import Tracks
+    from features.cache import FeatureCache
     from temporal.data import FrameTable
     from temporal.heads import HeadInput
     from temporal.splits import Split
+    from wildaffect.tasks.labels import Tracks
 
 MADE_BY = "temporal/run.py"
 PATHS = ("features", "labels", "out")  # where things stand is not part of what a run is
@@ -33,16 +33,16 @@ def main(config: Temporal) -> dict[str, Any]:
     """
     import torch
 
-    from report.card import write_product_card
-    from tasks.leaks import scoreable
     from temporal.data import build_table, open_caches
     from temporal.heads import save_head, tasks_of
     from temporal.network import HeadNetwork
-    from temporal.outcome import Member, conclude, predictions, write_validation
+    from temporal.selection import Member, conclude, predictions, write_validation
     from temporal.splits import apart
     from temporal.train import check_labels, train_head
-    from training.launch import start
-    from training.rundir import RunDirectory
+    from wildaffect.report.card import write_product_card
+    from wildaffect.tasks.leaks import scoreable
+    from wildaffect.training.launch import start
+    from wildaffect.training.rundir import RunDirectory
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("stage 3 trains in one process: start it with `python`, or one task per device")
@@ -115,8 +115,8 @@ def read_labels(config: Temporal) -> tuple[dict[str, Tracks], list[str], list[st
     Raises:
         UserError: when the training split has none.
     """
-    from tasks.labels import TRAIN, VALIDATION, read_annotations
     from temporal.heads import tasks_of
+    from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotations
 
     by_split = {
         split: {task.name: read_annotations(config.labels, task, split) for task in tasks_of(config.task)}
@@ -146,8 +146,8 @@ def choose_splits(
     Raises:
         UserError: when there are too few videos for it.
     """
-    from tasks.folds import release_folds
     from temporal.splits import Split, make_splits
+    from wildaffect.tasks.folds import release_folds
 
     if config.tune_on == "validation":
         if not validation:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks import Task
-from tasks.folds import base_video
+from wildaffect.tasks import Task
+from wildaffect.tasks.folds import base_video
 
 BOOTSTRAP = 1000
 

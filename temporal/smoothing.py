@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks import Task
-from tasks.metrics import best_f1_threshold
 from temporal.recipes import SmoothingKind, SmoothingUnit
+from wildaffect.tasks import Task
+from wildaffect.tasks.metrics import best_f1_threshold
 
 # Widths tried: about 1.4 times apart where gains are found (HSEmotion's notebooks: best near +-50 frames at 30/s).
 WIDTHS = {"frames": (5, 9, 15, 25, 35, 51, 75, 101, 151), "seconds": (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from checkpoints.errors import UserError
-from tasks.folds import base_video, group_of, groups
+from wildaffect.tasks.folds import base_video, group_of, groups
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def main(config: Submit) -> dict[str, Any]:
     Raises:
         UserError: for anything missing, a head that does not fit the features, or an invalid file.
     """
-    from tasks import challenge
+    from wildaffect.tasks import challenge
 
     form = challenge.form_of(config.example)
     if config.check is not None:
@@ -47,10 +47,10 @@ def main(config: Submit) -> dict[str, Any]:
 
     import torch
 
-    from tasks import TASKS
     from temporal.data import frame_rate, open_caches
     from temporal.heads import load_heads
     from temporal.predict import decode, pick_caches, predict_cached
+    from wildaffect.tasks import TASKS
 
     example = challenge.read_example(config.example)
     heads = load_heads(config.heads, "cuda" if torch.cuda.is_available() else "cpu")
@@ -76,7 +76,7 @@ def main(config: Submit) -> dict[str, Any]:
 
 def _compare(form: str, frames: int) -> str:
     """Remark on the line counts published with the 6th ABAW's test sets."""
-    from tasks.challenge import PUBLISHED_LINES
+    from wildaffect.tasks.challenge import PUBLISHED_LINES
 
     published = PUBLISHED_LINES.get(form)
     if published is None:

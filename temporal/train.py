@@ -11,26 +11,26 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
-from tasks import Task
 from temporal.data import FrameTable
 from temporal.heads import Head, HeadInput, tasks_of
 from temporal.network import HeadNetwork
-from temporal.outcome import ByTask, predictions
 from temporal.recipes import Temporal, architecture_of
+from temporal.selection import ByTask, predictions
 from temporal.smoothing import score
 from temporal.splits import Split
 from temporal.windows import Windows
-from training.batches import BatchPlan, sample_rng
-from training.loop import Loop
-from training.rundir import RunDirectory
-from training.schedule import warmup_cosine
+from wildaffect.tasks import Task
+from wildaffect.training.batches import BatchPlan, sample_rng
+from wildaffect.training.loop import Loop
+from wildaffect.training.rundir import RunDirectory
+from wildaffect.training.schedule import warmup_cosine
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
 class MovingAverage(AveragedModel):
-    """Exponential moving average of a network's weights, as `training.loop.Loop` updates it.
+    """Exponential moving average of a network's weights, as `wildaffect.training.loop.Loop` updates it.
 
     Args:
         network: whose weights.

@@ -8,6 +8,6 @@ import pytest
 @pytest.fixture(scope="session")
 def synthwild_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SynthWild corpus of size tiny (release/, answers/, unlabelled/, synthwild.json); read only."""
-    from preprocessing.synthwild import Config, generate
+    from synthwild.run import Config, generate
 
     return generate(tmp_path_factory.mktemp("synthwild") / "tiny", Config(size="tiny"))

@@ -10,7 +10,7 @@ import pytest
 import demo
 import finetune.recipes
 import temporal.recipes
-from training.loop import Loop
+from wildaffect.training.loop import Loop
 
 STAGES = {"synthwild", "preprocess", "pretrain", "finetune", "extract", "temporal", "evaluate"}
 

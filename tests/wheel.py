@@ -66,7 +66,7 @@ def start(words: list[str], work: Path) -> None:
     script, arguments = found
     name = script.relative_to(ROOT).as_posix()
     bin_ = work / "env" / "bin"
-    if name == "wildaffect.py":
+    if name == "wildaffect/cli.py":
         run([bin_ / "wildaffect", *arguments], work)
         return
     options = {key: value for key, value in SMALL.get(name, {}).items() if key != "--crops"}

@@ -5,11 +5,11 @@ import pytest
 
 from checkpoints.errors import UserError
 from checkpoints.ranges import check_ranges
-from finetune.extract import Extract
+from features.run import Extract
 from finetune.recipes import RECIPES as FINETUNE
 from pretrain.recipes import RECIPES as PRETRAIN
-from tasks import TASKS
 from temporal.recipes import recipes
+from wildaffect.tasks import TASKS
 
 
 @pytest.mark.parametrize("recipes", [PRETRAIN, FINETUNE, *({**recipes(task)} for task in (*TASKS, "joint"))])

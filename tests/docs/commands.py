@@ -34,7 +34,7 @@ def section(text: str, title: str) -> str:
 def script_of(words: Sequence[str]) -> tuple[Path, list[str]] | None:
     """The script of this repository that a command starts, and its arguments; None if it starts something else."""
     if words[0] == "wildaffect":
-        return ROOT / "wildaffect.py", list(words[1:])
+        return ROOT / "wildaffect" / "cli.py", list(words[1:])
     if not LAUNCHERS & set(words[:2]):  # the second, where variables are set before it
         return None
     place = next((place for place, word in enumerate(words) if word.endswith(".py")), None)

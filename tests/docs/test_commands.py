@@ -8,14 +8,14 @@ import pytest
 import tyro
 
 from tests.docs.commands import ROOT, commands_of, run_script, script_of, section, with_options
-from tests.inference.conftest import make_encoder
+from tests.wildaffect.inference.conftest import make_encoder
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACEHOLDERS = ("...", "RECIPE", "TASK", "SOURCE", "SCRIPT")
 
 # What makes a command of the docs small enough for a test; the commands themselves stay as they are.
 SMALL = {
-    "preprocessing/synthwild.py": {"--size": ["tiny"]},
+    "synthwild/run.py": {"--size": ["tiny"]},
     "preprocessing/run.py": {"--crops": [], "--workers": ["1"], "--size": ["112"]},
     "pretrain/run.py": {
         **{"--image-size": ["32"], "--patch-size": ["16"], "--embed-dim": ["24"], "--depth": ["1"]},
@@ -26,7 +26,7 @@ SMALL = {
         **{"--frames-per-video": ["1"], "--validation-frames-per-video": ["1"], "--batch-size": ["16"]},
         **{"--epochs": ["1"], "--evaluations": ["1"], "--workers": ["0"]},
     },
-    "finetune/extract.py": {"--workers": ["0"]},
+    "features/run.py": {"--workers": ["0"]},
     "temporal/run.py": {"--epochs": ["1"], "--evaluations": ["1"], "--window": ["20"], "--stride": ["10"]},
 }
 SHALLOW = {  # heads of 100 M weights would take seconds each
@@ -76,7 +76,13 @@ def test_every_command_in_every_page_is_understood(monkeypatch, tmp_path):
             continue
         wrong.append(f"{page}: {command}: did something without reading its command line")
     assert not wrong, "\n".join(wrong)
-    assert {"wildaffect.py", "preprocessing/run.py", "pretrain/run.py", "finetune/run.py", "temporal/run.py"} <= seen
+    assert {
+        "wildaffect/cli.py",
+        "preprocessing/run.py",
+        "pretrain/run.py",
+        "finetune/run.py",
+        "temporal/run.py",
+    } <= seen
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PIL import Image
 from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
 from finetune.recipes import DEMO
 from preprocessing.faces import finish_store, write_shard
-from tasks import EXPRESSIONS
+from wildaffect.tasks import EXPRESSIONS
 
 SIZE = 32
 # Sequence -> frames; a second subject comes in late.

@@ -11,9 +11,9 @@ from checkpoints.errors import UserError
 from finetune.label_sources import ClassMap, one_hot, read_source, votes_to_targets
 from finetune.labels import read_split
 from preprocessing.faces import FacesStore, finish_store, write_shard
-from tasks import EXPRESSIONS
-from tasks.labels import TRAIN, VALIDATION
 from tests.finetune.corpus import LATE, label_of, picture
+from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks.labels import TRAIN, VALIDATION
 
 
 def expr_folder(root, files, split="Train_Set"):

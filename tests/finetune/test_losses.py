@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from finetune.augment import batch_mixing, picture_augmentation
 from finetune.losses import ExpressionLoss
-from tasks.losses import expression_loss
+from wildaffect.tasks.losses import expression_loss
 
 MASS = torch.tensor([0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.0])
 

@@ -16,8 +16,8 @@ from checkpoints.encoder import load_encoder, load_tensors
 from checkpoints.errors import UserError
 from finetune.recipes import RECIPES
 from finetune.run import main
-from tasks import EXPRESSIONS
 from tests.finetune.corpus import TINY, TRAIN, VALIDATION, make_encoder, make_store
+from wildaffect.tasks import EXPRESSIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +76,7 @@ def test_finished_run_is_left_alone(whole, corpus, capsys):
 @pytest.mark.parametrize("ahead", [False, True])
 def test_interrupted_run_ends_the_same(whole, corpus, tmp_path, monkeypatch, ahead):
     """Also where a best was kept after the last state that survived the kill."""
-    from training.loop import Loop
+    from wildaffect.training.loop import Loop
 
     save = Loop.save
     out = tmp_path / "run"

@@ -5,10 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from checkpoints.errors import UserError
+from preprocessing.items import Label
 from preprocessing.labelled import LABELS, write_labels
-from preprocessing.sources import Label, find_items
-from tasks.labels import read_annotations
-from tasks.task import EXPRESSIONS, TASKS
+from preprocessing.sources import find_items
+from wildaffect.tasks.labels import read_annotations
+from wildaffect.tasks.task import EXPRESSIONS, TASKS
 
 
 def touch(path):

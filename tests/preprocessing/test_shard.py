@@ -8,9 +8,10 @@ import pytest
 from preprocessing.align import encode_jpeg
 from preprocessing.detect import Faces
 from preprocessing.faces import FacesStore, finish_store
+from preprocessing.items import Item
 from preprocessing.search import Detect, Refine
 from preprocessing.shard import Settings, chunks, find_together, make_shard, run_together
-from preprocessing.sources import SHARD_BYTES, Item, find_items, make_groups
+from preprocessing.sources import SHARD_BYTES, find_items, make_groups
 from preprocessing.video import Frame
 from tests.preprocessing.movies import write_movie
 from tests.preprocessing.test_search import box_at, faces_at

@@ -6,8 +6,9 @@ import pytest
 
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
-from preprocessing.sources import SHARD_BYTES, Item, find_items, make_groups
-from tasks.labels import is_synthetic
+from preprocessing.items import Item
+from preprocessing.sources import SHARD_BYTES, find_items, make_groups
+from wildaffect.tasks.labels import is_synthetic
 
 
 def touch(path, size=10):

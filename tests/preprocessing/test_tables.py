@@ -6,8 +6,9 @@ import pytest
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
 from preprocessing.faces import FacesStore
+from preprocessing.items import TABLE_ROWS, Item
 from preprocessing.run import Config, run
-from preprocessing.sources import TABLE_ROWS, Item, find_items
+from preprocessing.sources import find_items
 from preprocessing.tables import image_column, table_labels, table_pictures
 
 

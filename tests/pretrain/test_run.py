@@ -16,11 +16,11 @@ from PIL import Image
 
 from checkpoints.encoder import load_encoder, load_tensors
 from checkpoints.errors import UserError
-from pretrain.product import load_mae
+from pretrain.build import load_mae
 from pretrain.recipes import DEMO
 from pretrain.run import main
 from tests.pretrain.corpus import make_store
-from training.launch import start
+from wildaffect.training.launch import start
 
 ROOT = Path(__file__).parents[2]
 TINY = {"image_size": 32, "embed_dim": 32, "depth": 1, "num_heads": 2, "decoder_dim": 16, "decoder_depth": 1}
@@ -72,7 +72,7 @@ def test_pictures_of_the_run_as_it_went(uninterrupted):
 
 
 def test_weighted_stores_with_a_probe_resume_as_if_nothing_had_been(faces, tmp_path, monkeypatch):
-    from training.loop import Loop
+    from wildaffect.training.loop import Loop
 
     other = make_store(tmp_path / "other", range(500, 512))
     lines = [f"v{n // 10},{n % 10 + 1},{n % 3},{'train' if n < 20 else 'validation'}" for n in range(30)]
@@ -122,7 +122,7 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, faces, tmp_path)
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(uninterrupted, faces, tmp_path, monkeypatch):
-    from training.loop import PREEMPTED, Loop
+    from wildaffect.training.loop import PREEMPTED, Loop
 
     out = tmp_path / "preempted"
     log = Loop._log
@@ -230,7 +230,7 @@ def test_runs_of_another_version_and_on_another_machine(uninterrupted, faces, tm
 
 def test_a_run_at_work_is_not_taken_over(faces, tmp_path, monkeypatch):
     """Before its first record too."""
-    from training.loop import Loop
+    from wildaffect.training.loop import Loop
 
     monkeypatch.setattr(Loop, "_forward_backward", lambda *_: sys.exit(1))
     with pytest.raises(SystemExit):
@@ -240,7 +240,7 @@ def test_a_run_at_work_is_not_taken_over(faces, tmp_path, monkeypatch):
 
 
 def test_how_the_work_is_done_may_change_when_a_run_goes_on(faces, tmp_path, monkeypatch):
-    from training.loop import Loop
+    from wildaffect.training.loop import Loop
 
     out, log = tmp_path / "run", Loop._log
     monkeypatch.setattr(Loop, "_log", lambda self, *a: (log(self, *a), self.step == 3 and os.kill(os.getpid(), 15)))

@@ -15,9 +15,9 @@ from pretrain.run import main
 from pretrain.streaming import FacesStream, StreamedCrops
 from tests.pretrain.corpus import make_store
 from tests.pretrain.test_run import TINY, weights
-from training import images
-from training.batches import BatchPlan
-from training.images import work_ahead
+from wildaffect.training import images
+from wildaffect.training.batches import BatchPlan
+from wildaffect.training.images import work_ahead
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_bad_step_of_a_streamed_run_names_its_pictures(store, tmp_path):
 
 
 def test_a_streamed_run_resumes_as_if_nothing_had_been(store, tmp_path, monkeypatch):
-    from training.loop import Loop
+    from wildaffect.training.loop import Loop
 
     settings = {**TINY, "faces": (f"file://{store}",)}
     whole = main(replace(DEMO, out=tmp_path / "whole", **settings))

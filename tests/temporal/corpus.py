@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.features import finish_cache, write_features
-from tasks import TASKS
+from features.cache import finish_cache, write_features
+from wildaffect.tasks import TASKS
 
 # Video -> frames; the label files of some have a line more than the cache has frames, as in the release.
 TRAIN = {f"{n}-30-640x360": 24 + 7 * n for n in range(1, 9)} | {"9": 40, "9_left": 40, "video10_1": 30, "video10_2": 30}

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from checkpoints.errors import UserError
-from finetune.features import FeatureCache
-from tasks import TASKS
-from tasks.folds import grouped_folds
-from tasks.labels import TRAIN as TRAIN_SET
-from tasks.labels import read_annotations
+from features.cache import FeatureCache
 from temporal.data import build_table, frame_rate, open_caches
 from temporal.splits import apart, make_splits
 from temporal.train import feature_moments
 from tests.temporal.corpus import TRAIN
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.folds import grouped_folds
+from wildaffect.tasks.labels import TRAIN as TRAIN_SET
+from wildaffect.tasks.labels import read_annotations
 
 
 @pytest.fixture(scope="module")

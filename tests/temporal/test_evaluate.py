@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from checkpoints.errors import UserError
-from tasks import TASKS
-from tasks.challenge import header
-from tasks.predictions import PredictionTrack, write_predictions
 from temporal import evaluate
 from temporal.scoring import Scored, score_sequences
 from tests.temporal.corpus import make_labels, write_labels
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.challenge import header
+from wildaffect.tasks.predictions import PredictionTrack, write_predictions
 
 
 def challenge(path, form, rows):

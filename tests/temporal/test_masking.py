@@ -53,7 +53,7 @@ def test_elements_are_zeroed_without_rescaling_and_flags_stay():
 
 
 def test_nearest_fill_is_what_the_cache_does_at_test_time():
-    from finetune.features import fill_nearest
+    from features.cache import fill_nearest
 
     features, valid, inside = inputs(3, 60)
     out, flags = RandomMasking("frames", 0.6, "nearest", 6)(features, valid, inside)

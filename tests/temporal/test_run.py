@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints.errors import UserError
-from finetune.features import FeatureCache
-from tasks import TASKS
-from tasks.labels import read_annotations
-from tasks.predictions import read_predictions
+from features.cache import FeatureCache
 from temporal import run, train
 from temporal.heads import load_head, load_heads
 from tests.temporal.corpus import TRAIN, VALIDATION, make_labels, write_cache, write_labels
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.labels import read_annotations
+from wildaffect.tasks.predictions import read_predictions
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -337,7 +337,7 @@ def test_every_recipe_trains(settings, corpus, tmp_path, monkeypatch):
 
 def test_batches_depend_on_seed_and_step_alone(settings, tmp_path):
     from temporal.windows import Windows
-    from training.batches import BatchPlan
+    from wildaffect.training.batches import BatchPlan
 
     config = settings("va", tmp_path)
     windows = Windows.cover([(0, 300), (300, 40)], config.window, config.stride)

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import TASKS
 from temporal.smoothing import RAW, Predicted, Smoothing, choose_smoothing, choose_thresholds, decode, score
+from wildaffect.tasks import TASKS
 
 
 def brute(values, frames, reduce):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from checkpoints.errors import UserError
-from tasks import TASKS
-from tasks.challenge import parts, read_challenge_file
 from temporal import evaluate, run, submit
 from tests.temporal.corpus import TEST
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.challenge import parts, read_challenge_file
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,90 @@
+"""Which videos and people stand in the training split of one task and are evaluated in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from wildaffect.tasks.folds import group_of
+
+TEST = "Test_Set"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What one split shares with another.
+
+    Attributes:
+        train: (task, split) that is trained on.
+        evaluated: (task, split) that is evaluated.
+        ids: Label files of the evaluated split that are in the training split too.
+        videos: Recordings that are in both, with all their subjects and parts.
+        people: People that are in both, where identities are known.
+    """
+
+    train: tuple[str, str]
+    evaluated: tuple[str, str]
+    ids: list[str]
+    videos: list[str]
+    people: list[str]
+
+
+def find_leaks(splits: Mapping[tuple[str, str], Iterable[str]], identities: Mapping[str, str]) -> list[Leak]:
+    """Compare every training split with every validation and test split.
+
+    Args:
+        splits: (task, split) -> ids of label files; splits are `Train_Set`, `Validation_Set` and `Test_Set`.
+        identities: id -> person, where known.
+
+    Returns:
+        One entry per pair of splits, also where nothing is shared.
+    """
+    found = []
+    trained = [key for key in splits if key[1] == "Train_Set"]
+    evaluated = [key for key in splits if key[1] != "Train_Set"]
+    for train, other in product(trained, evaluated):
+        seen, judged = set(splits[train]), set(splits[other])
+        videos = {group_of(id) for id in seen} & {group_of(id) for id in judged}
+        people = {identities[id] for id in seen & identities.keys()} & {
+            identities[id] for id in judged & identities.keys()
+        }
+        found.append(Leak(train, other, sorted(seen & judged), sorted(videos), sorted(people)))
+    return found
+
+
+def draw_leaks(leaks: Sequence[Leak], sizes: Mapping[tuple[str, str], int]) -> Any:
+    """A matrix of the recordings that pairs of splits share, as a matplotlib figure.
+
+    Args:
+        leaks: From :func:`find_leaks`.
+        sizes: Recordings per split.
+    """
+    import numpy as np
+
+    from wildaffect.report.figures import canvas
+
+    rows = list(dict.fromkeys(leak.train for leak in leaks))
+    columns = list(dict.fromkeys(leak.evaluated for leak in leaks))
+    shared = np.zeros((len(rows), len(columns)), int)
+    for leak in leaks:
+        shared[rows.index(leak.train), columns.index(leak.evaluated)] = len(leak.videos)
+    part = shared / np.array([max(sizes[column], 1) for column in columns])
+    figure, axes = canvas(width=1.6 + 1.1 * len(columns), height=1.2 + 0.6 * len(rows))
+    axis = axes[0, 0]
+    axis.imshow(part, cmap="Reds", vmin=0, vmax=1, aspect="auto")
+    for row, column in product(range(len(rows)), range(len(columns))):
+        colour = "white" if part[row, column] > 0.6 else "black"
+        text = f"{shared[row, column]} of {sizes[columns[column]]}"
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    axis.set_xticks(range(len(columns)), [f"{task}\n{_short(split)}" for task, split in columns])
+    axis.set_yticks(range(len(rows)), [f"{task} {_short(split)}" for task, split in rows])
+    axis.set_xlabel("evaluated on")
+    axis.set_ylabel("trained on")
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def _short(split: str) -> str:
+    return split.removesuffix("_Set").lower()

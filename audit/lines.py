@@ -1,0 +1,80 @@
+"""Annotations of a release line by line, for the audit: malformed lines end it, or are listed and left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from checkpoints.errors import UserError
+from wildaffect.tasks.labels import (
+    MTL_COLUMNS,
+    MTL_HEADER,
+    Tracks,
+    parse_location,
+    parse_numbers,
+    read_annotation_file,
+    read_lines,
+    read_mtl,
+)
+from wildaffect.tasks.task import TASKS, Task
+
+
+def read_labels(path: Path, task: Task, bad_lines: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and mask of a file; with a list to note them in, malformed lines count as not annotated."""
+    try:
+        track = read_annotation_file(path, task)
+        return track.labels, track.mask
+    except UserError:
+        if bad_lines is None:
+            raise
+    lines = read_lines(path)
+    labels = np.full((max(len(lines) - 1, 0), task.label_width), task.marker, np.float32)
+    if not lines or lines[0].replace(" ", "") != task.header:
+        bad_lines.append(f"{path.name}, line 1: {lines[0] if lines else ''!r} is not the header")
+    for number, line in enumerate(lines[1:]):
+        try:
+            row = parse_numbers([line], task.label_width, path, number + 2)
+            if task.bad_values(row).any():
+                raise UserError("")
+            labels[number] = row[0]
+        except UserError:
+            bad_lines.append(f"{path.name}, line {number + 2}: {line!r}")
+    return labels, task.mask(labels)
+
+
+def read_mtl_labels(path: Path, bad_lines: list[str] | None) -> dict[str, Tracks]:
+    """Tracks per task of a file of the MTL challenge; with a list to note them in, malformed lines are left out."""
+    try:
+        return {task.name: read_mtl(path, task) for task in TASKS.values()}
+    except UserError:
+        if bad_lines is None:
+            raise
+    lines = read_lines(path)
+    if not lines or lines[0].replace(" ", "") != MTL_HEADER:
+        bad_lines.append(f"{path.name}, line 1: {lines[0] if lines else ''!r} is not the header")
+    kept: dict[tuple[str, int], str] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            kept[_checked(line, path, number, kept)] = line
+        except UserError:
+            bad_lines.append(f"{path.name}, line {number}: {line!r}")
+    with TemporaryDirectory() as folder:  # what is left is read as any other file
+        copy = Path(folder) / path.name
+        copy.write_text("\n".join([MTL_HEADER, *kept.values()]) + "\n", encoding="utf-8")
+        return {task.name: read_mtl(copy, task) for task in TASKS.values()}
+
+
+def _checked(line: str, path: Path, number: int, known: dict[tuple[str, int], str]) -> tuple[str, int]:
+    """Video and frame of a line of an MTL file.
+
+    Raises:
+        UserError: The line is malformed, or the frame is known already.
+    """
+    location, _, rest = line.partition(",")
+    row = parse_numbers([rest], 15, path, number)
+    key = parse_location(location, path, number)
+    if key in known or any(task.bad_values(row[:, MTL_COLUMNS[task.name]]).any() for task in TASKS.values()):
+        raise UserError("")
+    return key

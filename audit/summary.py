@@ -1,0 +1,172 @@
+"""The audit in words: on the terminal and as an HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audit.leakage import draw_leaks
+from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
+
+if TYPE_CHECKING:
+    from audit.findings import Audit
+
+SHOWN = 12
+
+
+def sections(found: Audit) -> list[Section]:
+    """The audit as tables and remarks."""
+    return [
+        _files(found),
+        _splits(found),
+        _classes(found),
+        _fit(found),
+        _leaks(found),
+        Section("Problems", [*(f"{line}" for line in found.problems[:50]), *_bad_lines(found)] or ["None."]),
+    ]
+
+
+def _files(found: Audit) -> Section:
+    rows = [["videos", found.videos, sum(found.frames.values())]]
+    rows += [[f"{name}/", len(ids), sum(ids.values())] for name, ids in found.crops.items()]
+    blocks: list[str | Table] = [Table(["", "videos or folders", "frames or pictures"], rows)]
+    for name, ids in found.crops_beyond.items():
+        if ids:
+            blocks.append(f"{name}/: {sum(ids.values())} pictures lie after their video's last frame: {_some(ids)}")
+    return Section("Files", blocks)
+
+
+def _splits(found: Audit) -> Section:
+    header = ["split", "files", "recordings", "lines", "annotated", "edition"]
+    rows: list[list[object]] = []
+    for name, split in found.splits.items():
+        rows.append(
+            [name, split.files, split.recordings, split.lines, split.annotated, *split.published]
+            if not found.synthetic
+            else [name, split.files, split.recordings, split.lines, split.annotated]
+        )
+        rows[-1].append(split.checksum[:12] or None)
+    text = (
+        "Recordings: files that share no video. Annotated: frames with at least one annotated number (in a test split: "
+        "frames listed in the example file). Edition: a checksum of the label files; equal checksums, equal labels."
+    )
+    if not found.synthetic:
+        header[5:5] = ["published files", "published annotated"]
+    return Section("Splits", [Table(header, rows, text)])
+
+
+def _classes(found: Audit) -> Section:
+    blocks: list[str | Table] = []
+    for name, split in found.splits.items():
+        if split.counts:
+            total = [split.elements.get(column, split.elements.get("expression", 0)) for column in split.counts]
+            rows = [
+                [column, count, f"{count / max(of, 1):.1%}"]
+                for (column, count), of in zip(split.counts.items(), total, strict=True)
+            ]
+            blocks.append(Table([name, "frames", "of the annotated"], rows))
+    return Section("Labels", blocks or ["No labels."])
+
+
+def _fit(found: Audit) -> Section:
+    rows = []
+    for name, split in found.splits.items():
+        order = sorted(split.difference.items(), key=lambda item: int(item[0]))
+        difference = ", ".join(f"{value}: {count}" for value, count in order)
+        rows.append([name, difference or None, split.beyond, split.without_crop, len(split.without_video)])
+    header = [
+        "split",
+        "lines minus frames: files",
+        "annotated after the last frame",
+        "annotated without a crop",
+        "no video",
+    ]
+    blocks: list[str | Table] = [Table(header, rows, "Where labels, videos and crops do not fit together")]
+    for name, files in found.difference.items():
+        large = {id: f"{value:+d}" for id, value in files.items() if abs(value) > 2}
+        if large:
+            blocks.append(
+                f"{name}: more than two lines apart: {_some([f'{id} ({value})' for id, value in large.items()])}"
+            )
+    return Section("Labels against videos and crops", blocks)
+
+
+def _leaks(found: Audit) -> Section:
+    if not found.leaks:
+        return Section("Leakage", ["There are no two splits to compare."])
+    rows = []
+    for leak in found.leaks:
+        if leak.videos or leak.people:
+            names = _some(leak.ids or leak.videos, 4)
+            rows.append(
+                [
+                    " ".join(leak.train),
+                    " ".join(leak.evaluated),
+                    len(leak.ids),
+                    len(leak.videos),
+                    len(leak.people),
+                    names,
+                ]
+            )
+    sizes = {tuple(name.split(" ", 1)): split.recordings for name, split in found.splits.items()}
+    picture = Figure(draw_leaks(found.leaks, sizes), "Recordings that two splits share, of those evaluated")  # type: ignore[arg-type]
+    if not rows:
+        return Section(
+            "Leakage",
+            ["No recording and no known person is in one task's training and in an evaluated split.", picture],
+        )
+    remark = Note(
+        "A model that learnt from the labels of the left split has seen recordings of the right one: its score there "
+        "says nothing about new people. Leave these recordings out (audit/folds.py lists them), or say so.",
+        "warning",
+    )
+    header = ["trained on", "evaluated on", "same files", "same recordings", "same people", "which"]
+    return Section("Leakage", [remark, picture, Table(header, rows)])
+
+
+def _bad_lines(found: Audit) -> list[str]:
+    if not found.bad_lines:
+        return []
+    return [f"{len(found.bad_lines)} malformed lines were left out:", *found.bad_lines[:200]]
+
+
+def _some(names: Sequence[str] | dict[str, int], most: int = SHOWN) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def print_audit(found: Audit) -> None:
+    """Print the tables."""
+    for section in sections(found):
+        print(f"\n{section.title}\n{'-' * len(section.title)}")
+        for block in section.blocks:
+            if isinstance(block, Table):
+                _print_table(block)
+            elif isinstance(block, Note):
+                print(block.text)
+            elif isinstance(block, str):
+                print(block)
+
+
+def _print_table(table: Table) -> None:
+    cells = [list(table.header), *([_cell(value) for value in row] for row in table.rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(table.header))]
+    for row in cells:
+        first, *others = (
+            text.ljust(w) if k == 0 else text.rjust(w) for k, (text, w) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *others]).rstrip())
+    if table.caption:
+        print(f"({table.caption})")
+    print()
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write_audit_page(path: Path, found: Audit) -> None:
+    """Write the audit as one HTML file."""
+    note = SYNTHETIC_NOTE if found.synthetic else ""
+    write_page(path, "Audit of an Aff-Wild2 release", sections(found), note=note)

@@ -1,0 +1,329 @@
+"""The extraction job: which sequences are stale, batches that fill across videos, one atomic file per sequence."""
+
+import hashlib
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from checkpoints.artifact import read_json
+from checkpoints.errors import UserError
+from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
+from features.embed import Embedder
+from finetune.frames import StillFrames, picture_bytes
+from preprocessing.faces import FacesStore
+from preprocessing.faces import Sequence as FaceSequence
+from wildaffect.training.images import work_ahead
+
+MADE_BY = "features/run.py"
+
+
+class Cache:
+    """A feature cache that is being made or brought up to date.
+
+    Args:
+        path: Its directory.
+        embedder: What makes the features.
+        store: Where the faces are.
+        encoder_path: Where the encoder stands, for those who read the cache.
+        precision: Of the arithmetic.
+    """
+
+    def __init__(self, path: Path, embedder: Embedder, store: FacesStore, *, encoder_path: str, precision: str) -> None:
+        self.path, self.embedder, self.store, self.precision = path, embedder, store, precision
+        self._encoder_path = encoder_path
+        self._made_of = f"{embedder.feature_id} {precision}"
+
+    @property
+    def _parents(self) -> dict[str, str]:
+        return {"encoder": self.embedder.encoder.fingerprint, "faces": self.store.fingerprint}
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        embedder = self.embedder
+        return {
+            "view": embedder.view,
+            "flip": embedder.flip,
+            "pooling": embedder.encoder.config.pooling,
+            "precision": self.precision,
+        }
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the cache is complete, readable and was made of exactly this."""
+        header = self._header()
+        same = (header.get("parents"), header.get("config")) == (self._parents, self._config)
+        return same and all(source_of(self.path, sequence.id) for sequence in self.store.sequences())
+
+    def _header(self) -> dict[str, Any]:
+        """What the cache says of itself; nothing if it is not finished, or damaged."""
+        try:
+            header = read_json(self.path / HEADER)
+        except UserError:
+            return {}
+        return header if isinstance(header, dict) else {}
+
+    def open(self) -> None:
+        """Make the directory, and take away the header that would call it complete.
+
+        Raises:
+            UserError: It holds something that this job did not write, or features of other faces only: they would be
+                deleted.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        by = str(self._header().get("made_by", MADE_BY))
+        if by.rsplit(maxsplit=1)[-1] != MADE_BY:
+            raise UserError(f"{self.path} is a feature cache that {by} made: choose another --out")
+        ids, kept = {sequence.id for sequence in self.store.sequences()}, set()
+        for file in self.path.iterdir():
+            if file.name in (HEADER, "report.html") or file.name.startswith("."):
+                continue
+            source = source_of(self.path, file.stem) if file.suffix == ".safetensors" else None
+            # A file that a crash of the machine left damaged says nothing of itself; its name does.
+            ours = not source.startswith(IMPORTED) if source else file.stem in ids and is_damaged(file)
+            if file.suffix != ".safetensors" or not ours:
+                raise UserError(f"{self.path} holds {file.name!r}, which {MADE_BY} did not write: choose another --out")
+            kept.add(file.stem)
+        if kept and not kept & ids:
+            raise UserError(
+                f"{self.path} holds features of other faces, such as {min(kept)!r}, and none of {self.store.path}: "
+                "choose another --out"
+            )
+        (self.path / HEADER).unlink(missing_ok=True)
+
+    def source(self, content: str) -> str:
+        """What a file of the cache is made of, given the content of its faces."""
+        return f"{self._made_of} {content}"
+
+    def stale(self, id: str, source: str) -> str | None:
+        """Why a sequence has to be extracted (`missing`, or what has changed since); None if it need not."""
+        found = source_of(self.path, id)
+        if found == source:
+            return None
+        if found is None:
+            return "missing" if not (self.path / f"{id}.safetensors").exists() else "of unknown origin"
+        old, new = found.split(" "), source.split(" ")
+        names = ("made by another encoder or view", "made in another precision", "made from other faces")
+        return next(name for name, a, b in zip(names, old, new, strict=True) if a != b)
+
+    def finish(self) -> None:
+        """Delete what is no longer in the store and write the header."""
+        ids = {sequence.id for sequence in self.store.sequences()}
+        for file in self.path.glob("*.safetensors"):
+            if file.stem not in ids:
+                print(f"deleted {file}: the store has no such sequence", flush=True)
+                file.unlink()
+        encoder = self.embedder.encoder
+        where = self._encoder_path
+        if not where.startswith("timm:"):
+            where = os.path.relpath(where, self.path)
+        finish_cache(
+            self.path,
+            made_by=MADE_BY,
+            config=self._config,
+            parents=self._parents,
+            feature_id=self.embedder.feature_id,
+            dim=encoder.dim,
+            encoder=where,
+            trained_on=encoder.provenance.get("labelled_videos") or {},
+            synthetic=bool(self.store.header.get("synthetic", False)),
+        )
+
+
+def share(sequences: Sequence[FaceSequence], rank: int, world: int) -> list[FaceSequence]:
+    """This process's sequences: the longest first to whoever has the fewest frames, then in the store's order."""
+    loads = np.zeros(world)
+    owner = np.zeros(len(sequences), int)
+    for number in sorted(range(len(sequences)), key=lambda number: -sequences[number].length):
+        owner[number] = loads.argmin()
+        loads[owner[number]] += sequences[number].length
+    return [sequence for number, sequence in enumerate(sequences) if owner[number] == rank]
+
+
+def content_of(store: FacesStore, sequence: FaceSequence) -> str:
+    """Fingerprint of a sequence's rows: frame numbers, times and the bytes of its pictures."""
+    rows = slice(sequence.start, sequence.start + sequence.length)
+    digest = hashlib.sha256()
+    for column in (store.frame, store.time_s, store.valid):
+        digest.update(np.ascontiguousarray(column[rows]).tobytes())
+    for row in np.flatnonzero(store.valid[rows]) + sequence.start:
+        digest.update(hashlib.sha256(picture_bytes(store, int(row))).digest())
+    return digest.hexdigest()
+
+
+@dataclass
+class Done:
+    """What one process did."""
+
+    extracted: int = 0
+    frames: int = 0
+    up_to_date: int = 0
+    unreadable: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class OpenSequence:
+    """A sequence whose features are coming in.
+
+    Attributes:
+        sequence: Which one.
+        rows: `[n]` store rows with a picture.
+        sources: By number of the caches that lack it, what to write down; none: it is up to date.
+        features: `[V, T, D]`, made when the first ones come.
+        valid: `[T]`.
+        filled: How many of the rows are done.
+    """
+
+    sequence: FaceSequence
+    rows: np.ndarray
+    sources: dict[int, str]
+    features: np.ndarray
+    valid: np.ndarray
+    filled: int = 0
+
+
+class Job:
+    """Hands out batches of rows and takes in their features, in the same order.
+
+    The rows of all sequences, one after the other, are cut into batches whether or not a sequence is up to date; a
+    batch is only done if it holds a row of one that is not. So each picture meets the same others in a resumed job as
+    in one that was never interrupted, and its feature is the same to the last bit.
+
+    Args:
+        store: The faces.
+        sequences: What to extract.
+        caches: Where to, one per view.
+        batch_size: Pictures per batch.
+        bar: Advanced by frames.
+    """
+
+    def __init__(
+        self,
+        store: FacesStore,
+        sequences: Sequence[FaceSequence],
+        caches: Sequence[Cache],
+        batch_size: int,
+        bar: "tqdm[Any]",
+    ) -> None:
+        self.store, self.sequences, self.caches = store, sequences, caches
+        self.batch_size, self.bar = batch_size, bar
+        self.done = Done()
+        self._segments: deque[list[tuple[OpenSequence, np.ndarray]]] = deque()
+
+    def batches(self) -> Iterator[list[int]]:
+        """Batches of rows, across the borders of sequences; those that only hold what is up to date are left out."""
+        segments: list[tuple[OpenSequence, np.ndarray]] = []
+        room = self.batch_size
+        for sequence in self.sequences:
+            opened = self._open(sequence)
+            at = 0
+            while at < len(opened.rows):
+                segments.append((opened, opened.rows[at : at + room]))
+                at += len(segments[-1][1])
+                room -= len(segments[-1][1])
+                if not room:
+                    yield from self._hand_out(segments)
+                    segments, room = [], self.batch_size
+        yield from self._hand_out(segments)
+
+    def _open(self, sequence: FaceSequence) -> OpenSequence:
+        content = content_of(self.store, sequence)
+        sources = {}
+        for number, cache in enumerate(self.caches):
+            source = cache.source(content)
+            reason = cache.stale(sequence.id, source)
+            if reason is not None:
+                sources[number] = source
+                if reason != "missing":
+                    self.bar.write(f"extracted again: {cache.path}/{sequence.id} is {reason}", file=sys.stdout)
+        rows = np.flatnonzero(self.store.valid[sequence.start : sequence.start + sequence.length]) + sequence.start
+        shape = (len(self.caches), sequence.length if sources else 0, self.caches[0].embedder.encoder.dim)
+        opened = OpenSequence(sequence, rows, sources, np.zeros(shape, np.float16), np.zeros(sequence.length, bool))
+        if not sources:
+            self.done.up_to_date += 1
+            self.bar.initial += sequence.length  # not done now: the rate does not count it
+            self.bar.n += sequence.length
+        elif not len(rows):
+            self._write(opened)
+        return opened
+
+    def _hand_out(self, segments: list[tuple[OpenSequence, np.ndarray]]) -> Iterator[list[int]]:
+        if any(opened.sources for opened, _ in segments):
+            self._segments.append(segments)
+            yield np.concatenate([rows for _, rows in segments]).tolist()
+
+    def take(self, features: np.ndarray, readable: np.ndarray) -> None:
+        """Take in the features `[B, V, D]` of the next batch and write the sequences that are full."""
+        at = 0
+        for opened, rows in self._segments.popleft():
+            part = slice(at, at + len(rows))
+            at += len(rows)
+            if not opened.sources:
+                continue
+            place, good = rows - opened.sequence.start, readable[part]
+            opened.features[:, place[good]] = features[part][good].swapaxes(0, 1)
+            opened.valid[place] = good
+            opened.filled += len(rows)
+            self.bar.update(len(rows))
+            self.done.unreadable += int((~good).sum())
+            if opened.filled == len(opened.rows):
+                self._write(opened)
+
+    def _write(self, full: OpenSequence) -> None:
+        sequence = full.sequence
+        for number, source in full.sources.items():
+            write_features(
+                self.caches[number].path,
+                sequence.id,
+                features=full.features[number],
+                valid=full.valid,
+                time_s=self.store.time_s[sequence.start : sequence.start + sequence.length],
+                first_frame=sequence.first_frame,
+                source=source,
+            )
+        self.done.extracted += 1
+        self.done.frames += len(full.rows)
+        self.bar.update(sequence.length - len(full.rows))
+
+
+def extract_sequences(
+    accelerator: Accelerator,
+    store: FacesStore,
+    sequences: Sequence[FaceSequence],
+    caches: Sequence[Cache],
+    *,
+    batch_size: int,
+    workers: int,
+) -> Done:
+    """Extract this process's sequences into the caches; call under `torch.inference_mode`."""
+    start = time.perf_counter()
+    views = [cache.embedder.view for cache in caches]
+    stills = StillFrames(store, views, caches[0].embedder.encoder.config.image_size)
+    total = sum(sequence.length for sequence in sequences)
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log gets a line now and then
+    hidden = not accelerator.is_main_process
+    # One autocast for all batches: it keeps the weights it has cast, a new one for each batch would cast them again.
+    with accelerator.autocast(), tqdm(total=total, unit="frame", mininterval=every, disable=hidden) as bar:
+        job = Job(store, sequences, caches, batch_size, bar)
+        waiting: tuple[torch.Tensor, torch.Tensor] | None = None
+        for batch in work_ahead(stills, workers, job.batches()):
+            images = batch["images"].to(accelerator.device, non_blocking=True)
+            made = torch.stack([cache.embedder(images[:, view]) for view, cache in enumerate(caches)], dim=1)
+            # Fetched one batch late, so that a GPU never waits for the copy.
+            if waiting is not None:
+                job.take(*(tensor.cpu().numpy() for tensor in waiting))
+            waiting = made.half(), batch["readable"]
+        if waiting is not None:
+            job.take(*(tensor.cpu().numpy() for tensor in waiting))
+    job.done.seconds = time.perf_counter() - start
+    return job.done

@@ -1,0 +1,70 @@
+"""What stage 2 leaves behind: the encoder, its classifier, the report."""
+
+from typing import Any
+
+from accelerate import Accelerator
+
+from checkpoints.artifact import read_header
+from checkpoints.encoder import Encoder, save_encoder, save_tensors
+from finetune.classifier import Classifier, product
+from finetune.labels import Split
+from finetune.run_report import write_report
+from finetune.validation import BestWeights, Validation
+from preprocessing.faces import FacesStore
+from wildaffect.report.card import write_product_card
+from wildaffect.training.rundir import RunDirectory
+
+
+def provenance(parent: Encoder, store: FacesStore, split: Split) -> dict[str, Any]:
+    """How and on what the encoder was trained, its parent's history included."""
+    before = parent.provenance
+    labelled = dict(before.get("labelled_videos") or {})
+    labelled["expr"] = sorted({*labelled.get("expr", []), *split.train.ids})
+    return {
+        "stage": "finetune",
+        "synthetic": bool(store.header.get("synthetic", False)),
+        "unlabelled_videos": before.get("unlabelled_videos", []),
+        "labelled_videos": labelled,
+        "validation_videos": split.validation.ids,
+    }
+
+
+def finish(
+    accelerator: Accelerator,
+    run: RunDirectory,
+    model: Classifier,
+    parent: Encoder,
+    store: FacesStore,
+    split: Split,
+    validation: Validation,
+) -> dict[str, Any]:
+    """Write `encoder`, `classifier.safetensors`, `report.html` and `finished.json` of a run; returns the last."""
+    accelerator.wait_for_everyone()
+    best = BestWeights(validation.best.path)
+    best.load_into(model)
+    probabilities = validation.probabilities(model)
+    summary = validation.score(probabilities) | {"step": best.step}
+    if accelerator.is_main_process:
+        header = read_header(run.path, "config.json", kind="run", schema=1)
+        encoder = product(model.encoder, parent)
+        encoder.provenance = provenance(parent, store, split)
+        save_tensors(run.path / "classifier.safetensors", dict(model.head.state_dict()))
+        save_encoder(
+            run.path / "encoder",
+            encoder,
+            made_by="finetune/run.py",
+            recipe=header["config"],
+            parents=header["parents"],
+            scores={key: summary[key] for key in ("macro_f1", "accuracy", "classes", "frames", "step")},
+        )
+        write_product_card(run.path / "encoder")
+        write_report(run, store, split, validation, probabilities, summary)
+        print(
+            f"macro F1 {summary['macro_f1']:.4f} over {len(summary['classes'])} classes, {summary['frames']:,} frames "
+            f"of {len(split.validation.ids):,} unseen videos; encoder in {run.path / 'encoder'}, figures in "
+            f"{run.path / 'report.html'}",
+            flush=True,
+        )
+    run.finish(summary)
+    accelerator.wait_for_everyone()
+    return summary

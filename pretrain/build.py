@@ -1,0 +1,204 @@
+"""What stage 1 starts from and leaves behind: the network, and the encoder directory with its decoder."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from checkpoints.artifact import fingerprint, read_header
+from checkpoints.encoder import (
+    DECODER,
+    Encoder,
+    EncoderConfig,
+    encoder_directory,
+    load_encoder,
+    load_tensors,
+    load_weights,
+    save_encoder,
+    save_tensors,
+)
+from checkpoints.encoder import KIND as ENCODER
+from checkpoints.encoder import SCHEMA as ENCODER_SCHEMA
+from checkpoints.errors import UserError
+from pretrain.mae import DecoderConfig, MaskedAutoencoder
+from pretrain.mixture import Faces
+from pretrain.recipes import Pretrain
+from wildaffect.report.card import write_product_card
+from wildaffect.training.rundir import KIND as RUN
+from wildaffect.training.rundir import SCHEMA as RUN_SCHEMA
+from wildaffect.training.rundir import RunDirectory
+
+
+def build(config: Pretrain) -> MaskedAutoencoder:
+    """Make the network that a recipe describes, with fresh weights or those of `config.init`."""
+    check_sizes(config)
+    encoder = Encoder(
+        EncoderConfig(
+            architecture=config.architecture,
+            image_size=config.image_size,
+            kwargs={
+                "patch_size": config.patch_size,
+                "embed_dim": config.embed_dim,
+                "depth": config.depth,
+                "num_heads": config.num_heads,
+                "global_pool": "token",
+            },
+            mean=config.mean,
+            std=config.std,
+            pooling="mean",
+        )
+    )
+    decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)
+    model = MaskedAutoencoder(encoder, decoder, mask_ratio=config.mask_ratio, norm_pix_loss=config.norm_pix_loss)
+    if config.init is None:
+        model.initialise()
+    else:
+        parent = load_mae(config.init)
+        load_weights(model, parent.state_dict(), source=config.init)
+        theirs = unseen_settings(parent)
+        for option, ours in unseen_settings(model).items():
+            if ours != theirs[option]:
+                raise UserError(f"--init {config.init} was trained with {option} {theirs[option]}, here it is {ours}")
+    return model
+
+
+def check_sizes(config: Pretrain) -> None:
+    """Refuse sizes that do not go together.
+
+    Raises:
+        UserError: Names the options.
+    """
+    for whole, parts in (
+        ("image_size", "patch_size"),
+        ("embed_dim", "num_heads"),
+        ("decoder_dim", "decoder_heads"),
+    ):
+        if getattr(config, whole) % getattr(config, parts):
+            options = (f"--{name.replace('_', '-')} {getattr(config, name)}" for name in (whole, parts))
+            raise UserError("{} is no multiple of {}".format(*options))
+    patches = (config.image_size // config.patch_size) ** 2
+    if not 0 < int(patches * (1 - config.mask_ratio)) < patches:
+        raise UserError(
+            f"--mask-ratio {config.mask_ratio} of {patches} patches hides all of them or none: nothing to learn from"
+        )
+
+
+def unseen_settings(model: MaskedAutoencoder) -> dict[str, Any]:
+    """Option -> value, of what no weight's shape tells but what the weights mean depends on."""
+    config = model.encoder.config
+    return {
+        "--num-heads": model.encoder.backbone.blocks[0].attn.num_heads,
+        "--decoder-heads": cast(Any, model.decoder_blocks[0]).attn.num_heads,
+        "--mean": tuple(config.mean),
+        "--std": tuple(config.std),
+    }
+
+
+def load_mae(directory: Path) -> MaskedAutoencoder:
+    """Load a stage-1 encoder directory with its decoder, as one network.
+
+    Raises:
+        UserError: It was not written by stage 1.
+    """
+    directory = encoder_directory(directory)
+    encoder = load_encoder(directory)
+    header = read_header(directory, "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
+    if "decoder" not in header:
+        raise UserError(f"{directory} holds no decoder: it is no product of stage 1")
+    settings = header["decoder"]
+    decoder = DecoderConfig(settings["dim"], settings["depth"], settings["num_heads"])
+    model = MaskedAutoencoder(
+        encoder, decoder, mask_ratio=settings["mask_ratio"], norm_pix_loss=settings["norm_pix_loss"]
+    )
+    load_decoder(model, directory)
+    return model.eval()
+
+
+def load_decoder(model: MaskedAutoencoder, directory: Path) -> None:
+    """Load the decoder's weights that stand beside an encoder's."""
+    if not (directory / DECODER).exists():
+        raise UserError(f"{directory} has no {DECODER}: stage 1 can only continue from a product of stage 1")
+    decoder = torch.nn.Module()
+    for name, child in model.named_children():
+        if name != "encoder":
+            decoder.add_module(name, child)
+    for name, parameter in model.named_parameters(recurse=False):
+        decoder.register_parameter(name, parameter)
+    load_weights(decoder, load_tensors(directory / DECODER), source=directory / DECODER)
+
+
+def fingerprints(init: Path | None) -> dict[str, str]:
+    """Fingerprint of what a run continues from, if anything.
+
+    Raises:
+        UserError: It is no encoder directory.
+    """
+    if init is not None:
+        read_header(encoder_directory(init), "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
+    return {} if init is None else {"init": fingerprint(encoder_directory(init) / "model.safetensors")}
+
+
+def write_product(
+    run: RunDirectory,
+    model: MaskedAutoencoder,
+    faces: Faces,
+    config: Pretrain,
+    pictures_seen: int,
+    name: str = "encoder",
+) -> None:
+    """Write `RUN/<name>`: weights, decoder, where they come from."""
+    provenance = {
+        "stage": "pretrain",
+        "synthetic": faces.synthetic,
+        "unlabelled_videos": faces.videos,
+        "labelled_videos": {},
+        "pictures_seen": pictures_seen,
+    }
+    if config.init is not None:
+        before = load_encoder(config.init).provenance
+        provenance["unlabelled_videos"] = sorted({*faces.videos, *before["unlabelled_videos"]})
+        provenance["synthetic"] = faces.synthetic and before["synthetic"]
+        provenance["pictures_seen"] += before["pictures_seen"]
+    model.encoder.provenance = provenance
+    header = read_header(run.path, "config.json", kind=RUN, schema=RUN_SCHEMA)
+    decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)
+    write_encoder(
+        run.path / name,
+        model,
+        decoder=asdict(decoder) | {"mask_ratio": config.mask_ratio, "norm_pix_loss": config.norm_pix_loss},
+        recipe=header["config"],
+        parents=header["parents"],
+    )
+
+
+def write_encoder(
+    directory: Path,
+    model: MaskedAutoencoder,
+    *,
+    decoder: dict[str, Any],
+    recipe: dict[str, Any],
+    parents: dict[str, str],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write an encoder directory with the decoder beside the encoder.
+
+    Args:
+        directory: Where to.
+        model: What to write.
+        decoder: Fields of its `DecoderConfig`, `mask_ratio` and `norm_pix_loss`.
+        recipe: Resolved configuration of the training.
+        parents: Fingerprints of what it was trained on.
+        dtype: Precision of the stored weights.
+    """
+    save_tensors(directory / DECODER, {name: tensor.to(dtype) for name, tensor in model.decoder_state().items()})
+    save_encoder(
+        directory,
+        model.encoder,
+        made_by="pretrain/run.py",
+        recipe=recipe,
+        parents=parents,
+        dtype=dtype,
+        decoder=decoder,
+    )
+    write_product_card(directory)

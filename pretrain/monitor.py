@@ -1,0 +1,66 @@
+"""What is looked at now and then while stage 1 trains: reconstructions, and a probe on labelled faces."""
+
+from typing import Any
+
+from checkpoints.errors import UserError
+from pretrain.build import write_product
+from pretrain.mae import MaskedAutoencoder
+from pretrain.mixture import Faces
+from pretrain.probe import Probe
+from pretrain.recipes import Pretrain
+from pretrain.run_report import write_grid
+from wildaffect.training.rundir import RunDirectory
+
+BEST = "best"
+
+
+class Looks:
+    """Looks at a run so many times, evenly spaced, and after its last step.
+
+    Args:
+        run: Where records and pictures go.
+        model: The network.
+        faces: What it is trained on.
+        config: The run's settings.
+        steps: Steps of the whole run.
+
+    Raises:
+        UserError: The probe has faces without labels, labels without faces, or too few of them.
+    """
+
+    def __init__(self, run: RunDirectory, model: MaskedAutoencoder, faces: Faces, config: Pretrain, steps: int) -> None:
+        self.run, self.model, self.faces, self.config, self.steps = run, model, faces, config, steps
+        self.every = -(-steps // max(1, config.looks))
+        self.probe: Probe | None = None
+        if (config.probe_faces is None) != (config.probe_labels is None):
+            raise UserError("--probe-faces and --probe-labels belong together: give both or none")
+        if config.probe_faces is not None and config.probe_labels is not None:
+            self.probe = Probe(config.probe_faces, config.probe_labels, config.image_size)
+
+    def after_step(self, step: int, facts: dict[str, Any]) -> None:
+        """Draw, score and keep the best encoder, if it is time.
+
+        Args:
+            step: Steps done.
+            facts: What survives a kill; holds the best score so far.
+        """
+        if step % self.every and step != self.steps:
+            return
+        write_grid(self.run.path, self.model, self.faces, step)
+        if self.probe is None:
+            return
+        scores = self.probe.score(self.model.encoder)
+        self.run.log({"step": step, **scores})
+        better = scores["probe_linear"] > facts.get("probe_linear", -1.0)
+        if better:
+            facts.update(scores, probe_step=step)
+            write_product(self.run, self.model, self.faces, self.config, step * self.config.batch_size, BEST)
+        print(
+            f"step {step}/{self.steps}  probe: nearest neighbours {scores['probe_knn']:.4f}, linear "
+            f"{scores['probe_linear']:.4f}" + ("  (best so far)" if better else ""),
+            flush=True,
+        )
+
+    def best(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """For the record: the best probe's scores and step, if there was one."""
+        return {key: facts[key] for key in ("probe_linear", "probe_knn", "probe_step") if key in facts}

@@ -1,0 +1,112 @@
+"""What a person looks at after stage 1: reconstructions and the run's page."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from checkpoints.artifact import atomic_file
+from pretrain.mae import MaskedAutoencoder
+from pretrain.mixture import Faces
+from wildaffect.report.figures import loss_curves, mae_reconstructions, picture_grid
+from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
+from wildaffect.training.batches import sample_rng
+from wildaffect.training.images import IN_A_ROW, decode, readable, resize
+from wildaffect.training.rundir import RunDirectory
+
+GRIDS = "pictures"
+
+
+def reconstructions(
+    model: MaskedAutoencoder, faces: Faces, count: int = 8
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Original, masked and predicted pictures of evenly spaced faces, uint8 `[H, W, 3]`, each masked its own way.
+
+    In place of one that cannot be decoded stands the next one.
+    """
+    size = model.encoder.config.image_size
+    indices = [_readable_from(faces, index) for index in np.linspace(0, len(faces) - 1, count).astype(int).tolist()]
+    images = torch.stack([resize(decode(faces.jpeg(index)), size) for index in indices])
+    noise = torch.stack(
+        [torch.from_numpy(sample_rng(0, 0, index).random(model.num_patches, dtype="float32")) for index in indices]
+    )
+    device = model.mask_token.device
+    masked, predicted = model.eval().reconstruct(images.to(device), noise.to(device))
+    pictures = [part.cpu().permute(0, 2, 3, 1).numpy() for part in (images, masked, predicted)]
+    return list(zip(*pictures, strict=True))
+
+
+def _readable_from(faces: Faces, index: int) -> int:
+    """The first picture from `index` on that can be decoded; where there is none, training has stopped before."""
+    candidates = ((index + number) % len(faces) for number in range(IN_A_ROW))
+    return next(number for number in candidates if readable(faces.jpeg(number)))
+
+
+def write_grid(run: Path, model: MaskedAutoencoder, faces: Faces, step: int) -> None:
+    """Write `RUN/pictures/step_<step>.png`: the same few faces after each stretch, masked, predicted, original."""
+    grid = np.vstack(
+        [np.hstack([masked, predicted, original]) for original, masked, predicted in reconstructions(model, faces, 4)]
+    )
+    with atomic_file(run / GRIDS / f"step_{step:08d}.png") as temporary:
+        Image.fromarray(grid).save(temporary, "png")
+
+
+def growth(run: Path, size: int, most: int = 10) -> Figure | None:
+    """The predictions in a run's grids side by side, by step; None if there are none."""
+    files = sorted((run / GRIDS).glob("step_*.png"))
+    if not files:
+        return None
+    files = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, most).astype(int))]
+    grids = [np.asarray(Image.open(file)) for file in files]
+    columns = ["masked", *(f"step {int(file.stem.removeprefix('step_'))}" for file in files), "original"]
+    rows = []
+    for top in range(0, len(grids[0]), size):
+        parts = [grid[top : top + size] for grid in grids]
+        shown = [parts[-1][:, :size], *(part[:, size : 2 * size] for part in parts), parts[-1][:, 2 * size :]]
+        rows.append(("", shown))
+    caption = "The same faces as training went on; visible patches pasted in, pixels un-normalised"
+    return Figure(picture_grid(rows, columns, side=80), caption)
+
+
+def write_report(run: RunDirectory, model: MaskedAutoencoder, faces: Faces, summary: dict[str, Any]) -> None:
+    """Write `RUN/report.html`: reconstructions, curves, the stores, settings."""
+    stores = summary["stores"]
+    scores = {key: value for key, value in summary.items() if key != "stores"}
+    settings = {"architecture": model.encoder.config.architecture, **model.encoder.config.kwargs, **scores}
+    grown = growth(run.path, model.encoder.config.image_size)
+    records = run.metrics()
+    curves = [
+        Figure(loss_curves(records, ("loss", "grad_norm")), "Mean squared error over masked patches, gradient norm")
+    ]
+    if any("probe_linear" in record for record in records):
+        what = "Macro-F1 of classifiers on frozen features, on labelled faces of other videos than they were fitted on"
+        curves.append(Figure(loss_curves(records, ("probe_linear", "probe_knn")), what))
+    write_page(
+        run.path / "report.html",
+        "Stage 1: masked autoencoder",
+        [
+            Section(
+                "Reconstructions",
+                [
+                    Figure(
+                        mae_reconstructions(reconstructions(model, faces)),
+                        "Faces of the training stores: what the encoder saw, what was imagined (visible patches pasted "
+                        "in), the original",
+                    ),
+                    *([grown] if grown else []),
+                ],
+            ),
+            Section("Curves", curves),
+            Section(
+                "Stores", [Table(list(stores[0]), [[_plain(value) for value in part.values()] for part in stores])]
+            ),
+            Section("Settings", [Table(["setting", "value"], [[key, str(value)] for key, value in settings.items()])]),
+        ],
+        note=SYNTHETIC_NOTE if faces.synthetic else "",
+    )
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

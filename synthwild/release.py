@@ -1,0 +1,195 @@
+"""Write synthetic videos in the form of the 6th ABAW release: videos, crops, annotations, lists, examples."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import cv2
+import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from checkpoints.artifact import atomic_file
+from preprocessing.align import align
+from synthwild.people import Image, Landmarks, random_identity
+from synthwild.plan import TEST, Video
+from synthwild.process import Course, random_temper, simulate, smooth_noise
+from synthwild.scene import Actor, film
+from wildaffect.tasks import TASKS
+
+ANNOTATIONS = "6th ABAW Annotations"
+TEST_LISTS = {
+    "va": "Valence_Arousal_Estimation_Challenge_test_set_release.txt",
+    "expr": "Expression_Recognition_Challenge_test_set_release.txt",
+    "au": "Action_Unit_Detection_Challenge_test_set_release.txt",
+}
+EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}
+EXAMPLE_VALUES = {"va": "0.0,0.0", "expr": "0", "au": ",".join("0" * 12)}
+ALIGNED_SIZE = 112
+
+
+def box_crop(frame: Image, marks: Landmarks) -> Image:
+    """The face's box with a tenth around it, cut at the frame's edge."""
+    x0, y0, x1, y1 = marks.box
+    pad = 0.1 * (y1 - y0)
+    height, width = frame.shape[:2]
+    left, top = max(int(x0 - pad), 0), max(int(y0 - pad), 0)
+    return frame[top : min(int(y1 + pad) + 1, height), left : min(int(x1 + pad) + 1, width)]
+
+
+def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a BGR picture; one that an interrupted run cut short is written again by the next run."""
+    path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
+
+
+class VideoWriter:
+    """Encode BGR frames with true timestamps, on one thread so that the bytes depend on the frames alone."""
+
+    def __init__(self, path: Path, video: Video, rng: np.random.Generator):
+        avi = video.extension == ".avi"
+        self.container = av.open(str(path), "w", format="avi" if avi else "mp4", options={"fflags": "+bitexact"})
+        rate = Fraction(video.rate).limit_denominator(1001)
+        codec = "mpeg4" if avi else "libx264"
+        options = {"threads": "1", "flags": "+bitexact"}
+        if avi:
+            options |= {"qscale": str(int(rng.integers(3, 8))), "flags": "+bitexact+qscale"}
+        else:
+            options |= {"preset": "superfast", "crf": str(int(rng.integers(20, 29)))}
+        self.stream = cast("VideoStream", self.container.add_stream(codec, rate=rate, options=options))
+        self.stream.width, self.stream.height = video.size
+        self.stream.pix_fmt = "yuv420p"
+        self.step = 1 / rate
+        if video.variable_rate:
+            self.step = Fraction(1, 90000)
+            self.stream.codec_context.time_base = self.step
+            gaps = rng.uniform(0.5, 1.8, video.frames) / video.rate * 90000
+            self.pts = np.concatenate([[0], np.cumsum(gaps)]).astype(int)
+        else:
+            self.pts = np.arange(video.frames + 1)
+
+    def write(self, picture: Image, t: int) -> None:
+        """Append frame ``t``."""
+        frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+        frame.pts, frame.time_base = int(self.pts[t]), self.step
+        self.container.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self.container.mux(self.stream.encode())
+        self.container.close()
+
+
+def players(video: Video) -> list[Actor]:
+    """The people of a video and what they go through; depends on the plan alone."""
+    actors = []
+    for k, subject in enumerate(video.subjects):
+        who = np.random.default_rng([*subject.identity, 11])
+        identity, temper = random_identity(who), random_temper(who)
+        length = max(video.frames, video.lines)
+        course = simulate(np.random.default_rng([*video.seed, 13, k]), length, temper, video.dwell, subject.visits)
+        actors.append(Actor(identity, course))
+    return actors
+
+
+def runs(rng: np.random.Generator, length: int, share: float) -> np.ndarray:
+    """A mask ``[T]`` of contiguous runs that covers about ``share`` of the frames."""
+    threshold = np.quantile(rng.normal(size=2048), share)
+    return smooth_noise(rng, length, 6)[:, 0] < threshold
+
+
+def annotate(course: Course, video: Video, first: bool) -> dict[str, np.ndarray]:
+    """Label arrays ``[lines, width]`` per task with the release's markers.
+
+    While the face is out of the frame all labels are marked; otherwise runs of frames have no expression, no valence
+    or no arousal (one of the two), or single units missing.
+    """
+    rng = np.random.default_rng([*video.seed, 17, int(first)])
+    n = video.lines
+    va, expr, au = course.valence_arousal[:n].copy(), course.expression[:n, None].copy(), course.au[:n].copy()
+    test = TEST in video.subjects[0].splits.values()
+    share = 0.0 if test else 0.06
+    expr[runs(rng, n, share)] = -1
+    for k in range(2):
+        va[runs(rng, n, share / 2), k] = -5
+    for k in rng.choice(au.shape[1], 3, replace=False):
+        au[runs(rng, n, share), k] = -1
+    if video.away and first:
+        gone = slice(*video.away)
+        va[gone], expr[gone], au[gone] = -5, -1, -1
+    return {"va": va, "expr": expr, "au": au}
+
+
+def label_text(task: str, labels: np.ndarray) -> str:
+    """The official label file."""
+    if task == "va":
+        rows = [",".join("-5" if x == -5 else f"{x:.3f}" for x in row) for row in labels]
+    else:
+        rows = [",".join(str(int(x)) for x in row) for row in labels]
+    return "\n".join([TASKS[task].header, *rows]) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_labels(root: Path, video: Video, actors: Sequence[Actor]) -> None:
+    """Label files of one video: into the release for training and validation, beside it for the test split."""
+    for k, (subject, actor, name) in enumerate(zip(video.subjects, actors, video.ids(), strict=True)):
+        labels = annotate(actor.course, video, first=k == 0)
+        for task, split in subject.splits.items():
+            folder = (
+                root / "answers" / task
+                if split == TEST
+                else root / "release" / ANNOTATIONS / TASKS[task].folders[0] / split
+            )
+            write_text(folder / f"{name}.txt", label_text(task, labels[task]))
+
+
+def make_video(root: Path, video: Video) -> None:
+    """Draw one video with its crops and labels; the video file comes last, so its presence means all is there."""
+    cv2.setNumThreads(1)
+    path = root / video.folder / (video.name + video.extension)
+    if path.exists():
+        return
+    rng = np.random.default_rng([*video.seed, 19])
+    actors = players(video)
+    labelled = video.folder != "unlabelled"
+    crops = [root / "release" / "cropped" / name for name in video.ids()] if labelled else []
+    aligned = [root / "release" / "cropped_aligned" / name for name in video.ids()] if labelled else []
+    for folder in crops + aligned:
+        folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary:
+        writer = VideoWriter(temporary, video, rng)
+        frames = film(rng, actors, video.size, video.frames, video.away, pace=14 if labelled else 5)
+        for t, (picture, seen) in enumerate(frames):
+            writer.write(picture, t)
+            for k, marks in enumerate(seen if labelled else ()):
+                if marks is not None and rng.random() > 0.02:  # the release's detector missed faces too
+                    name = f"{t + 1:05d}.jpg"
+                    write_jpeg(crops[k] / name, box_crop(picture, marks))
+                    write_jpeg(aligned[k] / name, align(picture, marks.points, ALIGNED_SIZE, margin=0.0))
+        if labelled:
+            write_labels(root, video, actors)
+        writer.close()
+
+
+def write_lists(root: Path, videos: Sequence[Video]) -> None:
+    """The names of each task's test set and the example files that list every frame to predict."""
+    for task in TASKS:
+        tested = [
+            (name, v.lines)
+            for v in videos
+            for s, name in zip(v.subjects, v.ids(), strict=True)
+            if s.splits.get(task) == TEST
+        ]
+        if not tested:
+            continue
+        names = root / "release" / "names_of_videos_in_each_test_set" / TEST_LISTS[task]
+        write_text(names, "".join(f"{name}\n" for name, _ in tested))
+        rows = [f"{name}/{t:05d}.jpg,{EXAMPLE_VALUES[task]}" for name, lines in tested for t in range(1, lines + 1)]
+        example = root / "release" / "test_set_examples" / f"CVPR_6th_ABAW_{EXAMPLES[task]}_test_set_example.txt"
+        write_text(example, "\n".join([f"image_location,{TASKS[task].header}", *rows]) + "\n")

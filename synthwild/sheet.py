@@ -1,0 +1,68 @@
+"""Contact sheets: a person must be able to tell the identities and every action unit apart."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from checkpoints.artifact import atomic_file
+from synthwild.face import draw_face
+from synthwild.people import Action, Identity, Image, Pose, random_identity
+from synthwild.process import PROTOTYPES
+from synthwild.scene import background, light_map
+from wildaffect.tasks import AUS, EXPRESSIONS
+
+CELL, TITLE = 144, 16
+
+
+def title(text: str) -> Image:
+    """A strip with a caption."""
+    strip = np.full((TITLE, CELL, 3), 255, np.uint8)
+    cv2.putText(strip, text, (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return strip
+
+
+def portrait(who: Identity, au: dict[str, float], room: Image, pose: Pose) -> Image:
+    """One person doing one thing."""
+    canvas = room.copy()
+    draw_face(canvas, who, Action(au), pose)
+    return canvas
+
+
+def identity_sheet(seed: int, people: int = 6) -> Image:
+    """People (rows) by expressions (columns) in the videos' rooms, light and poses."""
+    rows = [np.hstack([title(name) for name in EXPRESSIONS])]
+    for k in range(people):
+        rng = np.random.default_rng([seed, 101, k])
+        who, room, light = random_identity(rng), background(rng, CELL, CELL), light_map(rng, CELL, CELL)
+        cells = []
+        for prototype in PROTOTYPES:
+            yaw, pitch, roll = rng.normal(0, [0.2, 0.08, 0.08])
+            pose = Pose(CELL / 2, CELL * 0.52, CELL * 0.25, yaw, pitch, roll)
+            cells.append(cv2.multiply(portrait(who, prototype, room, pose), light, scale=1 / 128))
+        rows.append(np.hstack(cells))
+    return np.vstack(rows)
+
+
+def au_sheet(seed: int, people: int = 3) -> Image:
+    """Each of the twelve action units alone at full intensity, beside the same face at rest; two rows a person."""
+    room = np.full((CELL, CELL, 3), 170, np.uint8)
+    pose = Pose(CELL / 2, CELL * 0.5, CELL * 0.3)
+    rows = []
+    for k in range(people):
+        who = random_identity(np.random.default_rng([seed, 202, k]))
+        for names in (("rest", *AUS[:6]), ("rest", *AUS[6:])):
+            rows.append(np.hstack([title(name) for name in names]))
+            rows.append(np.hstack([portrait(who, {} if name == "rest" else {name: 1.0}, room, pose) for name in names]))
+    return np.vstack(rows)
+
+
+def write_sheets(prefix: Path, seed: int) -> list[Path]:
+    """Write ``PREFIX_identities.png`` and ``PREFIX_aus.png``; returns both."""
+    written = []
+    for name, sheet in (("identities", identity_sheet(seed)), ("aus", au_sheet(seed))):
+        path = prefix.with_name(f"{prefix.stem}_{name}.png")
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+        written.append(path)
+    return written

@@ -1,5 +1,0 @@
-"""VA, Expr and AU: names, masks, losses, decoding, metrics and file forms."""
-
-from tasks.task import AUS, EXPRESSIONS, TASKS, Task
-
-__all__ = ["AUS", "EXPRESSIONS", "TASKS", "Task"]

@@ -1,0 +1,115 @@
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from checkpoints.errors import UserError
+from tests.wildaffect.inference.conftest import make_encoder, make_head
+from wildaffect.inference.models import load_models
+from wildaffect.inference.predictor import Predictor
+from wildaffect.inference.table import COLUMNS, columns_of, matrix, read_table, write_table
+from wildaffect.tasks import AUS, EXPRESSIONS, TASKS
+from wildaffect.tasks.predictions import read_predictions
+
+
+@pytest.fixture(scope="module")
+def table(heads, store) -> pa.Table:
+    return Predictor(heads, device="cpu").predict_faces(store, "clip")
+
+
+def test_one_row_per_frame_and_subject(table):
+    assert table.column_names == columns_of(TASKS.values()) == list(COLUMNS)
+    keys = list(zip(table["subject"].to_pylist(), table["frame"].to_pylist(), strict=True))
+    assert keys == [("", n) for n in range(1, 61)] + [("2", n) for n in range(11, 46)]
+
+
+def test_values_are_finite_or_there_is_no_face(table):
+    face = table["face"].to_numpy(zero_copy_only=False)
+    assert face.sum() == 60 - 15 + 35
+    for name in ("valence", "arousal", *(f"p_{x}" for x in (*EXPRESSIONS, *AUS)), "x1", "expression", *AUS):
+        missing = table[name].is_null().to_numpy(zero_copy_only=False)
+        assert np.array_equal(missing, ~face), name
+    assert np.abs(matrix(table, ["valence", "arousal"])[face]).max() <= 1
+    assert np.allclose(matrix(table, [f"p_{x}" for x in EXPRESSIONS])[face].sum(axis=1), 1, atol=1e-4)
+
+
+def test_decisions_follow_from_the_probabilities(table):
+    rows = [row for row in table.to_pylist() if row["face"]]
+    thresholds = np.linspace(0.3, 0.6, 12)
+    for row in rows:
+        assert row["expression"] == max(EXPRESSIONS, key=lambda name: row[f"p_{name}"])
+        for name, threshold in zip(AUS, thresholds, strict=True):
+            if abs(row[f"p_{name}"] - threshold) > 1e-4:
+                assert row[name] == int(row[f"p_{name}"] > threshold)
+    assert len({row[name] for row in rows for name in AUS}) == 2
+
+
+def test_interpolated_faces_are_said_to_be(table):
+    row = table.to_pylist()[4]
+    assert row["frame"] == 5 and row["interpolated"] and row["score"] is None and row["x1"] == 15
+
+
+def test_tables_are_read_back_and_are_prediction_tables(table, tmp_path):
+    write_table(table, tmp_path / "clip.csv")
+    write_table(table, tmp_path / "clip.parquet")
+    assert read_table(tmp_path / "clip.parquet").equals(table)
+    tracks = read_predictions(tmp_path / "clip.csv")
+    assert set(tracks) == {"clip", "clip_2"} and len(tracks["clip"].frames) == 60
+    assert not tracks["clip"].face.all() and np.isfinite(tracks["clip"].values["va"]).all()  # gaps are bridged to score
+
+
+def test_heads_of_one_task_are_averaged(encoder, store, tmp_path):
+    runs = [make_head(tmp_path / f"va{seed}", "va", [encoder], seed=seed) for seed in (7, 8)]
+    one, two, both = (Predictor(paths).predict_faces(store, "clip") for paths in (runs[:1], runs[1:], runs))
+    a, b, mean = (matrix(table, ["valence", "arousal"]) for table in (one, two, both))
+    assert np.abs(a - b)[np.isfinite(a)].max() > 0.01
+    assert np.allclose(mean, (a + b) / 2, atol=2e-5, equal_nan=True)
+
+
+def test_a_head_that_reads_two_views(tmp_path, store):
+    places = [(tmp_path / name, make_encoder(tmp_path / name, seed=seed)) for seed, name in enumerate("ab")]
+    table = Predictor(make_head(tmp_path / "joint", "joint", places, view="eyes_mouth")).predict_faces(store, "clip")
+    assert table.column_names == list(COLUMNS)
+
+
+def test_the_models_say_where_they_come_from(heads):
+    models = load_models(heads)
+    assert models.synthetic and [task.name for task in models.tasks] == ["va", "expr", "au"]
+    assert models.sources[0]["name"] == "va" and models.sources[0]["scores"] == {"va": {"score": 0.4, "chance": 0.1}}
+    assert models.sources[0]["encoders"] == [{"stage": "pretrain", "labelled_videos": {"expr": 2}}]
+    assert len(models.embedders) == 1
+    assert models.fingerprint != load_models(heads[:2]).fingerprint
+
+
+def test_an_encoder_that_was_trained_again_is_refused(tmp_path):
+    place = tmp_path / "encoder"
+    run = make_head(tmp_path / "va", "va", [(place, make_encoder(place))])
+    make_encoder(place, seed=3)
+    with pytest.raises(UserError, match="not the one that the head"):
+        load_models([run])
+    place.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="wildaffect export"):
+        load_models([run])
+
+
+def test_no_heads_anywhere(monkeypatch, tmp_path):
+    monkeypatch.delenv("WILDAFFECT_HEADS", raising=False)
+    monkeypatch.setattr("wildaffect.inference.models.DEFAULT", tmp_path)
+    with pytest.raises(UserError, match="--heads"):
+        load_models()
+
+
+def test_default_heads_come_from_the_environment(monkeypatch, heads):
+    monkeypatch.setenv("WILDAFFECT_HEADS", ":".join(map(str, heads)))
+    assert len(load_models().heads) == 3
+
+
+def test_a_video_nobody_is_in(heads, tmp_path):
+    from preprocessing.faces import FacesStore
+    from tests.wildaffect.inference.conftest import face_rows, write_store
+
+    path = write_store(tmp_path / "faces", face_rows("empty", "", range(1, 31), set(range(1, 31))))
+    table = Predictor(heads).predict_faces(FacesStore(path), "empty")
+    assert table.num_rows == 30 and not any(table["face"].to_pylist())
+    assert table["valence"].null_count == 30 and math.isclose(table["time_s"].to_pylist()[-1], 29 / 25)

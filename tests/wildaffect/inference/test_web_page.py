@@ -1,0 +1,117 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from checkpoints.errors import UserError
+from tests.wildaffect.inference.browser import CHROMIUM, Browser
+from tests.wildaffect.inference.test_clip import TIMES, write_clip
+from wildaffect.inference.web_page import check_length, in_frame, take
+
+
+def test_what_a_visitor_calls_a_file_is_no_path(tmp_path):
+    upload = tmp_path / "..%2f..%2fetc; rm -rf.JPG"
+    upload.write_bytes(b"x")
+    job = tmp_path / "job"
+    job.mkdir()
+    item = take(upload, job)
+    assert (item.path, item.video, item.name, item.kind) == (job / "clip", "clip", "clip", "picture")
+
+
+def test_a_long_clip_is_refused_before_work_begins(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", TIMES)
+    job = tmp_path / "job"
+    job.mkdir()
+    item = take(clip, job)
+    check_length(item, 0.1)
+    with pytest.raises(UserError, match=r"0\.1 minutes long; this page takes at most 0\.05"):
+        check_length(item, 0.05)
+
+
+def test_curves_cannot_break_out_of_their_frame():
+    frame = in_frame('"></iframe><script>alert(1)</script>')
+    assert frame.count("<iframe") == 1 and "<script" not in frame and 'sandbox="allow-scripts"' in frame
+
+
+@pytest.fixture(scope="module")
+def address(heads, tmp_path_factory):
+    """The page, served by the command."""
+    pytest.importorskip("gradio")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("app")
+    script = Path(__file__).parents[3] / "wildaffect" / "cli.py"
+    command = [sys.executable, str(script), "--port", str(port), "--max-minutes", "1", "--heads", *map(str, heads)]
+    server = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(600):
+            assert server.poll() is None, "the page ended"
+            try:
+                urllib.request.urlopen(url).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield url
+        server.terminate()
+        server.wait(20)
+        left = list(folder.glob("wildaffect-app-*"))
+        assert not left, "temporary files are removed"
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    page = Browser(tmp_path / "profile")
+    yield page
+    page.close()
+
+
+def upload(browser: Browser, address: str, file: Path) -> None:
+    browser.open(address)
+    browser.wait("!!document.querySelector('#upload input[type=file]')")
+    browser.choose_file("#upload input[type=file]", file)
+    browser.wait(f"document.querySelector('#upload').innerText.includes('{file.stem}')")
+    browser.run("document.querySelector('#predict').click()")
+
+
+def test_upload_watch_seek_download(address, browser, tmp_path):
+    pytest.importorskip("facenet_pytorch")
+    upload(browser, address, write_clip(tmp_path / "drawn.mp4", TIMES, sound="aac"))
+    browser.wait("(document.querySelector('#annotated video') || {}).readyState >= 1", 120)
+    assert abs(browser.run("document.querySelector('#annotated video').duration") - TIMES[-1] / 1000) < 0.3
+    assert "60 frames" in browser.run("document.querySelector('#said').innerText")
+    browser.wait("!!document.querySelector('#curves iframe')")
+    time.sleep(1)
+    browser.run("document.querySelector('#curves iframe').scrollIntoView({block: 'center'})")
+    time.sleep(1)
+    x, y, width, _ = browser.run(
+        "(() => { const r = document.querySelector('#curves iframe').getBoundingClientRect();"
+        " return [r.x, r.y, r.width, r.height]; })()"
+    )
+    browser.click(x + width * 0.75, y + 180)
+    browser.wait("document.querySelector('#annotated video').currentTime > 1", 10)
+    browser.resize(390, 844)  # the legend wraps: the frame of the curves grows with it
+    browser.wait("parseFloat(document.querySelector('#curves iframe').style.height) > 720", 10)
+    assert browser.run("document.documentElement.scrollWidth") == 390
+    link = browser.run("[...document.querySelectorAll('#downloads a')].find((a) => a.href.endsWith('.csv')).href")
+    with urllib.request.urlopen(link) as answer:
+        lines = answer.read().decode().splitlines()
+    assert len(lines) == 61 and lines[0].startswith("subject,frame,time_s,face")
+    outside = [url for url in browser.requests if url.startswith("http") and not url.startswith(address)]
+    assert not outside
+
+
+def test_a_text_file_named_mp4_gets_a_clear_message(address, browser, tmp_path):
+    (tmp_path / "text.mp4").write_text("no video at all\n" * 100)
+    upload(browser, address, tmp_path / "text.mp4")
+    browser.wait("document.body.innerText.includes('cannot be opened as a video')", 60)

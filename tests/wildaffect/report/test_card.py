@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from wildaffect.report.card import CARD, DRAWN, write_card, write_product_card
+
+ENCODER = {
+    "kind": "encoder",
+    "encoder": {"architecture": "vit_base_patch16_224", "image_size": 224, "pooling": "mean"},
+    "provenance": {
+        "stage": "finetune",
+        "synthetic": False,
+        "unlabelled_videos": ["a", "b"],
+        "labelled_videos": {"expr": ["c", "d", "e"]},
+    },
+    "scores": {"macro_f1": 0.4567, "frames": 1200, "classes": ["Neutral"] * 8},
+}
+HEAD = {
+    "kind": "head",
+    "task": "joint",
+    "recipe": "ours",
+    "architecture": {"window": 256},
+    "inputs": [{"view": "full"}, {"view": "eyes_mouth"}],
+    "trained_on": ["a", "b"],
+    "encoder_trained_on": {"expr": ["a"]},
+    "record": {
+        "validation": {"va": {"score": 0.51, "chance": 0.0, "videos": 7}, "expr": {"score": 0.3, "chance": 0.05}},
+        "synthetic": True,
+    },
+}
+
+
+def card_of(tmp_path, header) -> str:
+    (tmp_path / "config.json").write_text(json.dumps(header))
+    write_product_card(tmp_path)
+    return (tmp_path / CARD).read_text()
+
+
+def test_an_encoders_card_says_what_its_header_records(tmp_path):
+    text = card_of(tmp_path, ENCODER)
+    assert "vit_base_patch16_224 at 224 pixels, fine-tuned on labels" in text
+    assert "2 videos or pictures, without labels" in text and "Labels of 3 videos or pictures: expression." in text
+    assert "| expr | 0.457 | – | 1,200 single frames of unseen videos, 8 classes |" in text
+    assert "Must not be used for" in text and "Known failures" in text and DRAWN not in text
+
+
+@pytest.mark.parametrize("stage, word", [("pretrain", "masked autoencoder"), ("timm", "imported")])
+def test_an_encoder_without_labels_has_no_scores(tmp_path, stage, word):
+    header = {**ENCODER, "provenance": {"stage": stage, "synthetic": True}, "scores": None}
+    text = card_of(tmp_path, header)
+    assert word in text and "None recorded." in text and DRAWN in text
+    assert "Nothing recorded" in text  # about the data
+
+
+def test_a_heads_card_names_every_task_it_was_scored_on(tmp_path):
+    text = card_of(tmp_path, HEAD)
+    assert "valence and arousal and expression and action units, recipe ours" in text
+    assert "view: full and eyes_mouth" in text and "windows of 256 frames" in text and DRAWN in text
+    assert "| va | 0.510 | 0.000 | 7 validation videos |" in text and "| expr | 0.300 | 0.050 |" in text
+    assert "| au |" not in text and "expression labels of 1 videos" in text
+
+
+def test_without_validation_videos_the_held_out_ones_are_named(tmp_path):
+    record = {"validation": None, "held_out": {"va": {"score": 0.2, "chance": 0.0, "videos": 3}}}
+    text = card_of(tmp_path, {**HEAD, "task": "va", "record": record})
+    assert "| va | 0.200 | 0.000 | 3 held-out training videos |" in text
+
+
+def test_the_template_takes_what_it_is_given(tmp_path):
+    write_card(tmp_path / CARD, name="n", what="w", data=["d"], scores=[("au", None, None, "s")], failures=["f"])
+    text = (tmp_path / CARD).read_text()
+    assert "| au | – | – | s |" in text and "- d" in text and "- f" in text

@@ -1,0 +1,96 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wildaffect.report import figures
+from wildaffect.report.page import png
+from wildaffect.report.palette import BLUE, EXPRESSION_COLOURS, GREY, rgb
+from wildaffect.tasks import AUS, EXPRESSIONS
+
+RNG = np.random.default_rng(0)
+
+
+def test_reconstructions_show_masked_predicted_original_in_rows():
+    triple = tuple(np.full((32, 32, 3), value, np.uint8) for value in (200, 128, 64))
+    figure = figures.mae_reconstructions([triple] * 3)
+    shown = [int(axis.images[0].get_array()[0, 0, 0]) for axis in figure.axes]
+    assert shown == [128] * 3 + [64] * 3 + [200] * 3
+    assert [axis.get_ylabel() for axis in figure.axes[::3]] == ["masked", "predicted", "original"]
+
+
+def test_loss_curves_skip_records_without_the_key():
+    records = [{"step": 1, "loss": 2.0}, {"step": 2, "score": 0.3}, {"step": 3, "loss": 1.0}]
+    left, right = figures.loss_curves(records, ["loss", "score"]).axes
+    assert left.lines[0].get_xydata().tolist() == [[1, 2], [3, 1]]
+    assert right.lines[0].get_xydata().tolist() == [[2, 0.3]]
+
+
+def test_confusion_matrix_is_normalised_by_true_class():
+    counts = np.array([[3, 1], [0, 0]])
+    axis = figures.confusion_matrix(counts, ["a", "b"]).axes[0]
+    assert np.allclose(axis.images[0].get_array(), [[0.75, 0.25], [0, 0]])
+    assert [text.get_text() for text in axis.texts] == ["0.75\n3", "0.25\n1"]
+
+
+def test_timeline_leaves_out_what_is_not_annotated():
+    time_s = np.arange(4) / 2
+    true = np.array([[0.1, -5], [-5, 0.2], [0.3, 0.3], [np.nan, 0.4]])
+    predicted = np.array([[0.0, 0.1], [np.nan, np.nan], [0.2, 0.3], [0.4, 0.5]])
+    valence, arousal = figures.va_timeline(time_s, predicted, true).axes
+    lines = {line.get_label(): line.get_ydata() for line in valence.lines}
+    assert np.array_equal(lines["true"], [0.1, np.nan, 0.3, np.nan], equal_nan=True)
+    assert np.array_equal(lines["predicted"], predicted[:, 0], equal_nan=True)
+    assert np.isnan(arousal.lines[1].get_ydata()[0])
+
+
+def test_circumplex_averages_the_error_per_cell():
+    values = np.array([[0.5, 0.5], [0.5, 0.5], [-0.5, -0.5], [np.nan, 0]])
+    mesh = figures.va_circumplex(values, np.array([1.0, 3.0, 5.0, 100.0]), bins=4).axes[0].collections[0]
+    shown = np.ma.filled(mesh.get_array().astype(float), np.nan).reshape(4, 4)
+    assert shown[3, 3] == 2 and shown[1, 1] == 5 and np.isfinite(shown).sum() == 2
+
+
+def test_trajectory_is_interrupted_by_gaps():
+    values = np.array([[0, 0], [0.1, 0.1], [np.nan, np.nan], [0.2, 0.2], [0.3, 0.3]])
+    assert len(figures.va_trajectory(values, np.arange(5)).axes[0].collections[0].get_segments()) == 2
+
+
+def test_reliability_states_the_expected_calibration_error():
+    confidence, correct = np.repeat([0.25, 0.85], 100), np.repeat([0, 1, 1], [75, 25, 100])
+    axis = figures.reliability(confidence, correct).axes[0]
+    assert axis.texts[0].get_text() == "ECE = 0.075"  # (0 + .15) / 2
+
+
+def test_pca_map_finds_the_direction_of_largest_variance():
+    features = RNG.normal(size=(200, 5)) * np.array([0.1, 0.1, 9, 0.1, 3])
+    axis = figures.pca_map(features, np.zeros(200, int), ["all"]).axes[0]
+    drawn = np.asarray(axis.collections[0].get_offsets())
+    assert abs(np.corrcoef(drawn[:, 0], features[:, 2])[0, 1]) > 0.999
+    assert abs(np.corrcoef(drawn[:, 1], features[:, 4])[0, 1]) > 0.99
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: figures.image_grid([np.zeros((9, 5, 3), np.uint8)] * 11, labels=["x"] * 11),
+        lambda: figures.image_grid([]),
+        lambda: figures.f1_bars(dict.fromkeys(AUS, 0.5), reference=dict.fromkeys(AUS, 0.2)),
+        lambda: figures.counts_bars(dict.fromkeys(EXPRESSIONS, 5)),
+        lambda: figures.histogram(np.array([])),
+        lambda: figures.loss_curves([]),
+        lambda: figures.va_circumplex(np.empty((0, 2))),
+        lambda: figures.va_trajectory(np.full((3, 2), np.nan), np.arange(3)),
+        lambda: figures.reliability(np.array([]), np.array([])),
+        lambda: figures.confusion_matrix(np.zeros((8, 8), int), EXPRESSIONS),
+    ],
+)
+def test_figures_are_drawn_also_of_nothing(figure):
+    picture = np.asarray(Image.open(io.BytesIO(png(figure()))))
+    assert min(picture.shape[:2]) > 20
+
+
+def test_expressions_have_eight_colours():
+    assert len(set(EXPRESSION_COLOURS.values())) == 8
+    assert rgb(BLUE) == (0, 114, 178) and EXPRESSION_COLOURS["Neutral"] == GREY

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from checkpoints.errors import UserError
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotation_file, read_annotations, require_annotations
+
+HEADERS = {name: task.header for name, task in TASKS.items()}
+
+
+def write(path, name, lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([HEADERS[name], *lines]) + "\n")
+    return path
+
+
+def release(root):
+    top = root / "6th ABAW Annotations"
+    write(top / "VA_Estimation_Challenge" / "Train_Set" / "1-30-1280x720.txt", "va", ["0.1,-0.2", "-5,0.3"])
+    write(top / "VA_Estimation_Challenge" / "Validation_Set" / "video2_left.txt", "va", ["1,-1"])
+    write(top / "EXPR_Recognition_Challenge" / "Train_Set" / "102.txt", "expr", ["3", "-1", "0"])
+    write(top / "AU_Detection_Challenge" / "train_set" / "102.txt", "au", [",".join("1" * 12), "-1" + ",0" * 11])
+    return root
+
+
+def test_release_tree_from_every_level(tmp_path):
+    root = release(tmp_path)
+    top = root / "6th ABAW Annotations"
+    va = TASKS["va"]
+    for start in (root, top, top / "VA_Estimation_Challenge"):
+        tracks = read_annotations(start, va, TRAIN)
+        assert list(tracks) == ["1-30-1280x720"]
+        np.testing.assert_array_equal(tracks["1-30-1280x720"].mask, [[1, 1], [0, 1]])
+        assert list(read_annotations(start, va, VALIDATION)) == ["video2_left"]
+    folder = top / "VA_Estimation_Challenge" / "Validation_Set"
+    assert list(read_annotations(folder, va)) == list(read_annotations(folder, va, VALIDATION)) == ["video2_left"]
+    assert read_annotations(folder, va, TRAIN) == {}
+    assert len(read_annotations(root, TASKS["expr"], TRAIN)["102"]) == 3
+    assert read_annotations(root, TASKS["au"], TRAIN)["102"].mask.sum() == 23  # folder in lower case
+    assert read_annotations(root, TASKS["au"], VALIDATION) == {}
+    with pytest.raises(UserError, match="holds no au annotations in a folder Validation_Set"):
+        require_annotations(root, TASKS["au"], VALIDATION)
+    with pytest.raises(UserError, match="does not exist"):
+        read_annotations(root / "none", va, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("va", ["0.1,0.2", "0.1"], "line 3: expected 2 comma-separated"),
+        ("va", ["0.1,0.2", "", "0.1,0.2"], "line 3: expected 2"),
+        ("va", ["0.1,x"], "line 2: expected 2"),
+        ("va", ["0.1,nan"], "line 2: nan is no va label"),
+        ("va", ["0.1,1.2"], "line 2: 1.2 is no va label"),
+        ("expr", ["0", "8"], "line 3: 8 is no expr label"),
+        ("expr", ["0", "1.5"], "line 3: 1.5 is no expr label"),
+        ("expr", ["0", "1,2"], "line 3: expected 1 comma-separated"),
+        ("au", ["0" + ",0" * 10 + ",2"], "line 2: 2 is no au label"),
+    ],
+)
+def test_faults_name_the_line(tmp_path, name, lines, message):
+    with pytest.raises(UserError, match=message):
+        read_annotation_file(write(tmp_path / "a.txt", name, lines), TASKS[name])
+
+
+def test_wrong_header_and_binary_files(tmp_path):
+    path = write(tmp_path / "a.txt", "va", ["0,0"])
+    with pytest.raises(UserError, match="line 1: expected the au header"):
+        read_annotation_file(path, TASKS["au"])
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_annotation_file(path, TASKS["va"])
+    path.write_bytes("\ufeffvalence,arousal\r\n0.5,0.5\r\n".encode())
+    assert len(read_annotation_file(path, TASKS["va"])) == 1
+
+
+@given(st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_round_trip_of_random_files(tmp_path, data):
+    name = data.draw(st.sampled_from(list(TASKS)))
+    task = TASKS[name]
+    value = {
+        "va": st.one_of(st.just(-5.0), st.floats(-1, 1, width=32)),
+        "expr": st.integers(-1, 7),
+        "au": st.integers(-1, 1),
+    }[name]
+    rows = data.draw(st.lists(st.lists(value, min_size=task.label_width, max_size=task.label_width), max_size=20))
+    track = read_annotation_file(write(tmp_path / "a.txt", name, [",".join(map(str, r)) for r in rows]), task)
+    expected = np.array(rows, np.float32).reshape(len(rows), task.label_width)
+    np.testing.assert_array_equal(track.labels, expected)
+    np.testing.assert_array_equal(track.mask, expected != task.marker)
+
+
+def test_mtl_file(tmp_path):
+    folder = tmp_path / "MTL_Challenge"
+    folder.mkdir()
+    header = "image,valence,arousal,expression,aus\n"
+    lines = ["video1/00002.jpg,0.5,-5,-1" + ",1" * 12, "video1/00004.jpg,-5,-5,7" + ",-1" * 12]
+    (folder / "train_set.txt").write_text(header + "\n".join(lines) + "\n")
+    for root in (tmp_path, folder, folder / "train_set.txt"):
+        va = read_annotations(root, TASKS["va"], TRAIN)["video1"]
+        np.testing.assert_array_equal(va.mask, [[0, 0], [1, 0], [0, 0], [0, 0]])
+        expr = read_annotations(root, TASKS["expr"], TRAIN)["video1"]
+        assert expr.labels[:, 0].tolist() == [-1, -1, -1, 7]
+        assert read_annotations(root, TASKS["au"], TRAIN)["video1"].mask.sum() == 12
+    assert read_annotations(tmp_path, TASKS["va"], VALIDATION) == {}
+    (folder / "train_set.txt").write_text(header + lines[0] + "\n" + lines[0] + "\n")
+    with pytest.raises(UserError, match="frame 2 of video1 is listed twice"):
+        read_annotations(folder, TASKS["va"], TRAIN)
+    (folder / "train_set.txt").write_text(header + "video1,1\n")
+    with pytest.raises(UserError, match="line 2: expected 15"):
+        read_annotations(folder, TASKS["va"], TRAIN)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_tables(tmp_path, form):
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    table = pa.table(
+        {
+            "video": ["7", "7", "7", "8"],
+            "subject": ["", "", "left", ""],
+            "frame": [1, 3, 2, 1],
+            "split": ["train", "train", "train", "validation"],
+            "valence": [0.1, None, 0.3, 0.4],
+            "arousal": [0.1, 0.2, 0.3, 0.4],
+            "expression": [1, None, -1, 2],
+        }
+    )
+    path = tmp_path / f"labels.{form}"
+    (csv.write_csv if form == "csv" else parquet.write_table)(table, path)
+    tracks = read_annotations(path, TASKS["va"], TRAIN)
+    assert list(tracks) == ["7", "7_left"]
+    np.testing.assert_array_equal(tracks["7"].mask, [[1, 1], [0, 0], [0, 1]])
+    assert list(read_annotations(path, TASKS["va"], VALIDATION)) == ["8"]
+    assert list(read_annotations(path, TASKS["expr"], TRAIN)) == ["7"]
+    assert read_annotations(path, TASKS["au"], TRAIN) == {}
+    (tmp_path / "bad.csv").write_text("video,frame,valence,arousal\na,1,2.0,0\n")
+    with pytest.raises(UserError, match="frame 1 of a: 2 is no va label"):
+        read_annotations(tmp_path / "bad.csv", TASKS["va"])
+    (tmp_path / "bad.csv").write_text("video,valence\na,1\n")
+    with pytest.raises(UserError, match=r"lacks the column\(s\) frame, arousal"):
+        read_annotations(tmp_path / "bad.csv", TASKS["va"])

@@ -1,0 +1,61 @@
+import json
+
+import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+
+from checkpoints.errors import UserError
+from wildaffect.training.launch import start, track
+from wildaffect.training.rundir import RunDirectory
+
+
+class Notebook(GeneralTracker):
+    """A tracker as a user may register one with Accelerate."""
+
+    name = "notebook"
+    requires_logging_directory = True
+
+    def __init__(self, run_name, logging_dir, **_):
+        super().__init__()
+        self.file = logging_dir / "notebook.jsonl"
+
+    @property
+    def tracker(self):
+        return self.file
+
+    def store_init_configuration(self, values):
+        self.log(values, None)
+
+    def log(self, values, step, **_):
+        with self.file.open("a") as file:
+            file.write(json.dumps([step, values]) + "\n")
+
+
+def run_directory(path):
+    return RunDirectory(path, made_by="test", config={}, parents={})
+
+
+def test_a_tracker_hears_the_settings_and_every_record(tmp_path, monkeypatch):
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notebook", Notebook)
+    accelerator = start("fp32", "notebook", tmp_path)
+    run = run_directory(tmp_path)
+    track(accelerator, run, {"lr": 0.1, "faces": (tmp_path,)})
+    run.log({"step": 3, "loss": 0.5})
+    settings, record = [json.loads(line) for line in (tmp_path / "notebook.jsonl").open()]
+    assert settings == [None, {"lr": 0.1, "faces": str((tmp_path,))}]
+    assert record == [3, {"loss": 0.5}]
+    assert run.metrics() == [{"step": 3, "loss": 0.5}]
+
+
+def test_without_a_tracker_records_go_to_the_run_alone(tmp_path):
+    run = run_directory(tmp_path)
+    track(start("fp32"), run, {})
+    run.log({"step": 1})
+    assert run.metrics() == [{"step": 1}]
+
+
+def test_a_tracker_that_is_not_there_is_named(monkeypatch):
+    with pytest.raises(UserError, match=r"knows no tracker 'papyrus': choose one of .*tensorboard"):
+        start("fp32", "papyrus")
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(UserError, match="pip install comet-ml"):
+        start("fp32", "comet_ml")

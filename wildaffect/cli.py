@@ -1,0 +1,166 @@
+"""The console command `wildaffect`. Each command loads what it needs when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.extras import subcommand_cli_from_dict
+
+from checkpoints.errors import UserError, guarded
+
+HEADS = (
+    "Stage-3 runs, head directories or bundles. Without this option, the heads named by $WILDAFFECT_HEADS are used, or "
+    "those in checkpoints/default. Heads for the same task are averaged."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Predict valence, arousal, expression and action units for every frame of your clips.
+
+    Each clip gets a folder OUT/CLIP with predictions.csv and predictions.parquet (one row per frame and person),
+    plot.png, annotated.mp4 and report.html. Finished clips are skipped, and an interrupted command resumes.
+    """
+
+    clips: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Videos, pictures, or folders of them."""
+    out: Path
+    """Where the clips' folders go."""
+    heads: Annotated[tuple[Path, ...], tyro.conf.arg(help=HEADS)] = ()
+    device: str = "auto"
+    """cpu, cuda, ...; auto uses a GPU if there is one."""
+    batch_size: int = 64
+    """Faces per forward pass of the encoder."""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """onnx runs the graphs of a bundle made by `wildaffect export --onnx`."""
+    annotate: bool = True
+    """Write annotated.mp4, which takes about as long as everything else together."""
+
+    def run(self) -> None:
+        """Predict every clip.
+
+        Raises:
+            UserError: After the last clip, if some could not be read.
+        """
+        from wildaffect.inference.clips import list_clips
+
+        clips = list_clips(self.clips)  # before torch is loaded: a wrong path is reported at once
+        from wildaffect.inference.clip import predict_clips
+        from wildaffect.inference.predictor import Predictor
+
+        predictor = Predictor(self.heads, device=self.device, batch_size=self.batch_size, runtime=self.runtime)
+        predict_clips(predictor, clips, self.out, annotate=self.annotate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """Open a local web page: upload a clip, watch the annotated video beside the curves, download the tables.
+
+    Everything stays on this machine. The page listens on 127.0.0.1, loads nothing from outside and sends no statistics.
+    Uploads are deleted after an hour and when the page is closed.
+    """
+
+    heads: Annotated[tuple[Path, ...], tyro.conf.arg(help=HEADS)] = ()
+    device: str = "auto"
+    """cpu, cuda, ...; auto uses a GPU if there is one."""
+    host: str = "127.0.0.1"
+    """Address to listen on. With 0.0.0.0 everyone on the network can use the page, without a password."""
+    port: int = 7860
+    """Port to listen on."""
+    max_megabytes: int = 500
+    """Largest upload."""
+    max_minutes: float = 10.0
+    """Longest clip."""
+    max_waiting: int = 8
+    """Clips that may wait in the queue; they are processed one at a time."""
+
+    def run(self) -> None:
+        """Serve until Ctrl-C.
+
+        Raises:
+            UserError: Gradio is missing, the port is taken, or the heads cannot be loaded.
+        """
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly exit, so that uploads are removed
+        with tempfile.TemporaryDirectory(prefix="wildaffect-app-") as folder:
+            os.environ["GRADIO_TEMP_DIR"] = f"{folder}/cache"
+            os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+            os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+            try:
+                from wildaffect.inference import web_page  # imports gradio, which reads the variables above
+            except ImportError as error:
+                raise UserError(f"the web page needs gradio ({error}): pip install 'wildaffect[app]'") from None
+            from wildaffect.inference.predictor import Predictor
+
+            limits = web_page.Limits(self.max_megabytes, self.max_minutes, self.max_waiting)
+            page = web_page.build(limits, Predictor(self.heads, device=self.device), Path(folder))
+            web_page.serve(page, limits, self.host, self.port)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Copy heads and their encoders into one directory that can be moved and passed to --heads.
+
+    OUT/heads/NAME/ and OUT/encoders/NUMBER/ are what the stages wrote, OUT/MODEL_CARD.md describes them, and
+    OUT/bundle.json marks the bundle as complete.
+    """
+
+    heads: Annotated[tuple[Path, ...], tyro.conf.arg(help=HEADS)] = ()
+    out: Path
+    """Bundle to write."""
+    onnx: bool = False
+    """Also write model.onnx beside each model.safetensors and compare it with PyTorch on random inputs. Predict with
+    --runtime onnx."""
+
+    def run(self) -> None:
+        """Write the bundle.
+
+        Raises:
+            UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
+        """
+        from wildaffect.inference.bundle import write_bundle
+
+        write_bundle(self.heads, self.out, onnx=self.onnx)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Print versions, devices and precision, whether faces can be detected and videos written, and free disk space."""
+
+    def run(self) -> None:
+        """Print the findings; a problem is printed, not raised."""
+        from wildaffect.inference.doctor import print_findings
+
+        print_findings()
+
+
+COMMANDS: dict[str, Any] = {"predict": Predict, "app": App, "export": Export, "doctor": Doctor}
+
+
+def main() -> None:
+    """Run the console command."""
+    guarded(_main)
+
+
+def _main() -> None:
+    if sys.argv[1:2] == ["--version"]:
+        from wildaffect import __version__
+
+        print(f"wildaffect {__version__}")
+        return
+    subcommand_cli_from_dict(
+        COMMANDS,
+        prog="wildaffect",
+        description="Valence and arousal, expression and action units for every frame of your clips. "
+        "`wildaffect --version` prints the version.",
+    ).run()
+
+
+if __name__ == "__main__":
+    main()

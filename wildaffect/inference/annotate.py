@@ -1,0 +1,156 @@
+"""The annotated video: H.264 with the original time stamps and the original sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from checkpoints.artifact import atomic_file
+from preprocessing.video import read_frames
+from wildaffect.inference.panel import Painter, people_of
+from wildaffect.inference.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+CLOCK = 90_000
+COPIED = ("aac",)
+"""Sound that every browser plays as it is; other sound is encoded as AAC."""
+
+
+def annotate_clip(
+    clip: Path,
+    table: pa.Table,
+    path: Path,
+    *,
+    synthetic: bool = False,
+    comment: str = "",
+    progress: Progress | None = None,
+) -> None:
+    """Draw a table's predictions on and beside its video.
+
+    Frames keep their presentation times, so that sound and picture stay in step also where the frame rate varies.
+
+    Args:
+        clip: The video that the table is of.
+        table: See `wildaffect.inference.table`.
+        path: Where the MP4 goes.
+        synthetic: Say in the picture that the heads were trained on drawn faces.
+        comment: Goes into the file, where players and `ffprobe` show it.
+        progress: Told how far it is.
+    """
+    import av
+    import cv2
+
+    people = people_of(table)
+    total = max(person_frame for person in people for person_frame in person.rows)
+    footer = "heads trained on drawn faces" if synthetic else "predicted by wildaffect"
+    painter: Painter | None = None
+    with (
+        atomic_file(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as output,
+    ):
+        output.metadata["comment"] = comment
+        stream: Any = output.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "23"})
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, CLOCK)
+        sound = Sound(clip, output)
+        last = -1
+        image: np.ndarray | None = None
+        for frame in read_frames(clip, lambda problem: None):
+            image = frame.image if frame.image is not None else image
+            if image is None:
+                continue  # nothing was decoded yet
+            if painter is None:
+                painter = Painter(people, image.shape[1], image.shape[0], footer)
+                stream.width, stream.height = painter.size[0], painter.size[1] // 2 * 2
+            drawn = painter.draw(image, frame.index)[: stream.height]
+            planes: Any = cv2.cvtColor(drawn, cv2.COLOR_RGB2YUV_I420)  # several times as fast as the encoder's own
+            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            seconds = frame.time_s if np.isfinite(frame.time_s) else (frame.index - 1) / 30
+            last = max(round(seconds * CLOCK), last + 1)
+            picture.pts, picture.time_base = last, Fraction(1, CLOCK)
+            for packet in stream.encode(picture):
+                output.mux(packet)
+            sound.mux_until(seconds)
+            if progress:
+                progress("annotating", frame.index, total)
+        for packet in stream.encode():
+            output.mux(packet)
+        sound.mux_until(float("inf"))
+
+
+class Sound:
+    """The sound of a clip, copied or encoded into an output as its picture goes on.
+
+    Args:
+        clip: Where the sound is.
+        output: Where it goes.
+    """
+
+    def __init__(self, clip: Path, output: Any) -> None:
+        import av
+
+        self.output = output
+        self._packets: Iterator[Any] = iter(())
+        self._next: Any = None
+        self.container = av.open(f"file:{clip}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        streams = self.container.streams.audio
+        if not streams or not streams[0].codec_context:
+            return
+        source = streams[0]
+        if source.codec_context.name in COPIED:
+            self._packets = self._copied(source, output.add_stream_from_template(source))
+        else:
+            target = output.add_stream("aac", rate=source.rate or 48_000)
+            target.layout = "stereo" if (source.channels or 1) > 1 else "mono"
+            self._packets = self._encoded(source, target)
+
+    def mux_until(self, seconds: float) -> None:
+        """Write the sound up to a time; a part of it that is damaged is left out."""
+        import av
+
+        while True:
+            if self._next is None:
+                self._next = next(self._packets, None)
+                if self._next is None:
+                    return
+            packet = self._next
+            if packet.pts is not None and float(packet.pts * packet.time_base) > seconds:
+                return
+            with suppress(av.error.ArgumentError):  # a packet that the file cannot hold
+                self.output.mux(packet)
+            self._next = None
+
+    def _copied(self, source: Any, target: Any) -> Iterator[Any]:
+        for packet in self.container.demux(source):
+            if packet.dts is not None:
+                packet.stream = target
+                yield packet
+
+    def _encoded(self, source: Any, target: Any) -> Iterator[Any]:
+        import av
+
+        resampler = av.AudioResampler(format="fltp", layout=target.layout.name, rate=target.rate)
+        at = 0
+        for packet in self.container.demux(source):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                continue
+            for frame in frames:
+                # Containers tell the time of sound coarsely: samples are counted, and only a gap moves the count on.
+                begins = at if frame.time is None else round(frame.time * target.rate)
+                if at == 0 or begins - at > target.rate // 5:
+                    at = begins
+                for part in resampler.resample(frame):
+                    part.pts, part.time_base = at, Fraction(1, target.rate)
+                    at += part.samples
+                    yield from target.encode(part)
+        yield from target.encode()

@@ -1,0 +1,107 @@
+"""Bundles: heads and their encoders in one directory that can be moved, also as ONNX (`wildaffect export`)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from checkpoints.artifact import fingerprint, read_json, write_header, write_json
+from checkpoints.encoder import encoder_directory
+from checkpoints.errors import UserError
+from wildaffect.inference.clip_facts import describe_models
+from wildaffect.inference.models import Models, load_models
+from wildaffect.report.card import DRAWN, write_card, write_product_card
+
+KIND = "bundle"
+SCHEMA = 1
+
+
+def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) -> None:
+    """Write a bundle.
+
+    Args:
+        heads: Runs of stage 3, head directories or bundles; none for the default ones.
+        out: The bundle.
+        onnx: Write ONNX graphs too, compared with PyTorch on random inputs.
+
+    Raises:
+        UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another --out")
+    models = load_models(heads)
+    copy_models(models, out)
+    differences: dict[str, float] = {}
+    if onnx:
+        from wildaffect.inference.onnx_export import export_bundle
+
+        differences = export_bundle(load_models([out]))
+        for name, difference in differences.items():
+            print(f"{name}: ONNX differs from PyTorch by at most {difference:.1e} on random inputs")
+    write_card_of(models, out / "MODEL_CARD.md")
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    write_header(
+        out,
+        "bundle.json",
+        kind=KIND,
+        schema=SCHEMA,
+        made_by="export",
+        config={"onnx": onnx},
+        parents={"heads": models.fingerprint},
+        heads=models.sources,
+        synthetic=models.synthetic,
+        onnx_difference=differences,
+        files={path.relative_to(out).as_posix(): fingerprint(path) for path in files},
+    )
+    size = sum(path.stat().st_size for path in files) / 2**20
+    print(f"{out}: {len(models.heads)} heads, {len(models.embedders)} inputs, {size:.1f} MiB")
+
+
+def copy_models(models: Models, out: Path) -> None:
+    """Copy head and encoder directories, and let the heads' records point to the copies."""
+    places: dict[str, str] = {}
+    names: set[str] = set()
+    for directory, source in zip(models.directories, models.sources, strict=True):
+        name, number = source["name"], 2
+        while name in names:
+            name, number = f"{source['name']}-{number}", number + 1
+        names.add(name)
+        target = out / "heads" / name
+        target.mkdir(parents=True)
+        shutil.copyfile(directory / "model.safetensors", target / "model.safetensors")
+        header = read_json(directory / "config.json")
+        for item in header["inputs"]:
+            if item["encoder"].startswith("timm:"):
+                print(f"warning: {item['encoder']} is not copied: timm fetches its weights again on the other machine")
+                continue
+            origin = str(encoder_directory(directory / item["encoder"]).resolve())
+            if origin not in places:
+                places[origin] = f"encoders/{len(places)}"
+                copy = out / places[origin]
+                copy.mkdir(parents=True)
+                for file in ("model.safetensors", "config.json"):
+                    shutil.copyfile(Path(origin) / file, copy / file)
+                write_product_card(copy)
+            item["encoder"] = f"../../{places[origin]}"
+        write_json(target / "config.json", header)
+        write_product_card(target)
+
+
+def write_card_of(models: Models, path: Path) -> None:
+    """The model card of some heads together."""
+    rows: Sequence[Sequence[Any]] = describe_models(models)
+    encoders = [embedder.encoder.config for embedder in models.embedders.values()]
+    kinds = dict.fromkeys(f"{config.architecture} at {config.image_size} pixels" for config in encoders)
+    write_card(
+        path,
+        name=" + ".join(source["name"] for source in models.sources),
+        what=(
+            f"Temporal heads over frozen features of {', '.join(kinds)}: from aligned faces of a video to "
+            f"{', '.join(task.title.lower() for task in models.tasks)} of every frame."
+        ),
+        data=[f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows],
+        scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows],
+        warnings=[DRAWN] if models.synthetic else [],
+    )

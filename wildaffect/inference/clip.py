@@ -1,0 +1,166 @@
+"""One clip from file to folder: tables, plot, annotated video, report."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+
+from checkpoints.artifact import file_hash, read_header, read_json, write_header, write_json
+from checkpoints.errors import UserError
+from preprocessing.items import Item
+from wildaffect.inference.annotate import annotate_clip
+from wildaffect.inference.clip_facts import SYNTHETIC, credit, facts_of, warnings_of
+from wildaffect.inference.clip_page import write_report
+from wildaffect.inference.plots import overview
+from wildaffect.inference.predictor import Predictor
+from wildaffect.inference.progress import Bars, Progress
+from wildaffect.inference.table import write_table
+from wildaffect.report.page import png
+
+HEADER = "predictions.json"
+KIND = "clip predictions"
+SCHEMA = 1
+WORK = ".work"
+
+
+def predict_clips(predictor: Predictor, clips: Sequence[Item], out: Path, *, annotate: bool = True) -> None:
+    """Predict clips into `out/CLIP`; a clip that cannot be read does not stop the others.
+
+    Raises:
+        UserError: After the last clip, naming those that could not be read; at once if the disk is full.
+    """
+    failed = []
+    for number, clip in enumerate(clips, 1):
+        folder = out / clip.video
+        try:
+            with Bars(f"[{number}/{len(clips)}] {clip.video}") as progress:
+                outcome = predict_clip(predictor, clip, folder, annotate=annotate, progress=progress)
+        except (UserError, OSError, av.FFmpegError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"the disk is full ({folder}): free some space, then run the same command") from None
+            message = str(error) if isinstance(error, UserError) else f"{clip.path}: {error}"  # names the file
+            failed.append(message)
+            print(f"[{number}/{len(clips)}] {message}", file=sys.stderr, flush=True)
+            continue
+        print(f"[{number}/{len(clips)}] {folder}: {outcome}", flush=True)
+    if predictor.models.synthetic:
+        print(f"warning: {SYNTHETIC}", flush=True)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(clips)} clips could not be read: {'; '.join(failed)}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `predict_clip` did.
+
+    Attributes:
+        facts: What the clip is like, as in the header.
+        seconds: Stage to the seconds it took; empty if the clip was done already.
+    """
+
+    facts: dict[str, Any]
+    seconds: dict[str, float]
+
+    def __str__(self) -> str:
+        """One line for the one who waited."""
+        frames, people = self.facts["frames"], self.facts["people"]
+        if not self.seconds:
+            return f"done already ({frames} frames)"
+        total = sum(self.seconds.values())
+        factor = f", {total / self.facts['seconds']:.2f} x real time" if self.facts["seconds"] else ""
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
+        return (
+            f"{frames} frames, {self.facts['with_face']:.0%} with a face, {people} "
+            f"{'person' if people == 1 else 'people'}; {total:.1f} s{factor} ({stages})"
+        )
+
+
+def predict_clip(
+    predictor: Predictor, clip: Item, folder: Path, *, annotate: bool = True, progress: Progress | None = None
+) -> Outcome:
+    """Write everything about one clip into a folder; a clip that is done already is left as it is.
+
+    Raises:
+        UserError: The clip cannot be read.
+    """
+    parents = {"clip": file_hash(clip.path), "heads": predictor.models.fingerprint}
+    config = {"annotate": annotate}
+    done = finished(folder, parents, config)
+    if done is not None:
+        return Outcome(done["facts"], {})
+    clock = [("", time.perf_counter())]
+
+    def mark(name: str) -> None:
+        clock.append((name, time.perf_counter()))
+
+    begin(folder, parents)
+    store, problems = predictor.find_faces(clip, folder / WORK / "faces", progress)
+    mark("faces")
+    table = predictor.predict_faces(store, clip.video, progress)
+    mark("encoder and heads")
+    facts = facts_of(table)
+    warnings = warnings_of(predictor.models, facts, problems)
+    origin = credit(predictor.models)
+    write_table(table, folder / "predictions.csv")
+    write_table(
+        table.replace_schema_metadata({"heads": origin, "warnings": "\n".join(warnings)}),
+        folder / "predictions.parquet",
+    )
+    title = f"{clip.video}{' (heads trained on drawn faces)' if predictor.models.synthetic else ''}"
+    (folder / "plot.png").write_bytes(png(overview(table, "", title, origin)))
+    mark("tables and plot")
+    if annotate and clip.kind == "video":
+        drawn = predictor.models.synthetic
+        annotate_clip(clip.path, table, folder / "annotated.mp4", synthetic=drawn, comment=origin, progress=progress)
+        mark("annotated video")
+    write_report(folder / "report.html", clip.video, table, store, predictor.models, facts, warnings)
+    mark("report")
+    write_header(
+        folder,
+        HEADER,
+        kind=KIND,
+        schema=SCHEMA,
+        made_by="predict",
+        config=config,
+        parents=parents,
+        facts=facts.as_dict(),
+        heads=predictor.models.sources,
+        synthetic=predictor.models.synthetic,
+        warnings=warnings,
+    )
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    return Outcome(facts.as_dict(), {name: end - start for (_, start), (name, end) in pairwise(clock)})
+
+
+def finished(folder: Path, parents: dict[str, str], config: dict[str, Any]) -> dict[str, Any] | None:
+    """The header of a clip's folder if it was made of exactly this."""
+    if not (folder / HEADER).exists():
+        return None
+    header = read_header(folder, HEADER, kind=KIND, schema=SCHEMA)
+    return header if (header["parents"], header["config"]) == (parents, config) else None
+
+
+def begin(folder: Path, parents: dict[str, str]) -> None:
+    """Prepare a clip's folder; keep the faces of an interrupted run of the same clip.
+
+    Raises:
+        UserError: The folder holds something else.
+    """
+    work = folder / WORK
+    if folder.is_dir() and any(folder.iterdir()) and not work.exists() and not (folder / HEADER).exists():
+        raise UserError(f"{folder} holds other files and no predictions: choose another --out")
+    (folder / HEADER).unlink(missing_ok=True)
+    marker = work / "clip.json"
+    if not marker.exists() or read_json(marker) != parents["clip"]:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_json(marker, parents["clip"])

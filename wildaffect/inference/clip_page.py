@@ -1,0 +1,199 @@
+"""The page of a clip: what was predicted, by what, how far to believe it, with time lines that can be zoomed."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, describe_models
+from wildaffect.inference.plots import times_of
+from wildaffect.inference.table import COLUMNS, matrix, present_tasks, subject_name, subjects
+from wildaffect.report.figures import va_trajectory
+from wildaffect.report.page import Figure, Note, Section, Table, write_page
+from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, VALENCE
+from wildaffect.tasks import AUS, EXPRESSIONS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from preprocessing.faces import FacesStore
+    from wildaffect.inference.models import Models
+
+PEAKS = 10
+"""Thumbnails per person."""
+PEOPLE = 6
+"""People with thumbnails and a trajectory of their own; the time lines hold everybody."""
+
+
+def write_report(
+    path: Path,
+    name: str,
+    table: pa.Table,
+    store: FacesStore,
+    models: Models,
+    facts: Facts,
+    warnings: Sequence[str],
+) -> None:
+    """Write the page of a clip.
+
+    Args:
+        path: Where to.
+        name: The clip's.
+        table: Its predictions.
+        store: Its faces, whose rows are the table's.
+        models: What predicted.
+        facts: What the clip is like.
+        warnings: Shown first.
+    """
+    people = subjects(table)
+    sections = [
+        Section("What this is", [*(Note(text, "warning") for text in warnings), MISUSE, _facts_table(facts)]),
+        Section("Time lines", [time_lines(table)]),
+    ]
+    faces = [subject for subject in people if _rows(table, subject)["face"].to_numpy(zero_copy_only=False).any()]
+    sections += [
+        Section(f"Peaks: {subject_name(subject)}", _peaks(table, subject, store)) for subject in faces[:PEOPLE]
+    ]
+    if "valence" in table.column_names and facts.frames > 1 and faces:
+        sections.append(
+            Section(
+                "Valence and arousal",
+                [
+                    Figure(
+                        va_trajectory(matrix(rows, ["valence", "arousal"]), times_of(rows)),
+                        f"Path of {subject_name(subject)} through the plane; gaps are frames without a face.",
+                        520,
+                    )
+                    for subject in faces[:PEOPLE]
+                    if (rows := _rows(table, subject)) is not None
+                ],
+            )
+        )
+    sections += [
+        Section(
+            "The heads", [Table(MODEL_COLUMNS, describe_models(models), "Scores are the heads' own, not this clip's.")]
+        ),
+        Section(
+            "Columns of the tables",
+            [Table(("column", "meaning"), [(column, COLUMNS[column]) for column in table.column_names])],
+        ),
+    ]
+    write_page(path, f"{name}: predictions per frame", sections)
+
+
+def time_lines(table: pa.Table) -> Markup:
+    """Curves, expression ribbon and action units over time, to be zoomed in any browser, without a network."""
+    here = Path(__file__).parent
+    data = json.dumps(chart_data(table), separators=(",", ":")).replace("<", "\\u003c")
+    html = (here / "timeline.html").read_text(encoding="utf-8")
+    script = (here / "timeline.js").read_text(encoding="utf-8")
+    return Markup(html.replace("{{ data }}", data).replace("{{ script }}", script))
+
+
+def chart_data(table: pa.Table) -> dict[str, Any]:
+    """What the script draws: numbers as little-endian arrays in base64, gaps as the smallest number."""
+    tasks = {task.name for task in present_tasks(table)}
+    people = []
+    for subject in subjects(table):
+        rows = _rows(table, subject)
+        person: dict[str, Any] = {"name": subject_name(subject), "time": _pack(times_of(rows), "<f4")}
+        if "va" in tasks:
+            for name in ("valence", "arousal"):
+                values = matrix(rows, [name])[:, 0]
+                person[name] = _pack(np.where(np.isfinite(values), np.round(values * 10000), -32768), "<i2")
+        if "expr" in tasks:
+            place = {label: number for number, label in enumerate(EXPRESSIONS)}
+            labels = rows["expression"].to_pylist()
+            person["expression"] = _pack(np.array([place.get(label, 255) for label in labels]), "u1")
+        if "au" in tasks:
+            values = matrix(rows, [f"p_{name}" for name in AUS])
+            person["aus"] = _pack(np.where(np.isfinite(values), np.round(values * 254), 255), "u1")
+        people.append(person)
+    colours = [[name, EXPRESSION_COLOURS[name]] for name in EXPRESSIONS]
+    return {"people": people, "expressions": colours, "aus": AUS, "valence": VALENCE, "arousal": AROUSAL}
+
+
+def peaks_of(table: pa.Table, most: int = PEAKS) -> list[tuple[int, str]]:
+    """Rows of one subject's table worth a look, in order of time, each with the reason.
+
+    The highest and lowest valence and arousal, and the surest frame of each expression, at least a second apart.
+    """
+    face = table["face"].to_numpy(zero_copy_only=False).astype(bool)
+    time_s = times_of(table)
+    wanted: list[tuple[int, str]] = []
+    names = set(table.column_names)
+    if "valence" in names and face.any():
+        for name in ("valence", "arousal"):
+            values = matrix(table, [name])[:, 0]
+            wanted += [(int(np.nanargmax(values)), f"highest {name} {np.nanmax(values):+.2f}")]
+            wanted += [(int(np.nanargmin(values)), f"lowest {name} {np.nanmin(values):+.2f}")]
+    if "expression" in names:
+        labels = np.array(table["expression"].to_pylist(), object)
+        for label in EXPRESSIONS:
+            rows = np.flatnonzero(labels == label)
+            if len(rows):
+                sure = matrix(table, [f"p_{label}"])[rows, 0]
+                wanted.append((int(rows[sure.argmax()]), f"{label} {sure.max():.2f}"))
+    chosen: dict[int, str] = {}
+    for row, reason in wanted:
+        near = next((other for other in chosen if abs(time_s[other] - time_s[row]) < 1), None)
+        if near is not None:
+            chosen[near] += f", {reason}" if chosen[near].count(",") < 2 else ""
+        elif len(chosen) < most:
+            chosen[row] = reason
+    return sorted(chosen.items())
+
+
+def _peaks(table: pa.Table, subject: str, store: FacesStore) -> list[Markup | str]:
+    rows = _rows(table, subject)
+    time_s = times_of(rows)
+    first = next(
+        sequence.start for sequence in store.sequences() if sequence.subject == subject
+    )  # the store holds this clip only
+    cards = []
+    for row, reason in peaks_of(rows):
+        data = base64.b64encode(next(store.pictures(first + row, 1)) or b"").decode()
+        text = f"{time_s[row]:.2f} s, frame {rows['frame'][row].as_py()}"
+        cards.append(
+            Markup(
+                '<figure class="peak"><img alt="{0}" src="data:image/jpeg;base64,{1}"><figcaption><b>{2}</b><br>{0}'
+                "</figcaption></figure>"
+            ).format(reason, data, text)
+        )
+    style = (
+        "<style>.peaks{display:flex;flex-wrap:wrap;gap:.75rem}.peak{margin:0;width:128px}.peak img{width:128px}</style>"
+    )
+    return [Markup(f'{style}<div class="peaks">{Markup("").join(cards)}</div>')]
+
+
+def _facts_table(facts: Facts) -> Table:
+    return Table(
+        ("frames", "seconds", "frames per second", "people", "frames with a face", "bridged faces", "face size (px)"),
+        [
+            [
+                facts.frames,
+                round(facts.seconds, 2),
+                round(facts.rate, 2),
+                facts.people,
+                f"{facts.with_face:.1%}",
+                f"{facts.interpolated:.1%}",
+                round(facts.face_size),
+            ]
+        ],
+    )
+
+
+def _rows(table: pa.Table, subject: str) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return table.filter(pc.equal(table["subject"], subject))
+
+
+def _pack(values: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()

@@ -1,0 +1,88 @@
+"""A user's clip to a faces store, with the code of stage preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from checkpoints.errors import UserError
+from preprocessing.detect import Detector, Faces
+from preprocessing.faces import FacesStore, finish_store
+from preprocessing.items import Item
+from preprocessing.shard import Settings, make_shard
+from preprocessing.sources import find_items, make_groups
+from wildaffect.inference.progress import Progress
+
+
+class Watched:
+    """A detector that tells how many pictures it has looked at."""
+
+    def __init__(self, detector: Detector, progress: Progress | None) -> None:
+        self.detector, self.progress, self.seen = detector, progress, 0
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
+        """See :class:`preprocessing.detect.Detector`."""
+        self._count(len(images))
+        return self.detector.detect(images)
+
+    def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> Faces:
+        """See :class:`preprocessing.detect.Detector`."""
+        self._count(len(images))
+        return self.detector.refine(images, boxes)
+
+    def _count(self, images: int) -> None:
+        self.seen += images
+        if self.progress:
+            self.progress("finding faces", self.seen, 0)
+
+
+def list_clips(paths: Sequence[Path]) -> list[Item]:
+    """The videos and pictures that files and folders hold, each with a name of its own that can be a folder's.
+
+    Raises:
+        UserError: A path does not exist or holds no clip.
+    """
+    if not paths:
+        raise UserError("no clip named: give video files, pictures, or folders of them")
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} does not exist: name video files, pictures, or folders of them")
+    items, _ = find_items([str(path) for path in paths], crops=False)
+    clips = [item for item in items if item.kind in ("video", "picture")]
+    if not clips:
+        raise UserError(f"{', '.join(map(str, paths))} holds no video or picture")
+    return clips
+
+
+def find_faces_of(
+    clip: Item, path: Path, detector: Detector, *, size: Literal[112, 224], progress: Progress | None = None
+) -> tuple[FacesStore, list[str]]:
+    """Find, follow and align the faces of one clip; a store that is finished already is taken as it is.
+
+    Args:
+        clip: The video or picture.
+        path: Where the faces store goes.
+        detector: Finds the faces.
+        size: Side of the aligned faces in pixels.
+        progress: Told how far it is.
+
+    Returns:
+        The store, and what was wrong with the clip, one line each.
+
+    Raises:
+        UserError: Nothing of the clip can be read.
+    """
+    if not (path / "faces.json").exists():
+        (group,) = make_groups([clip])
+        path.mkdir(parents=True, exist_ok=True)
+        log = make_shard(path, group, Settings(size), Watched(detector, progress))
+        if not log["frames"]:
+            reason = "; ".join(problem["problem"] for problem in log["problems"]) or "holds no frame"
+            raise UserError(f"{clip.path} {reason}")
+        problems = [problem for problem in log["problems"] if problem["problem"] != "no face found"]
+        finish_store(path, made_by="inference", config={"size": size}, image_size=size, problems=problems)
+    store = FacesStore(path)
+    return store, [problem["problem"] for problem in store.header["problems"]]

@@ -1,0 +1,214 @@
+"""The heads a user names, with the encoders they read: found, checked against each other, described."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from checkpoints.artifact import fingerprint
+from checkpoints.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from features.embed import Embedder
+    from temporal.heads import Head
+    from wildaffect.tasks import Task
+
+DEFAULT = Path(__file__).parents[2] / "checkpoints" / "default"
+VARIABLE = "WILDAFFECT_HEADS"
+BUNDLE = "bundle.json"
+
+
+@dataclass
+class Models:
+    """Heads and what they look through.
+
+    Attributes:
+        heads: In the order they were named; heads of the same task are averaged.
+        embedders: Feature id to what makes these features.
+        sources: One description per head, for every output that the heads lead to.
+        directories: Where each head is.
+        places: Feature id to where its encoder is (not of timm models).
+        fingerprint: Identifies heads and encoders together.
+    """
+
+    heads: list[Head]
+    embedders: dict[str, Embedder]
+    directories: list[Path] = field(default_factory=list)
+    places: dict[str, Path] = field(default_factory=dict)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    fingerprint: str = ""
+
+    @property
+    def tasks(self) -> list[Task]:
+        """What is predicted, in the usual order."""
+        from wildaffect.tasks import TASKS
+
+        present = {task.name for head in self.heads for task in head.tasks}
+        return [task for task in TASKS.values() if task.name in present]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of it was trained on drawn faces."""
+        return any(source["synthetic"] for source in self.sources)
+
+    def predict(self, features: dict[str, np.ndarray], valid: np.ndarray, rate: float) -> dict[str, np.ndarray]:
+        """Values of every frame of one sequence, averaged over the heads of a task.
+
+        Args:
+            features: Feature id to `[T, D]`, gaps filled with the nearest frame.
+            valid: `[T]` bool, frames with a face.
+            rate: Frames per second.
+
+        Returns:
+            Task name to `[T, out_dim]`.
+        """
+        from temporal.predict import average, predict_sequence
+        from wildaffect.inference.scratch import side_by_side
+
+        return average(
+            [
+                predict_sequence(
+                    head,
+                    side_by_side([features[item.feature_id] for item in head.inputs]),
+                    np.repeat(valid[:, None], len(head.inputs), axis=1),
+                    rate=rate,
+                )
+                for head in self.heads
+            ]
+        )
+
+    def decode(self, task: Task, values: np.ndarray, rate: float) -> np.ndarray:
+        """Averaged values `[T, out_dim]` as they stand in a label file."""
+        from temporal.predict import decode
+
+        return decode(self.heads, task.name, values, rate)
+
+
+def default_heads() -> list[Path]:
+    """Heads used when none are named: those of the environment variable, or those that came with the installation.
+
+    Raises:
+        UserError: There are none.
+    """
+    named = os.environ.get(VARIABLE, "")
+    if named:
+        return [Path(part) for part in named.split(os.pathsep) if part]
+    if not (DEFAULT / BUNDLE).exists():
+        raise UserError(
+            "no heads named and none installed: pass --heads RUN... (runs of temporal/run.py, or a bundle made by "
+            f"`wildaffect export`), or set {VARIABLE}"
+        )
+    return [DEFAULT]
+
+
+def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "cpu") -> Models:
+    """Load heads and the encoders their records point to.
+
+    Args:
+        paths: Runs, head directories, or bundles; none for the default ones.
+        device: Where the networks go.
+
+    Raises:
+        UserError: A head is missing or damaged, its encoder cannot be found, or is not the one it was trained with.
+    """
+    from checkpoints.encoder import encoder_directory
+    from features.embed import Embedder
+    from temporal.heads import load_head
+
+    directories = _directories([Path(path) for path in paths] or default_heads())
+    models = Models([], {}, directories)
+    for directory in directories:
+        head = load_head(directory, device)
+        provenance = []
+        for item in head.inputs:
+            embedder = models.embedders.get(item.feature_id)
+            if embedder is None:
+                encoder = _encoder(directory, item.encoder, item.pooling).to(device)
+                embedder = Embedder(encoder, item.view, item.flip)
+                if embedder.feature_id != item.feature_id:
+                    raise UserError(
+                        f"the encoder {directory / item.encoder} is not the one that the head {directory} was trained "
+                        f"with (feature id {embedder.feature_id[:12]} instead of {item.feature_id[:12]}): it was "
+                        "changed or trained again; extract features anew and train the head on them"
+                    )
+                models.embedders[item.feature_id] = embedder
+                models.places[item.feature_id] = encoder_directory(directory / item.encoder).resolve()
+            provenance.append(embedder.encoder.provenance)
+        models.heads.append(head)
+        models.sources.append(describe(directory, head, provenance))
+    models.fingerprint = fingerprint_of(directories, models)
+    return models
+
+
+def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What an output says about a head: name, training data, validation scores; no absolute path."""
+    record = head.record
+    scores = record.get("validation") or record.get("held_out") or {}
+    run = directory.resolve()
+    return {
+        "name": run.parent.name if run.name == "head" else run.name,
+        "tasks": [task.name for task in head.tasks],
+        "recipe": head.recipe,
+        "trained_on_videos": len(head.trained_on),
+        "scored_on": "validation videos" if record.get("validation") else "held-out training videos",
+        "scores": {
+            task.name: {key: scores[task.name][key] for key in ("score", "chance") if key in scores[task.name]}
+            for task in head.tasks
+            if task.name in scores
+        },
+        "encoders": [
+            {key: part[key] for key in ("stage", "recipe", "label_task") if part.get(key)}
+            | {"labelled_videos": {task: len(ids) for task, ids in (part.get("labelled_videos") or {}).items()}}
+            for part in encoders
+        ],
+        "synthetic": bool(record.get("synthetic") or any(part.get("synthetic") for part in encoders)),
+    }
+
+
+def fingerprint_of(directories: Sequence[Path], models: Models) -> str:
+    """Identify a set of heads and their encoders."""
+    from checkpoints.artifact import combine_hashes
+
+    heads = {
+        f"head {number}": fingerprint([directory / "model.safetensors", directory / "config.json"])
+        for number, directory in enumerate(directories)
+    }
+    return combine_hashes(heads | {f"features {name}": name for name in models.embedders})
+
+
+def _directories(paths: Sequence[Path]) -> list[Path]:
+    """Head directories behind runs, folds and bundles."""
+    from temporal.heads import head_directories
+
+    found = []
+    for path in paths:
+        bundled = sorted(path.glob("heads/*/config.json"))
+        found += [file.parent for file in bundled] or head_directories(path)
+    return found
+
+
+def _encoder(directory: Path, where: str, pooling: str | None) -> Any:
+    """Load an encoder given relative to a head's directory."""
+    from checkpoints.encoder import load_encoder
+    from features.embed import with_pooling
+
+    if not where:
+        raise UserError(
+            f"the head {directory} does not say where its encoder is: it was trained on features of unknown making; "
+            "extract features with features/run.py and train the head on them"
+        )
+    timm = where.startswith("timm:")
+    place = where if timm else str(Path(os.path.normpath(directory.absolute() / where)))
+    if not timm and not Path(place).is_dir():
+        raise UserError(
+            f"the encoder of the head {directory} is not where it was ({place}): move it back, or bundle heads and "
+            "encoder with `wildaffect export` before moving them"
+        )
+    return with_pooling(load_encoder(place), pooling)

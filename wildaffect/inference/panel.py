@@ -1,0 +1,220 @@
+"""What is drawn on and beside the frames of an annotated video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from wildaffect.inference.table import BOX, matrix, subject_name
+from wildaffect.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, rgb
+from wildaffect.tasks import AUS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WIDTH = 260
+"""Width of the panel in pixels."""
+LEAST_HEIGHT = 440
+PEOPLE = tuple(rgb(colour) for colour in (ORANGE, SKY, GREEN, YELLOW, PURPLE, RED, BLUE, GREY))
+INK, SOFT, PAPER = (236, 238, 241), (140, 146, 154), (24, 26, 30)
+CIRCLE = (130, 112, 88)  # centre and radius of the circumplex
+TRAIL = 2.0
+"""Seconds of valence and arousal that stay visible."""
+
+
+@dataclass
+class Person:
+    """One subject's rows, ready to be looked up by frame.
+
+    Attributes:
+        name: For people.
+        colour: RGB.
+        rows: Frame number to row.
+        time_s: `[T]`.
+        box: `[T, 4]` in pixels of the source, NaN without a face.
+        va: `[T, 2]`, NaN without a face; None if not predicted.
+        expression: `[T]` label with its probability, or empty.
+        aus: `[T, 12]` probabilities.
+        decided: `[T, 12]` bool.
+    """
+
+    name: str
+    colour: tuple[int, int, int]
+    rows: dict[int, int]
+    time_s: np.ndarray
+    box: np.ndarray
+    va: np.ndarray | None
+    expression: list[str] | None
+    aus: np.ndarray | None
+    decided: np.ndarray | None
+
+
+def people_of(table: pa.Table) -> list[Person]:
+    """The subjects of a table with their colours."""
+    import pyarrow.compute as pc
+
+    from wildaffect.inference.plots import times_of
+    from wildaffect.inference.table import subjects
+
+    found = []
+    names = set(table.column_names)
+    for number, subject in enumerate(subjects(table)):
+        rows = table.filter(pc.equal(table["subject"], subject))
+        expression = None
+        if "expression" in names:
+            sure = matrix(rows, [name for name in table.column_names if name.startswith("p_") and name[2:] not in AUS])
+            labels = rows["expression"].to_pylist()
+            best = [float(np.max(row)) for row in sure]
+            expression = [f"{label} {p:.2f}" if label else "" for label, p in zip(labels, best, strict=True)]
+        has_au = f"p_{AUS[0]}" in names
+        found.append(
+            Person(
+                name=subject_name(subject),
+                colour=PEOPLE[number % len(PEOPLE)],
+                rows={frame: row for row, frame in enumerate(rows["frame"].to_pylist())},
+                time_s=times_of(rows),
+                box=matrix(rows, BOX),
+                va=matrix(rows, ["valence", "arousal"]) if "valence" in names else None,
+                expression=expression,
+                aus=matrix(rows, [f"p_{name}" for name in AUS]) if has_au else None,
+                decided=matrix(rows, AUS) > 0.5 if has_au else None,
+            )
+        )
+    return found
+
+
+class Painter:
+    """Draws frames of one video.
+
+    Args:
+        people: Who is in it.
+        width: Of the source in pixels.
+        height: Of the source.
+        footer: A line at the foot of the panel.
+    """
+
+    def __init__(self, people: list[Person], width: int, height: int, footer: str) -> None:
+        self.people = people
+        scale = min(max(height, LEAST_HEIGHT), 720) / height
+        self.scale = min(scale, 1280 / width)
+        self.width = max(2, round(width * self.scale / 2) * 2)
+        self.height = max(2, round(height * self.scale / 2) * 2)
+        # A very wide picture is low: it stands at the top and the panel gives the height.
+        self.size = (self.width + WIDTH, max(self.height, LEAST_HEIGHT))
+        self.blank = self._blank(footer)
+
+    def _blank(self, footer: str) -> np.ndarray:
+        panel = np.full((self.size[1], WIDTH, 3), PAPER, np.uint8)
+        x, y, radius = CIRCLE
+        cv2.circle(panel, (x, y), radius, SOFT, 1, cv2.LINE_AA)
+        cv2.line(panel, (x - radius, y), (x + radius, y), SOFT, 1)
+        cv2.line(panel, (x, y - radius), (x, y + radius), SOFT, 1)
+        write(panel, "arousal", (x, 4), 12, SOFT, centre=True)
+        write(panel, "valence", (x + radius - 50, y + 4), 12, SOFT)
+        if any(person.aus is not None for person in self.people):
+            for number, name in enumerate(AUS):
+                write(panel, name, (14, 241 + 14 * number), 11, SOFT)
+        write(panel, footer, (14, self.size[1] - 20), 11, rgb(ORANGE) if "drawn" in footer else SOFT)
+        return panel
+
+    def draw(self, image: np.ndarray, frame: int) -> np.ndarray:
+        """Picture and panel of a frame: uint8 RGB `[H, W, 3]` to `[size[1], size[0], 3]`."""
+        out = np.empty((self.size[1], self.size[0], 3), np.uint8)
+        filter_ = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
+        picture = cv2.resize(image, (self.width, self.height), interpolation=filter_)
+        panel = self.blank.copy()
+        leader: tuple[float, Person, int] | None = None
+        for person in self.people:
+            row = person.rows.get(frame)
+            if row is None:
+                continue
+            self._trail(panel, person, row)
+            if np.isfinite(person.box[row]).all():
+                self._box(picture, person, row)
+                size = float(person.box[row, 2] - person.box[row, 0])
+                if leader is None or size > 1.3 * leader[0]:  # the main person unless somebody is clearly nearer
+                    leader = size, person, row
+        if leader:
+            self._details(panel, leader[1], leader[2])
+        else:
+            write(panel, "no face", (14, 212), 14, SOFT)
+        out[: self.height, : self.width] = picture
+        out[self.height :, : self.width] = PAPER
+        out[:, self.width :] = panel
+        return out
+
+    def _box(self, picture: np.ndarray, person: Person, row: int) -> None:
+        x1, y1, x2, y2 = (round(float(value) * self.scale) for value in person.box[row])
+        cv2.rectangle(picture, (x1, y1), (x2, y2), person.colour, 2, cv2.LINE_AA)
+        text = person.name.removeprefix("person ") if len(self.people) > 1 else ""
+        label = f"{text}  {person.expression[row]}".strip() if person.expression else text
+        if label:
+            mask = glyphs(label, 14)
+            top = y1 - mask.shape[0] - 4 if y1 > mask.shape[0] + 4 else y2 + 2
+            left = min(max(x1, 0), max(self.width - mask.shape[1] - 6, 0))
+            cv2.rectangle(picture, (left, top), (left + mask.shape[1] + 6, top + mask.shape[0] + 3), PAPER, -1)
+            write(picture, label, (left + 3, top + 1), 14, person.colour)
+
+    def _trail(self, panel: np.ndarray, person: Person, row: int) -> None:
+        if person.va is None:
+            return
+        x, y, radius = CIRCLE
+        start = int(np.searchsorted(person.time_s, person.time_s[row] - TRAIL))
+        places = [
+            (x + round(valence * radius), y - round(arousal * radius)) if np.isfinite(valence) else None
+            for valence, arousal in person.va[start : row + 1].tolist()
+        ]
+        for number, (before, after) in enumerate(pairwise(places)):
+            if before and after:
+                fade = 0.25 + 0.75 * (number + 1) / len(places)
+                colour = tuple(int(fade * c + (1 - fade) * p) for c, p in zip(person.colour, PAPER, strict=True))
+                cv2.line(panel, before, after, colour, 1, cv2.LINE_AA)
+        if places and places[-1]:
+            cv2.circle(panel, places[-1], 5, person.colour, -1, cv2.LINE_AA)
+
+    def _details(self, panel: np.ndarray, person: Person, row: int) -> None:
+        title = person.expression[row] if person.expression else ""
+        if len(self.people) > 1:
+            title = f"{person.name}: {title}" if title else person.name
+        write(panel, title, (14, 208), 14, person.colour if len(self.people) > 1 else INK)
+        if person.va is not None:
+            valence, arousal = person.va[row]
+            write(panel, f"V {valence:+.2f}  A {arousal:+.2f}", (14, 225), 12, INK)
+        if person.aus is None or person.decided is None:
+            return
+        for number in range(len(AUS)):
+            y = 244 + 14 * number
+            length = round(170 * float(person.aus[row, number]))
+            colour = rgb(ORANGE) if person.decided[row, number] else rgb(GREY)
+            cv2.rectangle(panel, (60, y), (230, y + 9), (44, 47, 52), -1)
+            cv2.rectangle(panel, (60, y), (60 + length, y + 9), colour, -1)
+
+
+def write(
+    image: np.ndarray, text: str, place: tuple[int, int], size: int, colour: tuple[int, ...], *, centre: bool = False
+) -> None:
+    """Write a line of text; `place` is its upper left corner, or the middle of its upper edge."""
+    mask = glyphs(text, size)
+    x, y = place[0] - (mask.shape[1] // 2 if centre else 0), place[1]
+    x, y = max(x, 0), max(y, 0)
+    mask = mask[: max(image.shape[0] - y, 0), : max(image.shape[1] - x, 0), None]
+    part: Any = image[y : y + mask.shape[0], x : x + mask.shape[1]]
+    part[:] = (part * (1 - mask) + np.array(colour, np.float32) * mask).astype(np.uint8)
+
+
+@lru_cache(maxsize=2048)
+def glyphs(text: str, size: int) -> np.ndarray:
+    """Coverage of a line of text, float32 `[H, W]` in 0..1, in the font that comes with matplotlib."""
+    from matplotlib import get_data_path
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    width = max(1, int(np.ceil(font.getlength(text))))
+    picture = Image.new("L", (width, size + size // 3))
+    ImageDraw.Draw(picture).text((0, 0), text, 255, font)
+    return np.asarray(picture, np.float32) / 255

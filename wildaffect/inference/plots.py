@@ -1,0 +1,107 @@
+"""The still picture of a clip's predictions: curves, expression ribbon, action units."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wildaffect.inference.table import matrix, present_tasks
+from wildaffect.report.figures import canvas
+from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, GREY, SEQUENTIAL, VALENCE
+from wildaffect.tasks import AUS, EXPRESSIONS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEIGHTS = {"va": 2.0, "expr": 0.8, "au": 2.4}
+
+
+def overview(table: pa.Table, subject: str, title: str, origin: str = "") -> Figure:
+    """Everything predicted for one subject over time; frames without a face are left blank.
+
+    Args:
+        table: See `wildaffect.inference.table`.
+        subject: Whose.
+        title: Above the panels.
+        origin: Small print below them: which heads.
+    """
+    import pyarrow.compute as pc
+
+    rows = table.filter(pc.equal(table["subject"], subject))
+    time_s = times_of(rows)
+    tasks = [task.name for task in present_tasks(table)]
+    heights = [HEIGHTS[name] for name in tasks]
+    figure, axes = canvas(
+        len(tasks),
+        1,
+        height=sum(heights) + 0.8,
+        sharex=True,
+        height_ratios=heights,
+        subplot_kw={"facecolor": "#f4f5f7"},
+    )
+    draw = {"va": _curves, "expr": _ribbon, "au": _heat}
+    for axis, name in zip(axes[:, 0], tasks, strict=True):
+        draw[name](axis, rows, time_s)
+    axes[-1, 0].set_xlabel("time (s)")
+    if origin:
+        figure.supxlabel("\n".join(wrap(origin, 150)), fontsize=6.5, color=GREY, x=0.01, ha="left")
+    axes[-1, 0].set_xlim(time_s[0], max(time_s[-1], time_s[0] + 1e-3))
+    axes[0, 0].set_title(title, fontsize=10, loc="left")
+    return figure
+
+
+def times_of(rows: pa.Table) -> np.ndarray:
+    """Seconds `[T]`; where the source has no clock, frames at 30 per second."""
+    time_s = rows["time_s"].to_numpy(zero_copy_only=False).astype(float)
+    frames = rows["frame"].to_numpy(zero_copy_only=False)
+    return np.where(np.isfinite(time_s), time_s, (frames - 1) / 30)
+
+
+def _curves(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
+    values = matrix(rows, ["valence", "arousal"])
+    axis.axhline(0, color=GREY, linewidth=0.6)
+    marker = "o" if len(time_s) == 1 else None
+    for column, (name, colour) in enumerate((("valence", VALENCE), ("arousal", AROUSAL))):
+        axis.plot(time_s, values[:, column], color=colour, linewidth=1.4, label=name, marker=marker)
+    axis.set_ylim(-1.05, 1.05)
+    axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=9)
+
+
+def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    names = rows["expression"].to_pylist()
+    colours = np.array([to_rgb(EXPRESSION_COLOURS[name]) if name else (1, 1, 1) for name in names])
+    axis.imshow(colours[None], aspect="auto", extent=_extent(time_s, 1), interpolation="nearest")
+    axis.set_yticks([])
+    axis.set_ylabel("expression", rotation=0, ha="right", va="center")
+    shown = [name for name in EXPRESSIONS if name in set(names)]
+    patches = [Patch(color=EXPRESSION_COLOURS[name], label=name) for name in shown]
+    if patches:
+        above: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
+        axis.legend(frameon=False, handles=patches, ncols=8, fontsize=8, **above)
+
+
+def _heat(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
+    values = matrix(rows, [f"p_{name}" for name in AUS])
+    image = axis.imshow(
+        values.T,
+        aspect="auto",
+        extent=_extent(time_s, len(AUS)),
+        cmap=SEQUENTIAL,
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+    axis.set_yticks(np.arange(len(AUS)) + 0.5, AUS[::-1], fontsize=8)
+    axis.figure.colorbar(image, ax=axis, fraction=0.02, pad=0.01, label="probability")
+
+
+def _extent(time_s: np.ndarray, height: int) -> tuple[float, float, float, float]:
+    step = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 1.0
+    return time_s[0] - step / 2, time_s[-1] + step / 2, 0, height

@@ -1,0 +1,175 @@
+"""From clips to tables, in Python: `Predictor(heads).predict("clip.mp4")`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from features.cache import fill_nearest
+from preprocessing.views import cut
+from temporal.data import frame_rate
+from wildaffect.inference.models import load_models
+from wildaffect.inference.progress import Progress
+from wildaffect.inference.scratch import parts, scratch_array
+from wildaffect.inference.table import make_table
+from wildaffect.training.images import decode, resize
+from wildaffect.training.launch import choose_precision
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from preprocessing.detect import Detector
+    from preprocessing.faces import FacesStore
+    from preprocessing.faces import Sequence as FaceSequence
+    from preprocessing.items import Item
+
+
+class Predictor:
+    """Predicts valence, arousal, expression and action units of every frame of a clip.
+
+    Args:
+        heads: Runs of stage 3, head directories or bundles, averaged where they are of one task; none for the
+            installed ones.
+        device: `auto`, `cpu`, `cuda`, ...
+        batch_size: Faces per forward pass of the encoder.
+        runtime: `onnx` computes with the graphs of a bundle made by `wildaffect export --onnx`.
+
+    Raises:
+        UserError: A head or its encoder is missing, damaged or does not fit.
+
+    Example:
+        Heads of any task will do; here `heads` are those of a finished `make demo` and `clip` is a video.
+
+        >>> from wildaffect import Predictor
+        >>> table = Predictor(heads).predict(clip)
+        >>> table.column_names[:5]
+        ['subject', 'frame', 'time_s', 'face', 'interpolated']
+        >>> table.num_rows == frames_of(clip)
+        True
+        >>> frame = table.to_pandas()  # a pandas DataFrame, for those who like them
+        >>> bool(frame.valence[frame.face].between(-1, 1).all())
+        True
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[Path | str] | Path | str = (),
+        *,
+        device: str = "auto",
+        batch_size: int = 64,
+        runtime: Literal["torch", "onnx"] = "torch",
+    ):
+        if device == "auto" and runtime == "torch":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device("cpu" if device == "auto" else device)
+        self.batch_size = batch_size
+        self.models = load_models([heads] if isinstance(heads, str | Path) else heads, self.device)
+        self.precision = choose_precision("auto")[0]
+        if runtime == "onnx":
+            from wildaffect.inference.onnx_export import use_onnx
+
+            use_onnx(self.models)
+            self.precision = "fp32"
+
+    def predict(self, clip: Path | str, progress: Progress | None = None) -> pa.Table:
+        """Predict one clip (a video or a picture).
+
+        Args:
+            clip: The file.
+            progress: Told how far it is.
+
+        Returns:
+            One row per frame and subject; the columns are described by `wildaffect.inference.table.COLUMNS`.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        from wildaffect.inference.clips import list_clips
+
+        (item, *_) = list_clips([Path(clip)])
+        with tempfile.TemporaryDirectory(prefix="wildaffect-") as folder:
+            store, _ = self.find_faces(item, Path(folder) / "faces", progress)
+            return self.predict_faces(store, item.video, progress)
+
+    @cached_property
+    def detector(self) -> Detector:
+        """MTCNN, loaded when the first clip comes."""
+        from preprocessing.detect import MTCNN
+
+        return MTCNN(str(self.device))
+
+    def find_faces(self, clip: Item, path: Path, progress: Progress | None = None) -> tuple[FacesStore, list[str]]:
+        """Make a clip's faces store, with pictures as large as the largest encoder reads."""
+        from wildaffect.inference.clips import find_faces_of
+
+        wanted = max(embedder.encoder.config.image_size for embedder in self.models.embedders.values())
+        return find_faces_of(clip, path, self.detector, size=112 if wanted <= 112 else 224, progress=progress)
+
+    def predict_faces(self, store: FacesStore, video: str, progress: Progress | None = None) -> pa.Table:
+        """Predict one video of a faces store."""
+        sequences = [sequence for sequence in store.sequences() if sequence.video == video]
+        total = int(sum(store.valid[s.start : s.start + s.length].sum() for s in sequences))
+        values: dict[str, list[np.ndarray]] = {task.name: [] for task in self.models.tasks}
+        decoded: dict[str, list[np.ndarray]] = {task.name: [] for task in self.models.tasks}
+        done = 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress:
+                progress("predicting", done, total)
+
+        for sequence in sequences:
+            rows = slice(sequence.start, sequence.start + sequence.length)
+            valid, rate = store.valid[rows], frame_rate(store.time_s[rows])
+            features = self.features(store, sequence, step)
+            predicted = self.models.predict(features, valid, rate)
+            for task in self.models.tasks:
+                values[task.name].append(predicted[task.name])
+                decoded[task.name].append(self.models.decode(task, predicted[task.name], rate))
+        return make_table(
+            store,
+            video,
+            {name: np.concatenate(parts) for name, parts in values.items()},
+            {name: np.concatenate(parts) for name, parts in decoded.items()},
+        )
+
+    @torch.inference_mode()
+    def features(
+        self, store: FacesStore, sequence: FaceSequence, step: Callable[[int], None] = lambda count: None
+    ) -> dict[str, np.ndarray]:
+        """Features of one sequence: feature id to `[T, D]` float16, gaps filled with the nearest frame.
+
+        They lie in files: of a long clip they are many times what the table is.
+        """
+        embedders = self.models.embedders
+        valid = store.valid[sequence.start : sequence.start + sequence.length]
+        features = {
+            name: scratch_array(sequence.length, embedder.encoder.dim, store.path)
+            for name, embedder in embedders.items()
+        }
+        rows = np.flatnonzero(valid)
+        jpegs = filter(None, store.pictures(sequence.start, sequence.length))
+        arithmetic = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            pictures = [decode(jpeg) for jpeg in islice(jpegs, len(batch))]
+            for name, embedder in embedders.items():
+                size = embedder.encoder.config.image_size
+                images = torch.stack([resize(cut(picture, embedder.view), size) for picture in pictures])
+                with arithmetic:
+                    features[name][batch] = embedder(images.to(self.device)).half().cpu().numpy()
+            step(len(batch))
+        gaps = np.flatnonzero(~valid)
+        for part in parts(len(gaps)):
+            for item in features.values():
+                item[gaps[part]] = fill_nearest(item, valid, gaps[part])
+        return features

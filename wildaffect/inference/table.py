@@ -1,0 +1,159 @@
+"""The table of a clip: one row per frame and subject, every value finite or explicitly missing.
+
+The columns extend those of `wildaffect.tasks.predictions`, so that `temporal/evaluate.py` reads these tables too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from checkpoints.artifact import atomic_file
+from wildaffect.tasks import AUS, EXPRESSIONS, TASKS, Task
+from wildaffect.tasks.predictions import value_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from preprocessing.faces import FacesStore
+
+BOX = ("x1", "y1", "x2", "y2")
+
+COLUMNS: dict[str, str] = {
+    "subject": "empty for the main person (the one most present); 2, 3, ... for the others",
+    "frame": "number of the frame, from 1; frames are counted as they are decoded",
+    "time_s": "presentation time of the frame in seconds",
+    "face": "whether this subject's face is in the frame (found or interpolated); if not, all that follows is empty",
+    "interpolated": "whether the face was not detected here but bridged between detections nearby",
+    "x1": "left side of the face's box in pixels of the video",
+    "y1": "upper side of the box",
+    "x2": "right side of the box",
+    "y2": "lower side of the box",
+    "score": "confidence of the face detector, 0 to 1",
+    "valence": "how pleasant, -1 to 1",
+    "arousal": "how activated, -1 to 1",
+    **{f"p_{name}": f"probability of the expression {name}; the eight add up to 1" for name in EXPRESSIONS},
+    "expression": "the most probable expression",
+    **{f"p_{name}": f"probability that {name} is active" for name in AUS},
+    **{name: f"1 if {name} is decided active (its probability reaches the head's threshold), else 0" for name in AUS},
+}
+
+
+def decision_columns(task: Task) -> tuple[str, ...]:
+    """Names of the columns with a task's decisions; valence and arousal need none."""
+    return {"va": (), "expr": ("expression",), "au": AUS}[task.name]
+
+
+def columns_of(tasks: Sequence[Task]) -> list[str]:
+    """Names of a table's columns, in order."""
+    fixed = [name for name in COLUMNS if name in ("subject", "frame", "time_s", "face", "interpolated", *BOX, "score")]
+    return fixed + [name for task in tasks for name in (*value_columns(task), *decision_columns(task))]
+
+
+def make_table(
+    store: FacesStore, video: str, values: Mapping[str, np.ndarray], decoded: Mapping[str, np.ndarray]
+) -> pa.Table:
+    """Join what preprocessing and the heads found in one video.
+
+    Args:
+        store: The faces; a row of the store is a row of the table.
+        video: Which video.
+        values: Task name to `[N, out_dim]` for the video's rows in the order of the store.
+        decoded: Task name to `[N, label_width]`.
+    """
+    import pyarrow as pa
+
+    rows = np.flatnonzero(store.video == video)
+    face = store.valid[rows]
+    found = _face_columns(store, rows)
+    columns: dict[str, Any] = {
+        "subject": pa.array(list(store.subject[rows]), pa.string()),
+        "frame": pa.array(store.frame[rows]),
+        "time_s": pa.array(np.round(store.time_s[rows], 6), mask=np.isnan(store.time_s[rows])),
+        "face": pa.array(face),
+        "interpolated": pa.array(found["interpolated"] & face),
+    }
+    for number, name in enumerate(BOX):
+        columns[name] = _numbers(found["box"][:, number], face, 1)
+    columns["score"] = _numbers(found["score"], face & ~found["interpolated"], 4)
+    for task in TASKS.values():
+        if task.name not in values:
+            continue
+        for number, name in enumerate(value_columns(task)):
+            columns[name] = _numbers(values[task.name][:, number], face, 5)
+        if task.name == "expr":
+            classes = decoded["expr"][:, 0].astype(int)
+            names = [EXPRESSIONS[number] if seen else None for number, seen in zip(classes, face, strict=True)]
+            columns["expression"] = pa.array(names, pa.string())
+        if task.name == "au":
+            for number, name in enumerate(AUS):
+                columns[name] = pa.array(decoded["au"][:, number].astype(np.int8), mask=~face)
+    return pa.table(columns)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write `.csv` or `.parquet`, atomically; missing values are empty cells or nulls."""
+    from pyarrow import csv, parquet
+
+    with atomic_file(path) as temporary:
+        if path.suffix == ".csv":
+            with temporary.open("wb") as file:
+                file.write((",".join(table.column_names) + "\n").encode())  # Arrow would put the names in quotes
+                csv.write_csv(table, file, csv.WriteOptions(include_header=False, quoting_style="needed"))
+        else:
+            parquet.write_table(table, temporary)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read the Parquet form back."""
+    from pyarrow import parquet
+
+    return parquet.read_table(path, partitioning=None)
+
+
+def matrix(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Columns as float64 `[N, len(names)]`, NaN where a value is missing."""
+    return np.stack([table[name].cast("float64").to_numpy(zero_copy_only=False) for name in names], axis=1)
+
+
+def present_tasks(table: pa.Table) -> list[Task]:
+    """The tasks whose columns a table has."""
+    return [task for task in TASKS.values() if set(value_columns(task)) <= set(table.column_names)]
+
+
+def subjects(table: pa.Table) -> list[str]:
+    """Subjects in the order of the table, the main one first."""
+    return table["subject"].unique().to_pylist()
+
+
+def subject_name(subject: str) -> str:
+    """What a subject is called in pictures and pages."""
+    return f"person {subject or '1'}" if not subject or subject.isdigit() else subject
+
+
+def _face_columns(store: FacesStore, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Box `[N, 4]`, score and interpolated flag of some rows; NaN where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shards = [store.path / "data" / shard["name"] for shard in store.header["shards"]]
+    names = ["box", "score", "interpolated"]
+    table = pa.concat_tables(pq.read_table(path, columns=names, partitioning=None) for path in shards).take(rows)
+    box = np.array([value or [np.nan] * 4 for value in table["box"].to_pylist()], np.float64).reshape(-1, 4)
+    return {
+        "box": box,
+        "score": table["score"].cast("float64").to_numpy(zero_copy_only=False),
+        "interpolated": table["interpolated"].to_numpy(zero_copy_only=False).astype(bool),
+    }
+
+
+def _numbers(values: np.ndarray, shown: np.ndarray, digits: int) -> pa.Array:
+    """Rounded numbers, null where `shown` is false or the number is not finite."""
+    import pyarrow as pa
+
+    values = np.asarray(values, np.float64)
+    missing = ~shown | ~np.isfinite(values)
+    return pa.array(np.where(missing, 0, values).round(digits), mask=missing)

@@ -1,0 +1,209 @@
+"""The local web page (`wildaffect app`): upload a clip, watch the annotated video beside the curves."""
+
+from __future__ import annotations
+
+import html
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from checkpoints.artifact import read_json
+from checkpoints.errors import UserError
+from preprocessing.faces import PICTURE_SUFFIXES
+from preprocessing.items import Item
+from preprocessing.video import read_times
+from wildaffect.inference.clip import HEADER, predict_clip
+from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, SYNTHETIC, describe_models
+from wildaffect.inference.clip_page import time_lines
+from wildaffect.inference.predictor import Predictor
+from wildaffect.inference.table import read_table
+
+# The browser may fetch nothing from outside, whatever the page's libraries would like to.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "frame-src 'self'; worker-src 'self' blob:"
+)
+
+# A click on a curve seeks the video, and the playing video moves a line over the curves; their frame fits their height.
+LINK = """<script>
+window.addEventListener("message", ({ data }) => {
+  const video = document.querySelector("#annotated video"), frame = document.querySelector("#curves iframe");
+  if (video && data && data.wildaffect === "seek") video.currentTime = Math.max(0, data.seconds);
+  if (frame && data && data.wildaffect === "height") frame.style.height = Math.min(data.height, 2000) + "px";
+});
+setInterval(() => {
+  const video = document.querySelector("#annotated video"), frame = document.querySelector("#curves iframe");
+  if (video && frame) frame.contentWindow.postMessage({ wildaffect: "playing", seconds: video.currentTime }, "*");
+}, 100);
+</script>"""
+STYLE = "#curves iframe { width: 100%; border: 0; background: #fff; border-radius: 8px; }"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page accepts.
+
+    Attributes:
+        megabytes: Largest upload.
+        minutes: Longest clip.
+        waiting: Clips that may wait in the queue.
+    """
+
+    megabytes: int = 500
+    minutes: float = 10.0
+    waiting: int = 8
+
+
+def serve(page: Any, limits: Limits, host: str, port: int) -> None:
+    """Serve a page from :func:`build` until Ctrl-C.
+
+    Raises:
+        UserError: The port is taken.
+    """
+    page.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            max_file_size=f"{limits.megabytes}mb",
+            footer_links=[],
+            ssr_mode=False,
+            enable_monitoring=False,
+            head=LINK,
+            css=STYLE,
+            theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            app_kwargs={"middleware": [Middleware(Policy)]},
+        )
+    except OSError as error:
+        raise UserError(f"the page cannot be served on {host}:{port} ({error}): try another --port") from None
+
+
+def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
+    """The page.
+
+    Args:
+        limits: What it accepts.
+        predictor: What predicts.
+        folder: Where uploads and results live for a while.
+    """
+
+    def work(upload: str | None, progress: Any = gradio.Progress()) -> Iterator[tuple[Any, ...]]:  # noqa: B008
+        if upload is None:
+            yield "**Choose a video or a picture first.**", None, "", None
+            return
+        try:
+            yield from process(limits, predictor, folder, Path(upload), progress)
+        except UserError as error:
+            yield f"**{error}**", None, "", None
+
+    with gradio.Blocks(title="wildaffect", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gradio.Markdown("# wildaffect\nValence and arousal, expression and action units of every frame of a clip.")
+        if predictor.models.synthetic:
+            gradio.Markdown(f"**{SYNTHETIC}**")
+        with gradio.Row():
+            upload = gradio.File(
+                label=f"Video or picture, at most {limits.megabytes} MB and {limits.minutes:g} minutes",
+                type="filepath",
+                elem_id="upload",
+            )
+            with gradio.Column():
+                button = gradio.Button("Predict", variant="primary", elem_id="predict")
+                said = gradio.Markdown(elem_id="said")
+        with gradio.Row():
+            with gradio.Column(min_width=320):
+                video = gradio.Video(label="Annotated video", elem_id="annotated", interactive=False)
+            with gradio.Column(min_width=320):
+                curves = gradio.HTML(elem_id="curves")
+        files = gradio.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
+        with gradio.Accordion("About the heads, and what this must not be used for", open=False):
+            gradio.Markdown(MISUSE)
+            gradio.Dataframe(describe_models(predictor.models), headers=list(MODEL_COLUMNS), interactive=False)
+        button.click(work, upload, [said, video, curves, files], api_visibility="private")
+    return page
+
+
+def process(
+    limits: Limits, predictor: Predictor, folder: Path, upload: Path, progress: Any
+) -> Iterator[tuple[str, str | None, str, list[str]]]:
+    """Predict one upload: what was found, the annotated video, the curves, the files.
+
+    Raises:
+        UserError: It is too long or cannot be read.
+    """
+    (folder / "jobs").mkdir(exist_ok=True)
+    job = Path(tempfile.mkdtemp(dir=folder / "jobs"))
+    try:
+        clip = take(upload, job)
+        check_length(clip, limits.minutes)
+
+        def show(step: str, done: int, total: int) -> None:
+            progress((done, total) if total else None, desc=step if total else f"{step}: {done} pictures searched")
+
+        try:
+            outcome = predict_clip(predictor, clip, job / "result", progress=show)
+        except UserError as error:
+            raise UserError(f"This file {str(error).removeprefix(str(clip.path)).strip()}.") from None
+        result = job / "result"
+        warnings = read_json(result / HEADER)["warnings"]
+        markup = time_lines(read_table(result / "predictions.parquet"))
+        names = ("predictions.csv", "predictions.parquet", "annotated.mp4", "report.html", "plot.png")
+        files = [str(result / name) for name in names if (result / name).exists()]
+        video = str(result / "annotated.mp4") if (result / "annotated.mp4").exists() else None
+        text = "\n\n".join([str(outcome), *(f"⚠ {warning}" for warning in warnings)])
+        yield text, video, in_frame(str(markup)), files
+    finally:
+        shutil.rmtree(job, ignore_errors=True)  # what the page shows was copied to its cache when it was yielded
+
+
+def take(upload: Path, job: Path) -> Item:
+    """Give an upload a name of our own: what a visitor calls a file is used for nothing but its kind."""
+    path = job / "clip"
+    shutil.copyfile(upload, path)
+    kind: Any = "picture" if upload.suffix.lower() in PICTURE_SUFFIXES else "video"
+    return Item("clip", path, "clip", kind, path.stat().st_size)
+
+
+def check_length(clip: Item, minutes: float) -> None:
+    """Refuse a clip that is too long, by its packets, not by what its header claims.
+
+    Raises:
+        UserError: It is longer.
+    """
+    times = read_times(clip.path) if clip.kind == "video" else []
+    length = (times[-1] - times[0]) / 60 if times else 0.0
+    if length > minutes:
+        raise UserError(f"This clip is {length:.1f} minutes long; this page takes at most {minutes:g}.")
+
+
+def in_frame(markup: str) -> str:
+    """Put the curves into a frame of their own, whose script can reach nothing but messages."""
+    style = "body{margin:0;padding:8px;font:16px/1.5 system-ui,sans-serif}"
+    text = f"<!DOCTYPE html><html lang=en><meta charset=utf-8><style>{style}</style><body>{markup}</body></html>"
+    return f'<iframe title="curves" sandbox="allow-scripts" height="720" srcdoc="{html.escape(text)}"></iframe>'
+
+
+class Policy:
+    """Middleware that adds the content security policy to every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+                message = {**message, "headers": [*headers, (b"referrer-policy", b"no-referrer")]}
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)

@@ -1,0 +1,361 @@
+"""The figures that the stages' reports are made of.
+
+Each function returns a matplotlib figure drawn without any window system, for :class:`wildaffect.report.page.Figure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wildaffect.report.palette import AROUSAL, BLUE, GREY, ORANGE, SEQUENTIAL, SERIES, VALENCE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 110
+WIDE = 9.0
+
+
+def canvas(
+    rows: int = 1, columns: int = 1, *, width: float = WIDE, height: float = 3.2, tight: bool = False, **kwargs: Any
+) -> tuple[Figure, np.ndarray]:
+    """An empty figure and its axes `[rows, columns]`; sizes in inches; `tight` for pictures side by side."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    style: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
+    gaps: Any = {"w_pad": 0.01, "h_pad": 0.01, "wspace": 0.02, "hspace": 0.02} if tight else {}
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(compress=True, **gaps))
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
+    return figure, axes
+
+
+def image_grid(images: Sequence[np.ndarray], *, columns: int = 8, labels: Sequence[str] = (), side: int = 96) -> Figure:
+    """A contact sheet.
+
+    Args:
+        images: uint8 RGB or grey pictures `[H, W(, 3)]`, of any sizes.
+        columns: Pictures per row.
+        labels: A short text under each.
+        side: Side of a cell in pixels.
+    """
+    columns = max(1, min(columns, len(images)))
+    rows = max(1, -(-len(images) // columns))
+    inch = side / DPI
+    figure, axes = canvas(
+        rows, columns, width=columns * inch, height=rows * (inch + (0.22 if labels else 0.02)), tight=True
+    )
+    for number, axis in enumerate(axes.flat):
+        axis.set_axis_off()
+        if number < len(images):
+            _show(axis, images[number])
+            if labels:
+                axis.set_title(labels[number], fontsize=8, y=-0.24, pad=0)
+    return figure
+
+
+def mae_reconstructions(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], *, side: int = 112) -> Figure:
+    """What a masked autoencoder saw and made of it.
+
+    Args:
+        triples: (original, masked, predicted) pictures, uint8 `[H, W, 3]`; in `predicted` the visible patches are
+            the original's.
+        side: Side of a picture in pixels.
+    """
+    # The order of the eye: what was given, what was guessed, what was true.
+    names = (("masked", 1), ("predicted", 2), ("original", 0))
+    return picture_grid([(name, [triple[part] for triple in triples]) for name, part in names], side=side)
+
+
+def picture_grid(
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Sequence[str] = (), *, side: int = 112
+) -> Figure:
+    """Pictures side by side in named rows.
+
+    Args:
+        rows: Name and pictures, uint8 `[H, W, 3]`, of each row.
+        columns: Names of the columns, if they have any.
+        side: Side of a picture in pixels.
+    """
+    inch, count = side / DPI, max(len(pictures) for _, pictures in rows)
+    height = len(rows) * inch + (0.35 if columns else 0.1)
+    figure, axes = canvas(len(rows), count, width=count * inch + 0.9, height=height, tight=True)
+    for row, (name, pictures) in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            axis = axes[row, column]
+            _show(axis, picture)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if row == 0 and columns:
+                axis.set_title(columns[column], fontsize=8)
+        axes[row, 0].set_ylabel(name)
+    return figure
+
+
+def loss_curves(
+    records: Iterable[Mapping[str, Any]], keys: Sequence[str] = ("loss",), *, x: str = "step", log: bool = False
+) -> Figure:
+    """Logged values over steps.
+
+    Args:
+        records: Lines of `metrics.jsonl`; those without a key are passed over for that curve.
+        keys: What to draw, one panel each.
+        x: What to draw it over.
+        log: Logarithmic vertical axis.
+    """
+    records = list(records)
+    figure, axes = canvas(1, len(keys), width=min(WIDE, 4.5 * len(keys)), height=2.8)
+    for axis, key, colour in zip(axes[0], keys, SERIES, strict=False):
+        points = np.array(
+            [(record[x], record[key]) for record in records if record.get(key) is not None], float
+        ).reshape(-1, 2)
+        dotted = "." if len(points) < 60 else ""
+        axis.plot(points[:, 0], points[:, 1], color=colour, marker=dotted, linewidth=1.4)
+        axis.set_xlabel(x)
+        axis.set_title(key.replace("_", " "), fontsize=10, loc="left")
+        axis.grid(alpha=0.25)
+        if log:
+            axis.set_yscale("log")
+    return figure
+
+
+def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
+    """Confusion matrix with the share of each true class in colour and text, the counts below it.
+
+    Args:
+        counts: `[C, C]`, true class by row, predicted class by column.
+        names: `[C]`.
+    """
+    counts = np.asarray(counts)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = canvas(width=0.75 * len(names) + 1.6, height=0.62 * len(names) + 1.2)
+    axis = axes[0, 0]
+    image = axis.imshow(share, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto")
+    for row in range(len(names)):
+        for column in range(len(names)):
+            if counts[row, column]:
+                axis.text(
+                    column,
+                    row,
+                    f"{share[row, column]:.2f}\n{counts[row, column]:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color="black" if share[row, column] > 0.55 else "white",
+                )
+    axis.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    figure.colorbar(image, ax=axis, label="share of the true class", fraction=0.05, pad=0.02)
+    return figure
+
+
+def va_timeline(
+    time_s: np.ndarray, predicted: np.ndarray, true: np.ndarray | None = None, *, title: str = ""
+) -> Figure:
+    """Valence and arousal over time.
+
+    Args:
+        time_s: Seconds `[T]`.
+        predicted: `[T, 2]`; rows of NaN are gaps.
+        true: `[T, 2]`, NaN where not annotated (the -5 of the label files is taken as NaN too).
+        title: Above the panels, e.g. the video's name.
+    """
+    figure, axes = canvas(2, 1, height=3.8, sharex=True)
+    for index, (name, colour) in enumerate((("valence", VALENCE), ("arousal", AROUSAL))):
+        axis = axes[index, 0]
+        axis.axhline(0, color=GREY, linewidth=0.6)
+        if true is not None:
+            shown = np.where(np.abs(true[:, index]) <= 1, true[:, index], np.nan)
+            axis.plot(time_s, shown, color="black", linewidth=1.1, alpha=0.75, label="true")
+        axis.plot(time_s, predicted[:, index], color=colour, linewidth=1.5, label="predicted")
+        axis.set_ylim(-1.05, 1.05)
+        axis.set_ylabel(name)
+        axis.grid(alpha=0.25)
+        if true is not None:
+            axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=9)
+    axes[1, 0].set_xlabel("time (s)")
+    if title:
+        axes[0, 0].set_title(title, fontsize=10, loc="left")
+    return figure
+
+
+def va_circumplex(values: np.ndarray, error: np.ndarray | None = None, *, bins: int = 25) -> Figure:
+    """Where in the valence-arousal plane frames lie or, with `error`, how large the mean error is there.
+
+    Args:
+        values: `[N, 2]` valence and arousal.
+        error: `[N]` to average per cell; without it the number of frames is shown.
+        bins: Cells per axis.
+    """
+    from matplotlib.colors import LogNorm
+
+    values = np.asarray(values, float).reshape(-1, 2)
+    seen = np.isfinite(values).all(axis=1)
+    edges = np.linspace(-1, 1, bins + 1)
+    counts, _, _ = np.histogram2d(values[seen, 0], values[seen, 1], bins=[edges, edges])
+    norm: LogNorm | None = LogNorm(1, max(2.0, counts.max()))
+    shown, label = np.where(counts, counts, np.nan), "frames"
+    if error is not None:
+        sums, _, _ = np.histogram2d(
+            values[seen, 0], values[seen, 1], bins=[edges, edges], weights=np.asarray(error, float)[seen]
+        )
+        shown, norm, label = np.where(counts, sums / np.maximum(counts, 1), np.nan), None, "mean error"
+    figure, axes = canvas(width=5.2, height=4.3)
+    axis = axes[0, 0]
+    mesh = axis.pcolormesh(edges, edges, shown.T, cmap=SEQUENTIAL, norm=norm)
+    _circumplex_axes(axis)
+    figure.colorbar(mesh, ax=axis, label=label, fraction=0.05, pad=0.02)
+    return figure
+
+
+def va_trajectory(values: np.ndarray, time_s: np.ndarray) -> Figure:
+    """A path through the valence-arousal plane, its colour the time.
+
+    Args:
+        values: `[T, 2]`; rows of NaN interrupt the path.
+        time_s: Seconds `[T]`.
+    """
+    from matplotlib.collections import LineCollection
+
+    points = np.asarray(values, float).reshape(-1, 1, 2)
+    pieces = np.concatenate([points[:-1], points[1:]], axis=1)
+    whole = np.isfinite(pieces).all(axis=(1, 2))
+    figure, axes = canvas(width=5.2, height=4.3)
+    axis = axes[0, 0]
+    line = LineCollection(list(pieces[whole]), cmap=SEQUENTIAL, array=np.asarray(time_s)[:-1][whole], linewidths=1.4)
+    axis.add_collection(line)
+    _circumplex_axes(axis)
+    figure.colorbar(line, ax=axis, label="time (s)", fraction=0.05, pad=0.02)
+    return figure
+
+
+def f1_bars(
+    f1: Mapping[str, float], *, reference: Mapping[str, float] | None = None, against: str = "chance"
+) -> Figure:
+    """F1 by class or action unit, and its mean; `reference` (chance, another run) as marks."""
+    figure, axes = canvas(width=min(WIDE, 0.62 * len(f1) + 1.4), height=2.9)
+    axis = axes[0, 0]
+    axis.bar(list(f1), list(f1.values()), color=BLUE, width=0.7)
+    for place, value in enumerate(f1.values()):
+        axis.text(place, value + 0.015, f"{value:.2f}", ha="center", fontsize=8)
+    if reference:
+        axis.plot(range(len(f1)), [reference[name] for name in f1], "_", color=ORANGE, ms=22, mew=2.5, label=against)
+    mean = float(np.mean(list(f1.values())))
+    axis.axhline(mean, color=GREY, linewidth=1, linestyle="--", label=f"mean {mean:.3f}")
+    axis.set_ylim(0, 1.08)
+    axis.set_ylabel("F1")
+    axis.tick_params(axis="x", rotation=0 if all(len(name) < 6 for name in f1) else 25)
+    axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=8.5)
+    return figure
+
+
+def histogram(values: np.ndarray, *, bins: int = 40, label: str = "", log: bool = False) -> Figure:
+    """Distribution of finite numbers `[N]`."""
+    values = np.asarray(values, float).ravel()
+    values = values[np.isfinite(values)]
+    figure, axes = canvas(width=4.5, height=2.6)
+    axis = axes[0, 0]
+    axis.hist(values, bins=bins, color=BLUE)
+    axis.set_xlabel(label)
+    axis.set_ylabel("number")
+    axis.text(0.98, 0.95, f"n = {len(values):,}", transform=axis.transAxes, ha="right", va="top", fontsize=8.5)
+    if log:
+        axis.set_yscale("log")
+    return figure
+
+
+def counts_bars(counts: Mapping[str, float], *, label: str = "frames", log: bool = False) -> Figure:
+    """Horizontal bars of named numbers, e.g. frames per class."""
+    figure, axes = canvas(width=5.5, height=0.3 * len(counts) + 0.8)
+    axis = axes[0, 0]
+    bars = axis.barh(list(counts), list(counts.values()), color=BLUE, height=0.7)
+    axis.bar_label(bars, fmt="{:,.0f}", fontsize=8, padding=3)
+    axis.invert_yaxis()
+    axis.margins(x=0.15)
+    axis.set_xlabel(label)
+    if log:
+        axis.set_xscale("log")
+    return figure
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 10) -> Figure:
+    """Reliability diagram: how often predictions of a confidence are right (Guo et al. 2017), with the ECE.
+
+    Args:
+        confidence: `[N]` probabilities of what was predicted.
+        correct: `[N]` bool.
+        bins: Equal-width bins of the confidence.
+    """
+    confidence, correct = np.asarray(confidence, float).ravel(), np.asarray(correct, float).ravel()
+    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    filled = counts > 0
+    accuracy = np.bincount(place, correct, bins)[filled] / counts[filled]
+    mean = np.bincount(place, confidence, bins)[filled] / counts[filled]
+    ece = float(np.sum(counts[filled] * np.abs(accuracy - mean)) / max(counts.sum(), 1))
+    figure, axes = canvas(2, 1, width=4.2, height=4.4, sharex=True, height_ratios=[3, 1])
+    upper, lower = axes[:, 0]
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    upper.plot(mean, accuracy, color=BLUE, marker="o")
+    upper.set(ylim=(0, 1.02), xlim=(0, 1), ylabel="share right")
+    upper.text(0.04, 0.92, f"ECE = {ece:.3f}", transform=upper.transAxes)
+    lower.bar((np.arange(bins) + 0.5) / bins, counts, width=0.9 / bins, color=GREY)
+    lower.set(xlabel="confidence", ylabel="frames")
+    return figure
+
+
+def pca_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], *, most: int = 4000) -> Figure:
+    """Feature vectors on their first two principal components, coloured by label.
+
+    Args:
+        features: `[N, D]`.
+        labels: `[N]` indices into `names`.
+        names: One per label.
+        most: Points drawn (evenly taken from all).
+    """
+    from scipy.sparse.linalg import svds
+
+    centred = np.asarray(features, np.float64)
+    centred = centred - centred.mean(axis=0)
+    # Two components of thousands of dimensions: iterated, they cost a hundredth of a whole decomposition.
+    _, _, components = svds(centred, k=2, rng=np.random.default_rng(0))
+    flat = centred @ components[::-1].T
+    taken = np.linspace(0, len(flat) - 1, min(most, len(flat))).astype(int)
+    figure, axes = canvas(width=6.2, height=4.4)
+    axis = axes[0, 0]
+    for number, name in enumerate(names):
+        chosen = taken[np.asarray(labels)[taken] == number]
+        if len(chosen):
+            colour = SERIES[number % len(SERIES)]
+            axis.scatter(*flat[chosen].T, s=7, color=colour, alpha=0.6, linewidths=0, label=name)
+    explained = flat.var(axis=0) / max(float(centred.var(axis=0).sum()), 1e-12)
+    axis.set_xlabel(f"first component ({explained[0]:.0%} of variance)")
+    axis.set_ylabel(f"second component ({explained[1]:.0%})")
+    axis.legend(frameon=False, markerscale=3, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _show(axis: Axes, image: np.ndarray) -> None:
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+
+
+def _circumplex_axes(axis: Axes) -> None:
+    axis.axhline(0, color=GREY, linewidth=0.6)
+    axis.axvline(0, color=GREY, linewidth=0.6)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    axis.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=0.6)
+    axis.set(xlim=(-1.02, 1.02), ylim=(-1.02, 1.02), xlabel="valence", ylabel="arousal", aspect="equal")
+    axis.set_xticks(np.linspace(-1, 1, 5))
+    axis.set_yticks(np.linspace(-1, 1, 5))

@@ -1,0 +1,217 @@
+"""Challenge files: what is handed in to ABAW, and what anybody handed in.
+
+One text file for all videos, in the order of the official example file::
+
+    image_location,valence,arousal              2-30-640x360/00001.jpg,0.5,-0.5
+    image_location,Neutral,...,Other            14-30-1920x1080/00001.jpg,0
+    image_location,AU1,...,AU26                 2-30-640x360/00001.jpg,1,0,...
+    image,valence,arousal,expression,aus        video45_1/00001.jpg,v,a,e,au1..au12
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints.artifact import atomic_file
+from checkpoints.errors import UserError
+from wildaffect.tasks.labels import MTL_HEADER, parse_location, parse_numbers, read_lines
+from wildaffect.tasks.task import TASKS
+
+# Lines after the header in the files of the 6th ABAW, and the width of a line's labels.
+PUBLISHED_LINES = {"va": 927_210, "expr": 1_022_655, "au": 729_736}
+FORMS = ("va", "expr", "au", "mtl")
+
+
+def parts(form: str) -> tuple[str, ...]:
+    """Tasks whose labels stand in a line, in order."""
+    return ("va", "expr", "au") if form == "mtl" else (form,)
+
+
+def header(form: str) -> str:
+    """First line of a challenge file."""
+    return MTL_HEADER if form == "mtl" else f"image_location,{TASKS[form].header}"
+
+
+def width(form: str) -> int:
+    """Numbers per line after the image location."""
+    return sum(TASKS[name].label_width for name in parts(form))
+
+
+@dataclass(frozen=True)
+class Example:
+    """The frames an example file lists.
+
+    Attributes:
+        locations: `[N]` image locations as written there.
+        ids: ids in order of first appearance.
+        rows: id -> rows of `locations`.
+        frames: id -> frame numbers, in the same order.
+    """
+
+    locations: list[str]
+    ids: list[str]
+    rows: dict[str, np.ndarray]
+    frames: dict[str, np.ndarray]
+
+    def last_frame(self, id: str) -> int:
+        """Largest frame number listed for a video: as long as its predictions must be."""
+        return int(self.frames[id].max())
+
+
+def form_of(path: Path) -> str:
+    """Which challenge a file's header belongs to: `va`, `expr`, `au` or `mtl`.
+
+    Raises:
+        UserError: when it is none of them.
+    """
+    lines = read_lines(Path(path))
+    first = lines[0].strip() if lines else ""
+    for form in FORMS:
+        if first == header(form):
+            return form
+    raise UserError(
+        f"{path}, line 1: '{first}' is no challenge file's header; expected one of "
+        + "; ".join(f"'{header(form)}'" for form in FORMS)
+    )
+
+
+def read_example(path: Path) -> Example:
+    """The frames listed in an example file (whatever stands after the first comma is ignored).
+
+    Raises:
+        UserError: for a line that is no image location, or a frame listed twice.
+    """
+    lines = read_lines(Path(path))
+    if not lines or not lines[0].lower().startswith("image"):
+        raise UserError(
+            f"{path}, line 1: expected a header that begins with 'image', found '{lines[0] if lines else ''}'"
+        )
+    locations = [line.split(",", 1)[0].strip() for line in lines[1:]]
+    return _index(locations, Path(path))
+
+
+def _index(locations: list[str], path: Path) -> Example:
+    rows: dict[str, list[int]] = {}
+    frames: dict[str, list[int]] = {}
+    seen: dict[str, set[int]] = {}
+    for row, location in enumerate(locations):
+        id, frame = parse_location(location, path, row + 2)
+        if frame in seen.setdefault(id, set()):
+            raise UserError(f"{path}, line {row + 2}: {location} is listed twice")
+        seen[id].add(frame)
+        rows.setdefault(id, []).append(row)
+        frames.setdefault(id, []).append(frame)
+    as_arrays = {id: np.array(numbers) for id, numbers in rows.items()}
+    return Example(locations, list(rows), as_arrays, {id: np.array(numbers) for id, numbers in frames.items()})
+
+
+def write_challenge_file(
+    path: Path, form: str, example: Example, decoded: Mapping[str, Mapping[str, np.ndarray]]
+) -> None:
+    """Write a challenge file, atomically.
+
+    Args:
+        path: the text file.
+        form: `va`, `expr`, `au` or `mtl`.
+        example: frames and their order.
+        decoded: task name -> id -> `[T, label_width]` for the frames 1 .. T.
+
+    Raises:
+        UserError: for a listed frame that has no finite prediction.
+    """
+    texts: list[str] = [""] * len(example.locations)
+    for id in example.ids:
+        columns = []
+        for name in parts(form):
+            track = decoded[name].get(id)
+            if track is None or len(track) < example.last_frame(id):
+                raise UserError(
+                    f"no {name} prediction for frame {example.last_frame(id)} of {id}, which the example lists"
+                )
+            listed = track[example.frames[id] - 1]
+            if not np.isfinite(listed).all():
+                frame = example.frames[id][np.flatnonzero(~np.isfinite(listed).all(axis=1))[0]]
+                raise UserError(f"the {name} prediction for frame {frame} of {id} is not finite")
+            columns.append([TASKS[name].format_row(row) for row in listed])
+        for row, values in zip(example.rows[id], zip(*columns, strict=True), strict=True):
+            texts[row] = f"{example.locations[row]},{','.join(values)}"
+    with atomic_file(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(header(form) + "\n")
+        file.writelines(text + "\n" for text in texts)
+
+
+@dataclass(frozen=True)
+class ChallengeFile:
+    """A challenge file's content.
+
+    Attributes:
+        index: which frames it predicts.
+        values: task name -> `[N, label_width]`.
+    """
+
+    index: Example
+    values: dict[str, np.ndarray]
+
+
+def read_challenge_file(path: Path, form: str) -> ChallengeFile:
+    """Read anybody's challenge file.
+
+    Raises:
+        UserError: naming the first line with a fault: header, quotes, image location, number of values, a value that is
+            no prediction (out of range or a marker), a frame listed twice.
+    """
+    path = Path(path)
+    lines = read_lines(path)
+    if not lines or lines[0] != header(form):
+        raise UserError(f"{path}, line 1: expected the header '{header(form)}', found '{lines[0] if lines else ''}'")
+    split = [line.split(",", 1) for line in lines[1:]]
+    for number, fields in enumerate(split):
+        if len(fields) != 2 or '"' in lines[number + 1]:
+            raise UserError(
+                f"{path}, line {number + 2}: expected an image location and {width(form)} value(s), comma-separated "
+                f"and without quotes, found '{lines[number + 1]}'"
+            )
+    numbers = parse_numbers([rest for _, rest in split], width(form), path, first_line=2)
+    values: dict[str, np.ndarray] = {}
+    start = 0
+    for name in parts(form):
+        task = TASKS[name]
+        values[name] = numbers[:, start : start + task.label_width]
+        start += task.label_width
+        bad = task.bad_values(values[name]) | (values[name] == task.marker)
+        if bad.any():
+            row, column = (int(index[0]) for index in np.nonzero(bad))
+            raise UserError(f"{path}, line {row + 2}: {values[name][row, column]:g} is no {name} prediction")
+    return ChallengeFile(_index([location for location, _ in split], path), values)
+
+
+def check_challenge_file(path: Path, form: str, example_path: Path) -> int:
+    """Validate anybody's challenge file against the example file: the same frames in the same order, each with a value.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        UserError: naming the first offending line.
+    """
+    found = read_challenge_file(path, form).index.locations
+    expected = read_example(example_path).locations
+    for row, (location, wanted) in enumerate(zip(found, expected, strict=False)):
+        if location != wanted:
+            raise UserError(f"{path}, line {row + 2}: expected {wanted} (as in {example_path}), found {location}")
+    if len(found) != len(expected):
+        line = min(len(found), len(expected)) + 2
+        what = (
+            "the file ends, but the example goes on with"
+            if len(found) < len(expected)
+            else "the example has no line for"
+        )
+        name = expected[len(found)] if len(found) < len(expected) else found[len(expected)]
+        raise UserError(
+            f"{path}, line {line}: {what} {name} ({len(found):,} frames here, {len(expected):,} in the example)"
+        )
+    return len(found)

@@ -1,0 +1,161 @@
+"""Splits that no video straddles: everything recorded of one base video stays on one side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints.errors import UserError
+from wildaffect.tasks.labels import Tracks, all_annotations
+from wildaffect.tasks.task import TASKS
+
+
+def base_video(id: str) -> str:
+    """The video an id belongs to: `10-60-1280x720_right` -> `10-60-1280x720` (ids may also end in `_1`: kept)."""
+    return re.sub(r"_(left|right)$", "", id)
+
+
+def group_of(id: str) -> str:
+    """Name shared by all subjects and all parts of one recording.
+
+    Parts are `24-30-1920x1080-1` and `video45_1`: the same people in the same room, so folds keep them together.
+    """
+    video = base_video(id)
+    return re.sub(r"^(video\d+)_\d+$", r"\1", re.sub(r"(?<=\d)x(\d+)-\d+$", r"x\1", video))
+
+
+def groups(ids: Iterable[str], identities: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """Ids by group, joined further where two share an identity.
+
+    Args:
+        ids: ids of label files.
+        identities: id -> person, where known.
+    """
+    parent: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        while parent.setdefault(node, node) != node:
+            node = parent[node]
+        return node
+
+    ids = sorted(set(ids))
+    for id in ids:
+        group = root(f"video {group_of(id)}")
+        if identities and id in identities:
+            parent[root(f"person {identities[id]}")] = group
+    joined: dict[str, list[str]] = {}
+    for id in ids:
+        joined.setdefault(root(f"video {group_of(id)}"), []).append(id)
+    return {members[0]: members for members in joined.values()}
+
+
+def grouped_folds(
+    counts: Mapping[str, np.ndarray], k: int, seed: int = 0, identities: Mapping[str, str] | None = None
+) -> list[list[str]]:
+    """Split ids into `k` folds that hold about the same of everything counted, groups kept whole.
+
+    Greedy, as scikit-learn's StratifiedGroupKFold is for one class per sample: the weightiest group first, each to the
+    fold that has least of what the group brings.
+
+    Args:
+        counts: id -> `[C]` numbers of frames of each kind (see :func:`label_counts`).
+        k: number of folds.
+        seed: which of the many such splits.
+        identities: id -> person, where known.
+
+    Returns:
+        k sorted lists of ids; every id stands in exactly one.
+
+    Raises:
+        UserError: when there are fewer groups than folds.
+    """
+    together = list(groups(counts, identities).values())
+    if len(together) < k:
+        raise UserError(f"{k} folds need at least {k} videos, there are {len(together)}: ask for fewer folds")
+    brings = np.array([np.sum([counts[id] for id in members], axis=0) for members in together], float)
+    brings /= np.maximum(brings.sum(axis=0), 1)  # shares: a rare label counts as much as a frequent one
+    rng = np.random.default_rng(seed)
+    # Groups of about the same weight change places with the seed.
+    weight = np.log2(1e-9 + np.square(brings).sum(axis=1)).round()
+    folds: list[list[str]] = [[] for _ in range(k)]
+    filled = np.zeros((k, brings.shape[1]))
+    for index in np.lexsort((rng.random(len(together)), -weight)):
+        cost = [(bool(fold), float(has @ brings[index]), len(fold)) for fold, has in zip(folds, filled, strict=True)]
+        target = min(range(k), key=cost.__getitem__)
+        folds[target] += together[index]
+        filled[target] += brings[index]
+    return [sorted(fold) for fold in folds]
+
+
+def label_counts(annotations: Mapping[str, Mapping[str, Tracks]]) -> dict[str, np.ndarray]:
+    """What every id holds: `[C]` numbers of annotated frames of each kind, the tasks side by side.
+
+    Args:
+        annotations: task name -> split -> id -> track.
+    """
+    ids = sorted({id for by_split in annotations.values() for tracks in by_split.values() for id in tracks})
+    counts: dict[str, list[np.ndarray]] = {id: [] for id in ids}
+    for name, by_split in annotations.items():
+        task = TASKS[name]
+        for id in ids:
+            found = next((tracks[id] for tracks in by_split.values() if id in tracks), None)
+            counts[id].append(np.zeros(len(task.kinds)) if found is None else task.strata(found.labels, found.mask))
+    return {id: np.concatenate(parts) for id, parts in counts.items()}
+
+
+def release_folds(
+    root: Path | str, k: int, seed: int = 0, identities: Mapping[str, str] | None = None
+) -> list[list[str]]:
+    """Folds over everything that a release annotates for training or validation: the same for every task.
+
+    Args:
+        root: what :func:`wildaffect.tasks.labels.read_annotations` reads.
+        k: number of folds.
+        seed: which of the many such splits.
+        identities: id -> person, where known.
+
+    Raises:
+        UserError: there are fewer videos than folds, or a file has a fault.
+    """
+    return grouped_folds(label_counts(all_annotations(root)), k, seed, identities)
+
+
+def hold_out(
+    sizes: Mapping[str, int], fraction: float = 0.1, seed: int = 0, identities: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Split ids into (kept, held out), groups kept whole; about `fraction` of the groups, at least one, is held out.
+
+    Raises:
+        UserError: when there is only one group.
+    """
+    together = list(groups(sizes, identities).values())
+    if len(together) < 2:
+        raise UserError("holding out videos needs at least two of them (two subjects of one video count as one)")
+    order = np.random.default_rng(seed).permutation(len(together))
+    count = min(len(together) - 1, max(1, round(fraction * len(together))))
+    held = sorted(id for index in order[:count] for id in together[index])
+    return sorted(set(sizes) - set(held)), held
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids of a list: one per line; empty lines and what follows a `#` are passed over.
+
+    Raises:
+        UserError: the file cannot be read or names nothing.
+    """
+    try:
+        lines = [line.split("#")[0].strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a list of ids: {error}") from None
+    if not any(lines):
+        raise UserError(f"{path} lists no id: expected one per line")
+    return [line for line in lines if line]
+
+
+def without(ids: Iterable[str], excluded: Iterable[str]) -> list[str]:
+    """The ids of recordings that no excluded id belongs to (subjects and parts of one recording go together)."""
+    left_out = {group_of(id) for id in excluded}
+    return [id for id in ids if group_of(id) not in left_out]

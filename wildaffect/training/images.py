@@ -1,0 +1,213 @@
+"""JPEG bytes to batches of uint8 crops: decoded, cropped and flipped on tensors; normalised later, on the device."""
+
+import atexit
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional
+
+from checkpoints.errors import UserError
+from wildaffect.training.batches import sample_rng
+
+LOG_ASPECT = (float(np.log(3 / 4)), float(np.log(4 / 3)))
+IN_A_ROW = 100
+"""So many broken pictures side by side are no accident."""
+
+
+def decode(jpeg: bytes) -> torch.Tensor:
+    """Decode a JPEG to a uint8 tensor `[3, H, W]`; grey pictures get three equal channels.
+
+    Raises:
+        RuntimeError: It is none, or broken.
+    """
+    if not jpeg:
+        raise RuntimeError("it is empty")
+    data = torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)
+    try:
+        return decode_jpeg(data, mode=ImageReadMode.RGB)
+    except RuntimeError as error:  # its message begins with a place in torchvision's source
+        raise RuntimeError(str(error).rpartition(", ")[2]) from None
+
+
+def readable(jpeg: bytes | None) -> bool:
+    """Whether a JPEG can be decoded."""
+    try:
+        return decode(jpeg or b"") is not None
+    except RuntimeError:
+        return False
+
+
+def resize(image: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize a uint8 picture `[3, H, W]` to `[3, size, size]`, antialiased."""
+    if image.shape[-2:] == (size, size):
+        return image
+    return functional.resize(image, [size, size], antialias=True)
+
+
+def random_resized_crop(
+    image: torch.Tensor, rng: np.random.Generator, size: int, scale: tuple[float, float], flip: bool = True
+) -> torch.Tensor:
+    """Cut a random part out of a picture, resize it and mirror it half of the time.
+
+    Args:
+        image: uint8 `[3, H, W]`.
+        rng: The sample's own randomness.
+        size: Side of the result in pixels.
+        scale: Smallest and largest share of the picture's area that is kept; the aspect ratio varies by 3/4 to 4/3.
+        flip: Whether to mirror.
+    """
+    height, width = image.shape[-2:]
+    area = height * width * rng.uniform(*scale)
+    ratio = np.exp(rng.uniform(*LOG_ASPECT)) if scale[0] < 1 else width / height
+    crop_w = min(width, max(1, round(float(np.sqrt(area * ratio)))))
+    crop_h = min(height, max(1, round(float(np.sqrt(area / ratio)))))
+    top = int(rng.integers(height - crop_h + 1))
+    left = int(rng.integers(width - crop_w + 1))
+    # What torchvision's `resized_crop` does, without the checks that cost a tenth of a small picture's time.
+    part = image[None, :, top : top + crop_h, left : left + crop_w]
+    crop = torch.nn.functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True)[0]
+    return crop.flip(-1) if flip and rng.random() < 0.5 else crop
+
+
+class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
+    """Whole micro-batches of crops, addressed by their (epoch, sample index) pairs.
+
+    Args:
+        count: Number of samples.
+        jpeg: Sample index to JPEG bytes.
+        name: Sample index to a name for messages.
+        size: Side of the crops in pixels.
+        scale: See :func:`random_resized_crop`.
+        seed: Seed of the samples' randomness.
+        extras: (rng, sample index) to further arrays of a sample (mask noise, label), which are stacked.
+        augment: Applied to each crop with the sample's rng.
+        prepare: (decoded picture, sample index) to the picture that is cropped, e.g. a part of the face.
+        pick: (epoch, place in it) to the sample index, where an epoch is not every sample once.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        jpeg: Callable[[int], bytes],
+        name: Callable[[int], str],
+        size: int,
+        scale: tuple[float, float],
+        seed: int,
+        extras: Callable[[np.random.Generator, int], dict[str, Any]] | None = None,
+        augment: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
+        prepare: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
+        pick: Callable[[int, int], int] = lambda _epoch, place: place,
+    ) -> None:
+        self.count, self.jpeg, self.name, self.size, self.scale = count, jpeg, name, size, scale
+        self.seed, self.extras, self.augment, self.prepare, self.pick = seed, extras, augment, prepare, pick
+        self.skipped: list[str] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, pair: tuple[int, int]) -> dict[str, Any]:
+        """Crop one sample; a picture that cannot be decoded gives its place to the next one."""
+        epoch, place = pair
+        index = self.pick(epoch, place)
+        rng = sample_rng(self.seed, epoch, place)
+        tries = ((index + attempt) % self.count for attempt in range(min(self.count, IN_A_ROW)))
+        found = first_readable(((number, self.jpeg(number)) for number in tries), self.name, self.skipped)
+        if found is None:
+            many = min(self.count, IN_A_ROW)
+            raise UserError(f"{many} pictures in a row cannot be decoded, last {self.skipped[-1]}: check the store")
+        taken, picture = found
+        if self.prepare is not None:
+            picture = self.prepare(picture, taken)
+        crop = random_resized_crop(picture, rng, self.size, self.scale)
+        if self.augment is not None:
+            crop = self.augment(crop, rng)
+        return {"name": self.name(taken), "images": crop, **(self.extras(rng, taken) if self.extras else {})}
+
+    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Crop a micro-batch; see :func:`stacked`."""
+        return stacked([self[pair] for pair in pairs], self.skipped)
+
+
+def first_readable(
+    tries: Iterable[tuple[int, bytes]], name: Callable[[int], str], skipped: list[str]
+) -> tuple[int, torch.Tensor] | None:
+    """Number and picture of the first of some JPEGs that can be decoded; those before it are added to `skipped`."""
+    for number, jpeg in tries:
+        try:
+            return number, decode(jpeg)
+        except RuntimeError as error:
+            skipped.append(f"{name(number)}: {error}")
+    return None
+
+
+def stacked(samples: Sequence[dict[str, Any]], skipped: list[str]) -> dict[str, Any]:
+    """A micro-batch: each value stacked to `[B, ...]`, the samples' `names`, and what was `skipped`, which begins anew.
+
+    The training loop reports both, whichever process read the pictures.
+    """
+    keys = [key for key in samples[0] if key != "name"]
+    batch: dict[str, Any] = {key: torch.stack([torch.as_tensor(sample[key]) for sample in samples]) for key in keys}
+    batch |= {"names": [sample["name"] for sample in samples], "skipped": skipped.copy()}
+    skipped.clear()
+    return batch
+
+
+def work_ahead(
+    dataset: torch.utils.data.Dataset[Any],
+    workers: int,
+    batches: Iterable[Sequence[Any]] | None = None,
+    *,
+    start: Literal["fork", "spawn"] = "fork",
+) -> torch.utils.data.DataLoader[Any]:
+    """Batches that a dataset gives whole, prepared by `workers` processes ahead of time.
+
+    Args:
+        dataset: Its `__getitems__` makes a batch, or it iterates over batches.
+        workers: Processes; 0: this one.
+        batches: What each batch is asked for with; None where the dataset iterates.
+        start: Forked workers share the store that is open already; spawned ones get a copy of the dataset, for those
+            whose threads hold locks (a forked process would wait for them for ever).
+    """
+    chosen: dict[str, Any] = {"batch_size": None} if batches is None else {"batch_sampler": batches}
+    return torch.utils.data.DataLoader(
+        dataset,
+        **chosen,
+        num_workers=workers,
+        collate_fn=as_is,
+        worker_init_fn=outlive_sigterm,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context=start if workers else None,
+    )
+
+
+def as_is(batch: Any) -> Any:
+    """Collate function for datasets that give whole batches."""
+    return batch
+
+
+def outlive_sigterm(_worker: int) -> None:
+    """Let a loader's worker pass over SIGTERM, which schedulers send to every process of a job.
+
+    The training process then finishes its step and saves its state; workers end with it.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End workers that an error left behind: Python would send them SIGTERM and wait for ever.
+
+    What is registered later is called earlier, so this comes before what `multiprocessing` does at the end.
+    """
+    left = [child for child in multiprocessing.active_children() if child.daemon]
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would make an error of it
+    for child in left:
+        child.kill()

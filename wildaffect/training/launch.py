@@ -1,0 +1,121 @@
+"""Starting a training process: how many there are, on what device, in which precision; randomness by step."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
+
+from checkpoints.errors import UserError
+from wildaffect.training.meter import peak_flops
+from wildaffect.training.rundir import RunDirectory
+
+
+def start(precision: str, tracker: str = "", out: Path | None = None) -> Accelerator:
+    """Set up Accelerate and print what was found.
+
+    Args:
+        precision: `bf16`, `fp32`, or `auto` (bf16 where the hardware computes in it).
+        tracker: An experiment tracker that Accelerate knows (`tensorboard`, `wandb`, ...), or none.
+        out: Where the tracker keeps its files, if it keeps any: the run directory.
+
+    Raises:
+        UserError: The launcher's environment and Accelerate disagree on the number of processes; the tracker is
+            unknown or not installed.
+    """
+    check_tracker(tracker)
+    chosen, reason = choose_precision(precision)
+    # Stages that run one after another in one process (`make demo`) may differ in precision, which Accelerate keeps.
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        mixed_precision="bf16" if chosen == "bf16" else "no",
+        log_with=tracker or None,
+        project_dir=out if tracker else None,
+        step_scheduler_with_optimizer=False,
+        # The first process hashes and copies large stores while the others wait; torch's ten minutes may not do.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise UserError(
+            f"the launcher started {launched} processes but Accelerate sees {accelerator.num_processes}: each would "
+            "train alone. On CPU start with `ACCELERATE_USE_CPU=true torchrun --nproc_per_node N SCRIPT`"
+        )
+    accelerator.print(
+        f"{accelerator.num_processes} process(es) on {accelerator.device}, {torch.get_num_threads()} thread(s) each; "
+        f"{chosen}: {reason}"
+    )
+    return accelerator
+
+
+def check_tracker(name: str) -> None:
+    """Accelerate passes over a tracker that is not installed; here the user learns of it."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+    from accelerate.utils import LoggerType
+
+    if not name:
+        return
+    if name not in LOGGER_TYPE_TO_CLASS:
+        known = ", ".join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))
+        raise UserError(f"Accelerate knows no tracker {name!r}: choose one of {known}")
+    if name in LoggerType.list() and name not in get_available_trackers():
+        raise UserError(f"the tracker {name} is not installed: `pip install {name.replace('_', '-')}`")
+
+
+def track(accelerator: Accelerator, run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """Send whatever a run logs to the tracker that `start` was asked for as well, if there is one.
+
+    Args:
+        accelerator: From :func:`start`.
+        run: Its logged numbers are passed on, at their step.
+        config: The run's settings; what a tracker has no type for is passed on as text.
+    """
+    if not accelerator.log_with:
+        return
+    plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in config.items()}
+    accelerator.init_trackers("wildaffect", config=plain)
+    run.listener = lambda record: accelerator.log(
+        {key: value for key, value in record.items() if key != "step"}, step=record["step"]
+    )
+
+
+def peak(accelerator: Accelerator) -> float:
+    """FLOP/s that all devices of the run together could reach; 0 where unknown."""
+    if accelerator.device.type != "cuda":
+        return 0.0
+    name = torch.cuda.get_device_name(accelerator.device)
+    return accelerator.num_processes * peak_flops(name, accelerator.mixed_precision)
+
+
+def choose_precision(precision: str) -> tuple[str, str]:
+    """Decide between `bf16` and `fp32`; returns the choice and the reason for it."""
+    if precision != "auto":
+        return precision, "asked for"
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes"):
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", f"{torch.cuda.get_device_name()} computes in it"
+        return "fp32", f"{torch.cuda.get_device_name()} has no bf16 arithmetic"
+    if cpu_has_bf16():
+        return "bf16", "this CPU has bf16 instructions"
+    return "fp32", "this CPU has no bf16 instructions"
+
+
+def chosen_precision(accelerator: Accelerator) -> str:
+    """`bf16` or `fp32`, as :func:`start` chose."""
+    return "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 matrices natively (AVX512-BF16 or AMX)."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def reseed(seed: int, step: int, rank: int) -> None:
+    """Seed what is drawn inside a step (dropout, mixup), so that a resumed run draws the same."""
+    torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)

@@ -1,0 +1,259 @@
+"""The training loop that every stage shares; what differs (batches, loss, evaluation) is handed in."""
+
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, send_to_device
+from torch import nn
+from tqdm import tqdm
+
+from checkpoints.artifact import write_json
+from checkpoints.errors import UserError
+from checkpoints.state import load_state, optimizer_tensors, restore_optimizer, save_state
+from wildaffect.training.launch import peak, reseed
+from wildaffect.training.meter import Meter
+from wildaffect.training.rundir import RunDirectory
+from wildaffect.training.schedule import set_lr
+
+PREEMPTED = (
+    143  # exit status after SIGTERM: the state is saved, the same command goes on (128 + 15, as shells report it)
+)
+
+MOST_BAD = 0.01
+"""Largest share of pictures that may be broken."""
+
+Facts = dict[str, Any]
+
+
+@dataclass
+class Loop:
+    """Forward, backward, step, log, save: in this order, `steps` times, whatever happens in between.
+
+    Attributes:
+        run: Where records and states go.
+        accelerator: Processes, device, precision.
+        model: The network; its parameters are what is saved.
+        optimizer: Over the network's parameters; not prepared.
+        steps: Optimizer steps of the whole run.
+        batch_size: Samples per optimizer step over all processes.
+        accumulation: Micro-batches per optimizer step.
+        lr_at: Learning rate as a function of the 0-based step.
+        seed: Seed of what is drawn inside steps.
+        clip_grad: Largest gradient norm; 0 leaves gradients as they are.
+        log_every: Steps between records.
+        save_every: Steps between states.
+        flops: Floating-point operations of one sample's forward pass; 0 where nobody counted.
+        ema: Moving average of the weights, updated after each step.
+        compile: Compile the network; what is saved are the weights of `model` itself, under their own names.
+        facts: What else must survive a kill (best score so far, ...): JSON values.
+    """
+
+    run: RunDirectory
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    steps: int
+    batch_size: int
+    lr_at: Callable[[int], float]
+    seed: int
+    accumulation: int = 1
+    clip_grad: float = 0.0
+    log_every: int = 10
+    save_every: int = 100
+    flops: float = 0.0
+    ema: nn.Module | None = None
+    compile: bool = False
+    facts: Facts = field(default_factory=dict)
+    step: int = 0
+    _asked: bool = False  # this process has had a SIGTERM
+    _stop: bool = False  # some process had one before this step's collective: all of them stop together
+    _names: list[str] = field(default_factory=list)  # of this process's samples in this step
+
+    def resume(self) -> int:
+        """Load the newest whole state, if there is one; returns the number of steps done."""
+        loaded = load_state(self.run.state)
+        if loaded is not None:
+            self.step, groups, self.facts = loaded
+            self.model.load_state_dict(groups["model"])
+            restore_optimizer(self.optimizer, groups["optimizer"])
+            if self.ema is not None:
+                self.ema.load_state_dict(groups["ema"])
+            self.accelerator.print(f"resumed after step {self.step} of {self.steps}")
+        self.run.rewind(self.step)
+        return self.step
+
+    def save(self) -> None:
+        """Write the state after the steps done so far."""
+        if self.accelerator.is_main_process:
+            groups = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
+            if self.ema is not None:
+                groups["ema"] = self.ema.state_dict()
+            save_state(self.run.state, self.step, groups, self.facts)
+        self.accelerator.wait_for_everyone()
+
+    def train(
+        self,
+        batches: Iterable[Any],
+        loss_of: Callable[[nn.Module, Any], torch.Tensor],
+        after_step: Callable[[int], None] | None = None,
+    ) -> None:
+        """Train from `self.step` to `self.steps`.
+
+        Args:
+            batches: This process's micro-batches from step `self.step` on, `accumulation` per step. A dictionary may
+                hold `names` of its samples and of the pictures that were `skipped`, which are not for the network.
+            loss_of: (network, batch) to the mean loss over the micro-batch; all micro-batches are of one size.
+            after_step: Called with the number of steps done, after each; evaluates, draws, keeps the best.
+
+        Raises:
+            UserError: The loss or a gradient is not finite; the state before that step is saved.
+        """
+        self.run.begin()
+        network: nn.Module = self.accelerator.prepare_model(self.model)
+        if self.compile:
+            network = cast(nn.Module, torch.compile(network))
+        network.train()
+        source = iter(batches)
+        previous = _on_sigterm(self._request_stop)
+        meter = Meter(self.batch_size, self.flops, peak(self.accelerator))
+        bar = tqdm(
+            total=self.steps,
+            initial=self.step,
+            unit="step",
+            disable=not (self.accelerator.is_main_process and sys.stderr.isatty()),
+        )
+        try:
+            while self.step < self.steps:
+                lr = self.lr_at(self.step)
+                set_lr(self.optimizer, lr)
+                reseed(self.seed, self.step, self.accelerator.process_index)
+                loss = self._forward_backward(network, source, loss_of, meter)
+                norm = self._check_and_clip(loss)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                if self.ema is not None:
+                    self.ema.update(self.model)  # type: ignore[operator]
+                self.step += 1
+                meter.add(loss, norm)
+                bar.update()
+                if self.step % self.log_every == 0 or self.step == self.steps:
+                    self._log(meter, lr, bar)
+                if after_step is not None:
+                    after_step(self.step)
+                    network.train()
+                if self.step % self.save_every == 0 or self.step == self.steps or self._stop:
+                    self.save()
+                if self._stop and self.step < self.steps:
+                    self.accelerator.print(f"stopped by SIGTERM after step {self.step}; the same command goes on")
+                    sys.exit(PREEMPTED)
+        finally:
+            bar.close()
+            signal.signal(signal.SIGTERM, previous)
+
+    def _forward_backward(
+        self,
+        network: nn.Module,
+        source: Iterator[Any],
+        loss_of: Callable[[nn.Module, Any], torch.Tensor],
+        meter: "Meter",
+    ) -> float:
+        """Accumulate gradients over the step's micro-batches; returns the loss averaged over processes."""
+        total = torch.zeros((), device=self.accelerator.device)
+        self._names, bad = [], 0
+        for number in range(self.accumulation):
+            with meter.waiting():
+                batch = next(source)
+                bad += self._set_aside(batch)
+                batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
+            last = number == self.accumulation - 1
+            with nullcontext() if last else self.accelerator.no_sync(network):
+                with self.accelerator.autocast():
+                    loss = loss_of(network, batch) / self.accumulation
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        # One collective per step carries the loss, a preemption that any of the processes was told of, and how many
+        # pictures they could not decode: so all of them stop together.
+        told = torch.stack([total, *torch.tensor([float(self._asked), bad], device=total.device)])
+        loss_sum, stop, bad_of_all = self.accelerator.reduce(told, reduction="sum").tolist()
+        self._stop = stop > 0
+        self._count_bad(round(bad_of_all))
+        return float(loss_sum) / self.accelerator.num_processes
+
+    def _set_aside(self, batch: Any) -> int:
+        """Keep the names of a batch's samples, say which pictures others stand in for; returns how many those are."""
+        if not isinstance(batch, dict):
+            return 0
+        self._names += batch.pop("names", [])
+        skipped = batch.pop("skipped", [])
+        for name in skipped:
+            print(f"skipped a bad picture: {name}", flush=True)
+        return len(skipped)
+
+    def _count_bad(self, more: int) -> None:
+        """Count pictures that could not be decoded, each time that one was met.
+
+        Raises:
+            UserError: They are more than `MOST_BAD` of all that were read.
+        """
+        if not more:
+            return
+        bad = self.facts["bad_pictures"] = self.facts.get("bad_pictures", 0) + more
+        read = (self.step + 1) * self.batch_size
+        if bad > max(3, MOST_BAD * read):
+            raise UserError(f"{bad} of {read:,} pictures cannot be decoded (they are named above): check the store")
+
+    def _check_and_clip(self, loss: float) -> float:
+        """Refuse a step that would spoil the weights, and limit its gradient; returns the norm before that."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+            self._report_non_finite(loss, float(norm))
+        if self.clip_grad:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_grad, norm)
+        return float(norm)
+
+    def _report_non_finite(self, loss: float, norm: float) -> None:
+        """Save the state before the step and say which samples made it."""
+        self.save()
+        by_process = gather_object([self._names])
+        report = self.run.path / "non_finite.json"
+        if self.accelerator.is_main_process:
+            facts = {"step": self.step + 1, "loss": str(loss), "grad_norm": str(norm), "seed": self.seed}
+            write_json(report, facts | {"samples_by_process": by_process})
+        what = f"the loss of step {self.step + 1} is {loss}"
+        if math.isfinite(loss):
+            what = f"the gradient of step {self.step + 1} is not finite (its loss is {loss:.4g})"
+        raise UserError(
+            f"{what}: the state before it is saved in {self.run.state}, its samples are named in {report}. Running the "
+            "same command again replays exactly this step; a lower --lr, --clip-grad or --precision fp32 in another "
+            "--out avoids it"
+        )
+
+    def _log(self, meter: "Meter", lr: float, bar: tqdm) -> None:
+        record = {"step": self.step, "lr": lr, **meter.read()}
+        self.run.log(record)
+        left = (self.steps - self.step) * self.batch_size / max(record["images_per_s"], 1e-9)
+        line = (
+            f"step {self.step}/{self.steps}  loss {record['loss']:.4f}  lr {lr:.2e}  {record['images_per_s']:.0f}/s  "
+            f"waiting {record['data_wait']:.0%}"
+        )
+        line += f"  {record['tflops']:.3f} TFLOP/s" if self.flops else ""
+        line += f" ({record['peak_share']:.0%} of peak)" if "peak_share" in record else ""
+        if self.accelerator.is_main_process:
+            bar.write(f"{line}  {left / 60:.1f} min left", file=sys.stdout)
+
+    def _request_stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._asked = True
+
+
+def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Any:
+    """Install a SIGTERM handler; returns the one before."""
+    return signal.signal(signal.SIGTERM, handler)
