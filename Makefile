@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 LOCKED := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-'))
 
-.PHONY: demo demo-full real test lint format setup clean
+.PHONY: demo demo-full real test wheel lint format setup clean
 
 demo: setup  ## the whole line on the synthetic corpus, from the shipped stage-1 weights; ends in runs/demo/report.html
 	$(BIN)/python demo.py --out runs/demo
@@ -19,6 +19,9 @@ real: setup  ## stages 1 and 2 on real faces: make real DATA=FOLDER (docs/finetu
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+wheel: setup  ## builds the wheel in dist/ and installs and runs it in an empty environment; needs the network, takes minutes
+	$(BIN)/python tests/wheel.py --out dist
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,14 +33,13 @@ format: setup
 
 setup: .venv/.ready
 
-# The stamp is newer than the files it was made from, or the set-up is done again. The lock holds a complete resolution
-# (facenet-pytorch's outdated upper bounds overridden), so uv installs it without its resolver; on other platforms uv
-# resolves from pyproject.toml, whose [tool.uv] table holds the same overrides.
+# If the stamp is older than the files it was made from, the set-up is done again. The lock holds a complete resolution,
+# so uv installs it without resolving; on other platforms uv resolves from pyproject.toml.
 .venv/.ready: requirements.lock pyproject.toml
 	@rm -f $@
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q uv==$(UV_VERSION); }
 ifeq ($(LOCKED),)
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[detect,app,export,dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[app,export,dev]'
 else
 	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r requirements.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .

@@ -1,7 +1,7 @@
-"""The whole line on the synthetic corpus: `make demo` (stage 1 continues from shipped weights) or `make demo-full`.
+"""All stages on the synthetic corpus: `make demo` (stage 1 continues from shipped weights) or `make demo-full`.
 
-Calls the stage commands one after another in one process. Every stage resumes by itself, so a demo that was
-interrupted anywhere goes on from there when started again, and ends with the same scores.
+Runs the stage commands one after another in one process. Every stage resumes by itself: an interrupted demo continues
+where it was when it is started again, and ends with the same scores.
 """
 
 import time
@@ -10,6 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import tyro
+
+import features.run
+import features.settings
+import finetune.recipes
+import finetune.run
+import preprocessing.run
+import pretrain.recipes
+import pretrain.run
+import synthwild.run
+import temporal.evaluate
+import temporal.recipes
+import temporal.run
+import temporal.submit
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
 
@@ -24,24 +38,24 @@ class Demo:
     """Run all stages on SynthWild and write a summary and a report."""
 
     out: Path = Path("runs/demo")
-    """Where everything goes."""
+    """Folder for all results."""
     from_scratch: bool = False
-    """Train stage 1 from nothing instead of continuing from the shipped weights."""
+    """Train stage 1 from scratch instead of continuing from the shipped weights."""
     size: Literal["tiny", "small", "medium"] = "small"
     """Size of the corpus."""
     workers: int = 2
-    """Processes that draw and detect."""
+    """Number of processes for drawing and detection."""
 
 
 class Stages:
-    """Runs stages and adds up their seconds, also over interruptions."""
+    """Runs stages and adds up their seconds, across interruptions."""
 
     def __init__(self, out: Path) -> None:
         self.path = out / "stages.json"
         self.seconds: dict[str, float] = read_json(self.path) if self.path.exists() else {}
 
     def run(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do one stage's work, or the rest of it."""
+        """Run one stage, or the rest of it."""
         print(f"\n=== {name}", flush=True)
         start = time.perf_counter()
         try:
@@ -52,19 +66,19 @@ class Stages:
 
 
 def main(config: Demo) -> dict[str, Any]:
-    """Go through all stages; returns the summary."""
+    """Run all stages and return the summary."""
     out, stages = config.out, Stages(config.out)
     corpus, release = out / "corpus", out / "corpus" / "release"
-    stages.run("synthwild", lambda: draw(config, corpus))
-    stages.run("preprocess", lambda: preprocess(config, corpus))
-    stages.run("pretrain", lambda: pretrain(config))
-    stages.run("finetune", lambda: finetune(out, release))
-    stages.run("extract", lambda: extract(out))
-    stages.run("temporal", lambda: temporal(out, release))
-    scores = stages.run("evaluate", lambda: evaluate(out, corpus))
+    stages.run("synthwild", lambda: draw_corpus(config, corpus))
+    stages.run("preprocess", lambda: find_faces(config, corpus))
+    stages.run("pretrain", lambda: stage_1(config))
+    stages.run("finetune", lambda: stage_2(out, release))
+    stages.run("extract", lambda: extract_features(out))
+    stages.run("temporal", lambda: stage_3(out, release))
+    scores = stages.run("evaluate", lambda: score(out, corpus))
     summary = {
         "corpus": {"name": "SynthWild (synthetic)", **read_json(corpus / "synthwild.json")["counts"]},
-        "stage_1": "from nothing" if config.from_scratch else f"{CONTINUED_STEPS} steps from checkpoints/demo",
+        "stage_1": "from scratch" if config.from_scratch else f"{CONTINUED_STEPS} steps from checkpoints/demo",
         "stages": {name: {"seconds": round(seconds, 1)} for name, seconds in stages.seconds.items()},
         "scores": scores,
     }
@@ -75,7 +89,7 @@ def main(config: Demo) -> dict[str, Any]:
 
 
 def print_table(summary: dict[str, Any]) -> None:
-    """Print what the report's first table shows."""
+    """Print the scores and the total time."""
     print("\nScores on the test split of SynthWild (synthetic faces), from the written challenge files:")
     print(f"{'task':6}{'score':>8}{'95 % interval':>18}{'single frames':>15}{'chance':>8}")
     for task, scores in summary["scores"].items():
@@ -85,77 +99,64 @@ def print_table(summary: dict[str, Any]) -> None:
     print(f"stage 1: {summary['stage_1']}; {total / 60:.1f} minutes in all")
 
 
-def draw(config: Demo, corpus: Path) -> None:
+def draw_corpus(config: Demo, corpus: Path) -> None:
     """Write the corpus."""
-    from synthwild.run import Config, generate
-
-    generate(corpus, Config(size=config.size, workers=config.workers))
+    synthwild.run.generate(corpus, synthwild.run.Config(size=config.size, workers=config.workers))
 
 
-def preprocess(config: Demo, corpus: Path) -> None:
-    """Find the faces in the raw videos: of the labelled release, and of the people nobody labelled."""
-    from preprocessing.run import Config, run
-
+def find_faces(config: Demo, corpus: Path) -> None:
+    """Find the faces in the raw videos, of the labelled release and of the unlabelled people."""
     for source, store in (("release", "faces"), ("unlabelled", "unlabelled_faces")):
-        run(Config(source=[str(corpus / source)], out=config.out / store, workers=config.workers))
+        settings = preprocessing.run.Config([str(corpus / source)], config.out / store, workers=config.workers)
+        preprocessing.run.run(settings)
 
 
-def pretrain(config: Demo) -> None:
-    """Stage 1 on the unlabelled people, from the shipped weights or from nothing."""
-    from pretrain.recipes import RECIPES
-    from pretrain.run import main as run
-
-    recipe = replace(RECIPES["demo"][1], faces=(config.out / "unlabelled_faces",), out=config.out / "pretrain")
+def stage_1(config: Demo) -> None:
+    """Stage 1 on the unlabelled people, from the shipped weights or from scratch."""
+    recipe = pretrain.recipes.RECIPES["demo"][1]
+    recipe = replace(recipe, faces=(config.out / "unlabelled_faces",), out=config.out / "pretrain")
     if not config.from_scratch:
         recipe = replace(recipe, init=SHIPPED, steps=CONTINUED_STEPS, lr=recipe.lr / 5)
-    run(recipe)
+    pretrain.run.main(recipe)
 
 
-def finetune(out: Path, release: Path) -> dict[str, Any]:
+def stage_2(out: Path, release: Path) -> dict[str, Any]:
     """Stage 2 on the expression labels of the training videos."""
-    from finetune.recipes import RECIPES
-    from finetune.run import main as run
-
-    recipe = RECIPES["demo"][1]
-    return run(
+    recipe = finetune.recipes.RECIPES["demo"][1]
+    return finetune.run.main(
         replace(recipe, faces=out / "faces", labels=release, encoder=str(out / "pretrain"), out=out / "finetune")
     )
 
 
-def extract(out: Path) -> None:
+def extract_features(out: Path) -> None:
     """Features of every frame."""
-    from features.run import Extract
-    from features.run import main as run
+    features.run.main(
+        features.settings.Extract(encoder=str(out / "finetune"), faces=out / "faces", out=out / "features")
+    )
 
-    run(Extract(encoder=str(out / "finetune"), faces=out / "faces", out=out / "features"))
 
-
-def temporal(out: Path, release: Path) -> None:
-    """Stage 3: a TCN and Transformer head per task, and a linear one on single frames to compare with."""
-    from temporal.recipes import recipe
-    from temporal.run import main as run
-
+def stage_3(out: Path, release: Path) -> None:
+    """Stage 3: a TCN and Transformer head per task, and a linear one on single frames for comparison."""
     for task in TASKS:
         for name, place in (("demo", task), ("framewise", f"{task}_framewise")):
-            chosen = replace(recipe(name, task), tune_on="validation")
-            run(replace(chosen, features=(out / "features",), labels=release, out=out / place))
+            chosen = replace(temporal.recipes.recipe(name, task), tune_on="validation")
+            temporal.run.main(replace(chosen, features=(out / "features",), labels=release, out=out / place))
 
 
-def evaluate(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
-    """Write challenge files for the test split and score them against the answers, which no stage has seen."""
-    from temporal.evaluate import Evaluate
-    from temporal.evaluate import main as score
-    from temporal.submit import Submit
-    from temporal.submit import main as submit
-
+def score(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
+    """Write challenge files for the test split and score them against the answers, which no stage saw."""
     scores: dict[str, dict[str, float]] = {}
     for task in TASKS:
         results = {}
         for head in (task, f"{task}_framewise"):
             file = out / "challenge" / f"{head}.txt"
             example = corpus / "release" / "test_set_examples" / f"CVPR_6th_ABAW_{EXAMPLES[task]}_test_set_example.txt"
-            submit(Submit(heads=(out / head,), features=(out / "features",), example=example, out=file))
-            results[head] = score(Evaluate(task=task, predictions=file, labels=corpus / "answers" / task))
+            temporal.submit.main(
+                temporal.submit.Submit(heads=(out / head,), features=(out / "features",), example=example, out=file)
+            )
+            results[head] = temporal.evaluate.main(
+                temporal.evaluate.Evaluate(task=task, predictions=file, labels=corpus / "answers" / task)
+            )
         kept = ("score", "ccc_valence", "ccc_arousal", "f1", "chance", "ci_low", "ci_high", "videos", "frames")
         scores[task] = {key: results[task][key] for key in kept if key in results[task]}
         scores[task]["framewise"] = results[f"{task}_framewise"]["score"]
@@ -163,12 +164,12 @@ def evaluate(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
 
 
 def write_report(config: Demo, summary: dict[str, Any]) -> None:
-    """Write `report.html`: the table, what stage 1 imagines, the curves, the three tasks on the test split."""
+    """Write `report.html`: scores, reconstructions of stage 1, learning curves, and each task on the test split."""
     from pretrain.build import load_mae
     from pretrain.mixture import FacesMixture
     from pretrain.run_report import reconstructions
-    from temporal.evaluate import Evaluate, load_scored
     from temporal.plots import task_sections
+    from temporal.scored import load_scored
     from wildaffect.report.figures import loss_curves, mae_reconstructions
     from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
     from wildaffect.training.rundir import read_metrics
@@ -189,7 +190,7 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
     ]
     header = ["task", "score", "95 % interval", "linear head on single frames", "best constant"]
     caption = (
-        "VA: mean CCC; Expr: macro F1; AU: mean F1. From the written challenge files against the kept-apart answers; "
+        "VA: mean CCC; Expr: macro F1; AU: mean F1. The challenge files are scored against the held-out answers; "
         "the interval is a bootstrap over videos."
     )
     seconds = [[name, stage["seconds"]] for name, stage in summary["stages"].items()]
@@ -200,13 +201,12 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
         )
     ]
     for task in TASKS:
-        predictions = Evaluate(
-            task=task, predictions=out / "challenge" / f"{task}.txt", labels=out / "corpus" / "answers" / task
-        )
-        sections += task_sections(task, summary["scores"][task], load_scored(predictions, task), "test")
+        predictions, answers = out / "challenge" / f"{task}.txt", out / "corpus" / "answers" / task
+        scored = load_scored(task, task, predictions, answers)
+        sections += task_sections(task, summary["scores"][task], scored, "test")
     write_page(
         out / "report.html",
-        "wildaffect: the whole line on SynthWild",
+        "wildaffect: all stages on SynthWild",
         [sections[0], Section("Learning", blocks), *sections[1:]],
         note=SYNTHETIC_NOTE,
     )
@@ -214,8 +214,6 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
 
 def command_line() -> None:
     """Parse the command line and run the demo."""
-    import tyro
-
     main(tyro.cli(Demo, description=__doc__))
 
 

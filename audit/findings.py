@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from audit.leakage import Leak
@@ -13,16 +14,16 @@ class Split:
 
     Attributes:
         files: Number of label files (or names in the test list).
-        recordings: Different recordings among them (subjects and parts of one count once).
-        lines: Their lines.
-        annotated: Lines with an annotation.
+        recordings: Number of different recordings; the subjects and parts of one recording count once.
+        lines: Number of lines in the files.
+        annotated: Number of lines with an annotation.
         elements: Annotated numbers per column.
-        counts: Annotated frames per value (expressions), or positive frames (AUs).
-        checksum: Of the label files: tells editions of the annotations apart.
+        counts: Annotated frames per expression, or positive frames per AU.
+        checksum: Checksum of the label files, which tells editions of the annotations apart.
         without_video: Ids whose video is missing.
-        without_crop: Annotated (in the test split: listed) frames without a crop.
-        beyond: Annotated frames after the video's last.
-        difference: Lines minus frames of the video -> number of files.
+        without_crop: Annotated frames without a crop (in the test split, listed frames).
+        beyond: Annotated frames after the last frame of the video.
+        difference: Number of files by lines minus frames.
         published: Published (files, frames), for comparison.
     """
 
@@ -45,15 +46,16 @@ class Audit:
     """Everything the audit found.
 
     Attributes:
-        videos: Files; `frames`: their decoded frames, by id.
-        crops: Pictures by folder and id.
-        crops_beyond: Pictures numbered after the last frame of their video, by folder and id.
-        splits: By "task split".
+        videos: Number of video files.
+        frames: Number of decoded frames, by id.
+        crops: Number of crops, by folder and id.
+        crops_beyond: Number of crops after the last frame of their video, by folder and id.
+        splits: The splits, by "task split".
         difference: Lines minus frames, by "task split" and id, where they differ.
-        leaks: Pairs of splits that share recordings or people.
-        bad_lines: Malformed lines that were left out.
+        leaks: What each pair of splits shares.
+        bad_lines: Malformed lines that were skipped.
         problems: Everything else that does not fit together.
-        synthetic: It is a SynthWild corpus.
+        synthetic: Whether it is a SynthWild corpus.
     """
 
     videos: int = 0
@@ -66,3 +68,8 @@ class Audit:
     bad_lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     synthetic: bool = False
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

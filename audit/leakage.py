@@ -1,4 +1,4 @@
-"""Which videos and people stand in the training split of one task and are evaluated in another."""
+"""Finds videos and people that are in the training split of one task and in an evaluated split of another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
+
+from wildaffect.report.figures import canvas
 from wildaffect.tasks.folds import group_of
 
 TEST = "Test_Set"
@@ -14,14 +17,14 @@ TEST = "Test_Set"
 
 @dataclass(frozen=True)
 class Leak:
-    """What one split shares with another.
+    """What a training split and an evaluated split have in common.
 
     Attributes:
-        train: (task, split) that is trained on.
-        evaluated: (task, split) that is evaluated.
-        ids: Label files of the evaluated split that are in the training split too.
-        videos: Recordings that are in both, with all their subjects and parts.
-        people: People that are in both, where identities are known.
+        train: (task, split) for training.
+        evaluated: (task, split) for evaluation.
+        ids: Label files in both.
+        videos: Recordings in both; all subjects and parts of a video are one recording.
+        people: People in both, as far as identities are known.
     """
 
     train: tuple[str, str]
@@ -36,10 +39,10 @@ def find_leaks(splits: Mapping[tuple[str, str], Iterable[str]], identities: Mapp
 
     Args:
         splits: (task, split) -> ids of label files; splits are `Train_Set`, `Validation_Set` and `Test_Set`.
-        identities: id -> person, where known.
+        identities: id -> person, if known.
 
     Returns:
-        One entry per pair of splits, also where nothing is shared.
+        One entry per pair of splits, even if they share nothing.
     """
     found = []
     trained = [key for key in splits if key[1] == "Train_Set"]
@@ -55,16 +58,12 @@ def find_leaks(splits: Mapping[tuple[str, str], Iterable[str]], identities: Mapp
 
 
 def draw_leaks(leaks: Sequence[Leak], sizes: Mapping[tuple[str, str], int]) -> Any:
-    """A matrix of the recordings that pairs of splits share, as a matplotlib figure.
+    """Draw a matrix of the recordings that pairs of splits share, as a matplotlib figure.
 
     Args:
         leaks: From :func:`find_leaks`.
         sizes: Recordings per split.
     """
-    import numpy as np
-
-    from wildaffect.report.figures import canvas
-
     rows = list(dict.fromkeys(leak.train for leak in leaks))
     columns = list(dict.fromkeys(leak.evaluated for leak in leaks))
     shared = np.zeros((len(rows), len(columns)), int)

@@ -1,4 +1,4 @@
-"""Annotations of a release line by line, for the audit: malformed lines end it, or are listed and left out."""
+"""Reads annotations for the audit. A malformed line stops it, or is listed and skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wildaffect.tasks.task import TASKS, Task
 
 
 def read_labels(path: Path, task: Task, bad_lines: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and mask of a file; with a list to note them in, malformed lines count as not annotated."""
+    """Labels and mask of a file. If `bad_lines` is given, malformed lines go there and count as not annotated."""
     try:
         track = read_annotation_file(path, task)
         return track.labels, track.mask
@@ -45,7 +45,7 @@ def read_labels(path: Path, task: Task, bad_lines: list[str] | None) -> tuple[np
 
 
 def read_mtl_labels(path: Path, bad_lines: list[str] | None) -> dict[str, Tracks]:
-    """Tracks per task of a file of the MTL challenge; with a list to note them in, malformed lines are left out."""
+    """Tracks per task of an MTL file. If `bad_lines` is given, malformed lines go there and are skipped."""
     try:
         return {task.name: read_mtl(path, task) for task in TASKS.values()}
     except UserError:
@@ -60,7 +60,7 @@ def read_mtl_labels(path: Path, bad_lines: list[str] | None) -> dict[str, Tracks
             kept[_checked(line, path, number, kept)] = line
         except UserError:
             bad_lines.append(f"{path.name}, line {number}: {line!r}")
-    with TemporaryDirectory() as folder:  # what is left is read as any other file
+    with TemporaryDirectory() as folder:  # the good lines are read like any other file
         copy = Path(folder) / path.name
         copy.write_text("\n".join([MTL_HEADER, *kept.values()]) + "\n", encoding="utf-8")
         return {task.name: read_mtl(copy, task) for task in TASKS.values()}
@@ -70,7 +70,7 @@ def _checked(line: str, path: Path, number: int, known: dict[tuple[str, int], st
     """Video and frame of a line of an MTL file.
 
     Raises:
-        UserError: The line is malformed, or the frame is known already.
+        UserError: The line is malformed, or the frame has already been read.
     """
     location, _, rest = line.partition(",")
     row = parse_numbers([rest], 15, path, number)

@@ -1,22 +1,19 @@
-"""The audit in words: on the terminal and as an HTML page."""
+"""Prints the audit, and writes it as an HTML page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from audit.findings import Audit, some
 from audit.leakage import draw_leaks
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
 
-if TYPE_CHECKING:
-    from audit.findings import Audit
-
 SHOWN = 12
+"""Number of names to list."""
 
 
 def sections(found: Audit) -> list[Section]:
-    """The audit as tables and remarks."""
+    """The audit as tables and notes."""
     return [
         _files(found),
         _splits(found),
@@ -33,7 +30,9 @@ def _files(found: Audit) -> Section:
     blocks: list[str | Table] = [Table(["", "videos or folders", "frames or pictures"], rows)]
     for name, ids in found.crops_beyond.items():
         if ids:
-            blocks.append(f"{name}/: {sum(ids.values())} pictures lie after their video's last frame: {_some(ids)}")
+            blocks.append(
+                f"{name}/: {sum(ids.values())} crops are after the last frame of their video: {some([*ids], SHOWN)}"
+            )
     return Section("Files", blocks)
 
 
@@ -48,8 +47,8 @@ def _splits(found: Audit) -> Section:
         )
         rows[-1].append(split.checksum[:12] or None)
     text = (
-        "Recordings: files that share no video. Annotated: frames with at least one annotated number (in a test split: "
-        "frames listed in the example file). Edition: a checksum of the label files; equal checksums, equal labels."
+        "Recordings: distinct videos; files of one video count once. Annotated: frames with at least one annotated "
+        "number (in a test split, frames listed in the example file). Edition: a checksum of the label files."
     )
     if not found.synthetic:
         header[5:5] = ["published files", "published annotated"]
@@ -82,13 +81,11 @@ def _fit(found: Audit) -> Section:
         "annotated without a crop",
         "no video",
     ]
-    blocks: list[str | Table] = [Table(header, rows, "Where labels, videos and crops do not fit together")]
+    blocks: list[str | Table] = [Table(header, rows, "Where labels, videos and crops do not match")]
     for name, files in found.difference.items():
-        large = {id: f"{value:+d}" for id, value in files.items() if abs(value) > 2}
+        large = [f"{id} ({value:+d})" for id, value in files.items() if abs(value) > 2]
         if large:
-            blocks.append(
-                f"{name}: more than two lines apart: {_some([f'{id} ({value})' for id, value in large.items()])}"
-            )
+            blocks.append(f"{name}: lines and frames differ by more than two: {some(large, SHOWN)}")
     return Section("Labels against videos and crops", blocks)
 
 
@@ -98,7 +95,7 @@ def _leaks(found: Audit) -> Section:
     rows = []
     for leak in found.leaks:
         if leak.videos or leak.people:
-            names = _some(leak.ids or leak.videos, 4)
+            names = some(leak.ids or leak.videos, 4)
             rows.append(
                 [
                     " ".join(leak.train),
@@ -110,15 +107,15 @@ def _leaks(found: Audit) -> Section:
                 ]
             )
     sizes = {tuple(name.split(" ", 1)): split.recordings for name, split in found.splits.items()}
-    picture = Figure(draw_leaks(found.leaks, sizes), "Recordings that two splits share, of those evaluated")  # type: ignore[arg-type]
+    picture = Figure(draw_leaks(found.leaks, sizes), "Number of evaluated recordings that are also in a training split")  # type: ignore[arg-type]
     if not rows:
         return Section(
             "Leakage",
-            ["No recording and no known person is in one task's training and in an evaluated split.", picture],
+            ["No recording and no known person is in both a training split and an evaluated split.", picture],
         )
     remark = Note(
-        "A model that learnt from the labels of the left split has seen recordings of the right one: its score there "
-        "says nothing about new people. Leave these recordings out (audit/folds.py lists them), or say so.",
+        "A model trained on the first split has seen recordings of the second, so its score there says nothing about "
+        "new people. Exclude these recordings (audit/folds.py lists them), or report the overlap.",
         "warning",
     )
     header = ["trained on", "evaluated on", "same files", "same recordings", "same people", "which"]
@@ -128,12 +125,7 @@ def _leaks(found: Audit) -> Section:
 def _bad_lines(found: Audit) -> list[str]:
     if not found.bad_lines:
         return []
-    return [f"{len(found.bad_lines)} malformed lines were left out:", *found.bad_lines[:200]]
-
-
-def _some(names: Sequence[str] | dict[str, int], most: int = SHOWN) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return [f"{len(found.bad_lines)} malformed lines were skipped:", *found.bad_lines[:200]]
 
 
 def print_audit(found: Audit) -> None:

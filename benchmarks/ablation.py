@@ -1,15 +1,15 @@
-"""ling2024's ablation and min2024's masking claim, on SynthWild medium with reduced heads (synthetic numbers).
+"""Repeats ling2024's ablation and min2024's masking claim on SynthWild medium with reduced heads (synthetic numbers).
 
     python benchmarks/ablation.py --out runs/ablation
 
-Every piece is a run of a stage command in a folder of its own, so the study goes on where it was stopped. Three
-encoders of one shape, all of the same corpus: `full` (stage 1, then stage 2), `no_pretrain` (stage 2 from random
-weights), `no_finetune` (what stage 2 starts from: stage 1's weights under an untrained squeeze layer). Heads read
-standardised features in windows of 128, 64 apart, at one width, batch size, learning rate and number of epochs; several
-seeds each. Seeds are of the heads: each encoder was trained once. Validation videos choose epoch, smoothing and
-thresholds; the test videos' kept-apart answers score. Frames are taken away at test time in spans of ten frames on
-average, and filled as a feature cache fills them, by the nearest frame; the rows `min2024_frames` and `min2024_zeros`
-fill hidden and missing frames with zeros, as the paper does.
+Every run of a stage command has its own folder, so an interrupted study resumes where it was. Three encoders of the
+same shape are trained on the same corpus: `full` (stage 1, then stage 2), `no_pretrain` (stage 2 from random weights)
+and `no_finetune` (the start of stage 2: stage 1's weights under an untrained squeeze layer). Heads read standardised
+features in windows of 128 with stride 64; all have the same width, batch size, learning rate and number of epochs, and
+are trained with several seeds. Each encoder is trained once. Epoch, smoothing and thresholds are chosen on validation
+videos; scores are computed on the held-out answers of the test videos. At test time, frames are removed in spans of ten
+on average and filled with the nearest frame, as in a feature cache; the rows `min2024_frames` and `min2024_zeros` fill
+hidden and missing frames with zeros, as the paper does.
 """
 
 from dataclasses import dataclass, replace
@@ -17,11 +17,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import tyro
 
 from checkpoints.artifact import read_json, write_json
+from checkpoints.encoder import Encoder, load_encoder, save_encoder
 from checkpoints.errors import guarded
+from features.cache import FeatureCache, fill_nearest
+from features.run import Extract
+from features.run import main as extract
+from finetune.classifier import trainable
+from finetune.recipes import RECIPES
+from finetune.run import main as finetune
+from preprocessing.run import Config as Preprocess
+from preprocessing.run import run as preprocess
+from synthwild.run import Config as SynthWild
+from synthwild.run import generate
+from temporal.data import frame_rate
+from temporal.heads import load_head
+from temporal.predict import decode, predict_sequence
 from temporal.recipes import Temporal, recipe
+from temporal.run import main as train_head
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.labels import read_annotations
 
 TaskName = Literal["va", "expr", "au"]
 TASK_NAMES: tuple[TaskName, ...] = ("va", "expr", "au")
@@ -62,7 +80,7 @@ CLAIMS = {
 
 @dataclass
 class Config:
-    """Run the ablation, or the rest of it, and write its table."""
+    """Run the ablation, or what is left of it, and write its table."""
 
     out: Path = Path("runs/ablation")
     """Folder of all runs."""
@@ -114,7 +132,7 @@ def heads(config: Config, task: TaskName) -> dict[str, tuple[str, Temporal]]:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Run everything that is not there yet; returns the table."""
+    """Run everything that is missing and return the table."""
     rows = {
         task: {name: how for name, how in heads(config, task).items() if not config.only or name in config.only}
         for task in TASK_NAMES
@@ -180,29 +198,15 @@ def as_text(table: dict[str, Any]) -> str:
 
 def make_corpus(config: Config) -> None:
     """Draw SynthWild and find its faces."""
-    from preprocessing.run import Config as Preprocess
-    from preprocessing.run import run
-    from synthwild.run import Config as SynthWild
-    from synthwild.run import generate
-
     corpus = config.out / "corpus"
     if not (corpus / "synthwild.json").exists():
         generate(corpus, SynthWild(size=config.size))
     if not (config.out / "faces" / "faces.json").exists():
-        run(Preprocess(source=[str(corpus / "release")], out=config.out / "faces", workers=1))
+        preprocess(Preprocess(source=[str(corpus / "release")], out=config.out / "faces", workers=1))
 
 
 def make_cache(config: Config, name: str) -> None:
     """Features of one kind of encoder."""
-    import torch
-
-    from checkpoints.encoder import Encoder, load_encoder, save_encoder
-    from features.run import Extract
-    from features.run import main as extract
-    from finetune.classifier import trainable
-    from finetune.recipes import RECIPES
-    from finetune.run import main as finetune
-
     cache = config.out / f"features_{name}"
     if (cache / "features.json").exists():
         return
@@ -227,15 +231,13 @@ def make_cache(config: Config, name: str) -> None:
 
 
 def head_scores(config: Config, task: TaskName, name: str, cache: str, settings: Temporal) -> dict[str, float]:
-    """Train one head and score it on the test split; read from disk where that was done before."""
-    from temporal.run import main as run
-
+    """Train one head and score it on the test split, unless the scores are already on disk."""
     place = config.out / "heads" / f"{task}_{name}_{settings.seed}"
     measured = place / "test.json"
     if measured.exists():
         return dict(read_json(measured))
     features = config.out / f"features_{cache}"
-    run(replace(settings, features=(features,), labels=config.out / "corpus" / "release", out=place))
+    train_head(replace(settings, features=(features,), labels=config.out / "corpus" / "release", out=place))
     result = {"raw": test_score(config, task, place, features, 0.0, smooth=False)}
     for share in MISSING:
         key = f"missing_{share * 100:.0f}" if share else "smooth"
@@ -246,13 +248,6 @@ def head_scores(config: Config, task: TaskName, name: str, cache: str, settings:
 
 def test_score(config: Config, task: TaskName, run: Path, features: Path, missing: float, *, smooth: bool) -> float:
     """Official score of a head on the test answers, with a share of the frames taken away."""
-    from features.cache import FeatureCache, fill_nearest
-    from temporal.data import frame_rate
-    from temporal.heads import load_head
-    from temporal.predict import decode, predict_sequence
-    from wildaffect.tasks import TASKS
-    from wildaffect.tasks.labels import read_annotations
-
     head, cache = load_head(run), FeatureCache(features)
     total: np.ndarray | None = None
     rng = np.random.default_rng(1)

@@ -2,11 +2,12 @@
 
     python benchmarks/detection.py --videos DIR --out benchmarks/results/detection.json
 
-Both sides get the same decoded frames and one thread; processor time is counted. The reference is
-`facenet_pytorch.MTCNN(keep_all=True).detect`, as most code of this field calls it; ours is everything preprocessing
-does with a decoded frame: shot cuts, search, refinement, tracks, alignment and JPEG. Recall and landmarks are those of
-the rows that end up in the store. Distances are in parts of the distance of the eyes. Jitter is how far landmarks lie
-from the middle between those of the frame before and after (median): noise, where people move smoothly.
+Both sides get the same decoded frames and one thread, and processor time is measured. The reference is
+`facenet_pytorch.MTCNN(keep_all=True).detect`, as most code in this field calls it. Ours is everything that
+preprocessing does with a decoded frame: shot cuts, search, refinement, tracks, alignment and JPEG. Recall and landmarks
+are measured on the rows that end up in the store. Distances are relative to the distance between the eyes. Jitter is
+the median distance of a landmark from the midpoint of its positions one frame before and after: noise, if people move
+smoothly.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+import facenet_pytorch
 import numpy as np
+import torch
 import tyro
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
-from preprocessing.detect import MTCNN, iou
+from preprocessing.detect import iou
+from preprocessing.mtcnn import MTCNN
 from preprocessing.rows import Found
 from preprocessing.shard import CHUNK_BYTES, chunks, follow, run_together
 from preprocessing.tracks import group_subjects, name_subjects
@@ -83,8 +88,6 @@ def ours(frames: Sequence[Frame], detector: MTCNN) -> tuple[float, list[list[Fac
 
 def reference(frames: Sequence[Frame]) -> tuple[float, list[list[Face]]]:
     """The same by MTCNN on every frame; subjects are not known."""
-    import facenet_pytorch
-
     detector = facenet_pytorch.MTCNN(keep_all=True)
     started = time.process_time()
     results = [detector.detect(frame.image, landmarks=True) for frame in frames]
@@ -160,9 +163,6 @@ def _clips(config: Config) -> Iterator[tuple[str, list[Frame]]]:
 def main() -> None:
     """Run the comparison clip by clip and print the table."""
     config = tyro.cli(Config, description=__doc__)
-    import cv2
-    import torch
-
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     detector = MTCNN()

@@ -1,15 +1,14 @@
-"""The feature job: its share of the bare encoder's throughput, its memory and its cost over a video's length.
+"""Measures feature extraction: throughput relative to the bare encoder, and memory and time by video length.
 
     python benchmarks/extract.py --out benchmarks/results/extract.json
 
-Throughput: ViT-B/16 with random weights at 224 px from faces of 112 px; the job (pictures decoded, enlarged and
-batched, features written) against the encoder alone on one ready batch of the same size and precision, taking turns.
-The job's rate is what three times as many pictures cost more: without starting processes, opening the store, the
-report, some seconds however long a job is.
-Memory and cost: the demo's encoder on one video of so many frames, each length in a fresh process, in turns. Seconds
-are the least of all turns, since others slow a job down and nothing speeds it up; memory is the median. Memory is what
-the process and its workers hold themselves (not the mapped store), sampled twice a second (each look costs
-milliseconds), over what they held when the job began.
+Throughput: ViT-B/16 with random weights at 224 px on faces of 112 px. The job (decoding, enlarging and batching the
+pictures, writing the features) alternates with the encoder alone on a prepared batch of the same size and precision.
+The job's rate comes from the extra time for three times as many pictures, which leaves out fixed costs of some seconds:
+starting processes, opening the store, and the report. Memory and time: the demo's encoder on one video of each length,
+in a fresh process, over several rounds. The time is the minimum over the rounds, because other work can only slow a job
+down; the memory is the median. Memory is what the process and its workers allocate (without the mapped store) beyond
+what they held at the start, sampled twice a second.
 """
 
 import io
@@ -24,10 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import tyro
+from PIL import Image
 
 from checkpoints.artifact import read_json, write_json
+from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
 from checkpoints.errors import guarded
+from features.run import Extract
+from features.run import main as extract
+from preprocessing.faces import FacesStore, finish_store, write_shard
+from wildaffect.training.launch import choose_precision
 
 
 @dataclass
@@ -98,10 +104,6 @@ def marginal(lengths: list[dict[str, Any]], what: str) -> list[float]:
 
 def make_store(path: Path, frames: int) -> Path:
     """One video of noisy faces-sized pictures."""
-    from PIL import Image
-
-    from preprocessing.faces import finish_store, write_shard
-
     rng = np.random.default_rng(0)
     jpegs = []
     for _ in range(64):
@@ -119,8 +121,6 @@ def make_store(path: Path, frames: int) -> Path:
 
 def make_encoder(path: Path, architecture: str, size: int, **kwargs: Any) -> Path:
     """An encoder with random weights."""
-    from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
-
     encoder = Encoder(EncoderConfig(architecture, size, kwargs))
     save_encoder(path, encoder, made_by="benchmarks/extract.py", recipe={}, parents={})
     return path
@@ -128,14 +128,6 @@ def make_encoder(path: Path, architecture: str, size: int, **kwargs: Any) -> Pat
 
 def throughput(config: Config, folder: Path) -> dict[str, Any]:
     """Pictures per second of the job and of the encoder alone, medians over rounds, and their ratio by round."""
-    import torch
-
-    from checkpoints.encoder import load_encoder
-    from features.run import Extract
-    from features.run import main as extract
-    from preprocessing.faces import FacesStore
-    from wildaffect.training.launch import choose_precision
-
     torch.set_num_threads(config.threads)
     frames = config.batch * config.batches
     stores = [make_store(folder / f"faces{times}", times * frames) for times in (1, 3)]
@@ -184,12 +176,6 @@ def throughput(config: Config, folder: Path) -> dict[str, Any]:
 
 def cost(config: Config, folder: Path, frames: int) -> dict[str, Any]:
     """Seconds of a whole job (of the clock, and of the main process's processor), and growth of memory."""
-    import torch
-
-    from features.run import Extract
-    from features.run import main as extract
-    from preprocessing.faces import FacesStore
-
     torch.set_num_threads(config.threads)
     faces = make_store(folder / f"faces{frames}", frames)
     short = make_store(folder / f"short{frames}", 300)

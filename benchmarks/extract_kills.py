@@ -2,7 +2,7 @@
 
     python benchmarks/extract_kills.py --faces STORE --out benchmarks/results/extract_kills.json
 
-Every file of the cache, its header included, must be equal byte for byte to that of a run which nothing interrupted.
+Every file of the cache, its header included, must equal that of an uninterrupted run byte for byte.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""Stage 2 compared: with and without stage 1, losses for rare classes, and fusions of two views.
+"""Compares stage 2 with and without stage 1, with two losses for rare classes, and with fusions of two views.
 
     python benchmarks/finetune_study.py --out runs/finetune_study --corpus CORPUS --faces STORE [--real RUN]
 
-On SynthWild `medium` (synthetic numbers; training, validation and test share no person) with the demo's encoder: from
-MAE weights, from scratch and as a linear probe of the frozen encoder; the losses for rare classes against plain
-cross-entropy; fusions of two fine-tuned views against the full face alone. On FER+ with the encoder of a run of
-`real.py`: from MAE weights, from scratch and as a linear probe. Validation chooses weights, heads and regularisation;
-macro-F1 is of the test people's answers, and of FER+ `validation`, which nothing else saw.
+On SynthWild `medium` (synthetic numbers; training, validation and test have no person in common) with the demo's
+encoder: from MAE weights, from scratch and as a linear probe of the frozen encoder; logit adjustment against plain
+cross-entropy; fusions of two fine-tuned views against the full face alone. On FER+ with the encoder of a
+`real_faces.py` run: from MAE weights, from scratch and as a linear probe. Weights, heads and regularisation are chosen
+on validation; macro F1 is computed on the test split, and on FER+ `validation`, which nothing else saw.
 
-Every piece is a run in a folder of its own, so the study goes on where it was stopped. All rows of one seed are run
-before the next, and the table always holds what there is.
+Every run has its own folder, so an interrupted study resumes where it was. All rows of one seed are run before the next
+seed, and the table always shows the results so far. `results/finetune_study.json` also holds class weights and focal
+loss, which stage 2 no longer offers.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,14 +22,33 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from sklearn.linear_model import LogisticRegression
 
+from benchmarks.real_faces import STARTS, Real, finetune_recipe
 from checkpoints.artifact import read_json, write_json
 from checkpoints.encoder import Encoder, load_encoder, save_untrained
 from checkpoints.errors import guarded
-from finetune.labels import Split, read_split
+from features.cache import FeatureCache
+from features.run import Extract
+from features.run import main as extract
+from finetune.evaluate import Evaluate
+from finetune.evaluate import main as evaluate
+from finetune.frames import EpochDraw
+from finetune.labels import Split, join, read_split
 from finetune.recipes import RECIPES, Finetune
+from finetune.run import main as finetune
 from preprocessing.faces import FacesStore
-from wildaffect.tasks import EXPRESSIONS
+from preprocessing.views import StillFrames
+from temporal.heads import load_head
+from temporal.predict import predict_cached
+from temporal.recipes import recipe
+from temporal.run import main as train
+from wildaffect.tasks import EXPRESSIONS, TASKS
+from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.labels import read_annotations, read_every_split
+from wildaffect.tasks.metrics import confusion, f1_from_confusion
+from wildaffect.tasks.task import EXPR
+from wildaffect.training.images import work_ahead
 
 DEMO = RECIPES["demo"][1]
 # Row -> (starts from stage 1, what differs from the demo's recipe). Rows that compare no losses are trained with logit
@@ -38,8 +58,6 @@ ROWS: dict[str, tuple[bool, dict[str, Any]]] = {
     "mae": (True, ADJUSTED),
     "scratch": (False, ADJUSTED),
     "cross_entropy": (True, {"imbalance": "none"}),
-    "class_weights": (True, {"imbalance": "class_weights"}),
-    "focal": (True, {"imbalance": "focal"}),
     "eyes_mouth": (True, {**ADJUSTED, "view": "eyes_mouth"}),
 }
 PROBES = ("probe_mean", "probe_tokens")
@@ -131,9 +149,6 @@ class Data:
 
     def test(self, run: Path) -> float:
         """Macro-F1 of a run of finetune/run.py on the test people."""
-        from finetune.evaluate import Evaluate
-        from finetune.evaluate import main as evaluate
-
         chosen = Evaluate(run=run, faces=self.test_faces, labels=self.test_labels, split="all")
         return float(evaluate(chosen)["macro_f1"])
 
@@ -146,8 +161,6 @@ def ferplus(real: Path) -> Data:
 
 def run_finetune(settings: Finetune, data: Data, encoder: Path, place: Path) -> Path:
     """Fine-tune, or finish fine-tuning; returns the run."""
-    from finetune.run import main as finetune
-
     paths: dict[str, Any] = {"faces": data.faces, "labels": data.labels, "encoder": str(encoder), "out": place}
     finetune(replace(settings, evaluations=2, **paths))
     return place
@@ -163,8 +176,6 @@ def finetuned(config: Config, data: Data, row: str, seed: int) -> float:
 
 def finetuned_real(config: Config, data: Data, row: str, seed: int) -> float:
     """One row on FER+, with the recipe of real.py and fewer steps."""
-    from benchmarks.real_faces import STARTS, Real, finetune_recipe
-
     assert config.real is not None
     settings = replace(finetune_recipe(Real(data=Path(), epochs=config.real_epochs)), seed=seed)
     return data.test(
@@ -173,24 +184,18 @@ def finetuned_real(config: Config, data: Data, row: str, seed: int) -> float:
 
 
 def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
-    """Logistic regression, classes balanced, on the frozen encoder's patch tokens: their mean, or all at their places.
+    """Class-balanced logistic regression on the frozen encoder's patch tokens: their mean, or all side by side.
 
-    The validation frames choose its regularisation.
+    The regularisation is chosen on the validation frames.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    from finetune.frames import EpochDraw, LabelledFrames
-    from finetune.label_sources import ClassMap, read_source
-    from finetune.labels import join
-
     network, store, test_store = load_encoder(encoder), FacesStore(data.faces), FacesStore(data.test_faces)
     draw = EpochDraw(data.split.train, most, seed)
     drawn = np.array([draw(0, place) for place in range(min(draw.count, 6000))])
-    if draw.count > 6000:  # FER+: every picture is a video of its own
+    if draw.count > 6000:  # FER+: every picture is its own video
         places = np.random.default_rng(seed).choice(draw.count, 6000, replace=False)
         drawn = np.array([draw(0, int(place)) for place in places])
-    source = read_source(data.test_labels, None, ClassMap(), {one.id: one for one in test_store.sequences()})
-    test: LabelledFrames = join(test_store, source, "test", data.test_labels, [])
+    answers = read_every_split(data.test_labels, EXPR, class_map=ClassMap(), spans=test_store.spans())
+    test = join(test_store, answers, "test", data.test_labels, [])
     whole = row == "probe_tokens"
     parts = [(store, data.split.train.rows[drawn], data.split.train.classes[drawn])]
     held = data.split.validation.spaced(most)
@@ -211,9 +216,6 @@ def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
 @torch.inference_mode()
 def tokens(encoder: Encoder, store: FacesStore, rows: np.ndarray, *, whole: bool) -> np.ndarray:
     """Patch tokens of some rows of a store: their mean `[N, D]`, or all of them side by side `[N, P * D]`."""
-    from finetune.frames import StillFrames
-    from wildaffect.training.images import work_ahead
-
     stills = StillFrames(store, ["full"], encoder.config.image_size)
     found = []
     for batch in work_ahead(stills, 0, [part.tolist() for part in np.array_split(rows, -(-len(rows) // 256))]):
@@ -225,25 +227,13 @@ def tokens(encoder: Encoder, store: FacesStore, rows: np.ndarray, *, whole: bool
 
 
 def macro_f1(truth: np.ndarray, answers: np.ndarray) -> float:
-    """Over the classes that occur among the labels, as stage 2 scores."""
-    from wildaffect.tasks.metrics import confusion, f1_from_confusion
-
+    """Macro F1 over the classes that occur among the labels, as in stage 2."""
     counts = confusion(answers, truth, len(EXPRESSIONS))
     return float(f1_from_confusion(counts)[counts.sum(axis=1) > 0].mean())
 
 
 def fused(config: Config, row: str, seed: int) -> float:
     """A head over the caches of one or two views, on single frames; no smoothing."""
-    from features.cache import FeatureCache
-    from features.run import Extract
-    from features.run import main as extract
-    from temporal.heads import load_head
-    from temporal.predict import predict_cached
-    from temporal.recipes import recipe
-    from temporal.run import main as train
-    from wildaffect.tasks import TASKS
-    from wildaffect.tasks.labels import read_annotations
-
     name, views, other = HEADS[row]
     caches = []
     for view in views:

@@ -1,4 +1,4 @@
-"""Kill a command at random moments, start it again, and compare what it leaves with an uninterrupted run's."""
+"""Kills a command at random moments, restarts it, and compares its result with that of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def kill_study(
     state: Callable[[Path], Any],
     writing: str = "",
 ) -> dict[str, Any]:
-    """Kill the whole process group of a command (`kill -9`) and repeat the command, until there were enough kills.
+    """Kill the process group of a command (`kill -9`) and restart the command, until there have been enough kills.
 
-    A result is killed and resumed until it is complete, then the next one is begun.
+    Each result is killed and resumed until it is complete; then the next one is started.
 
     Args:
         arguments: Where the result goes, to the command line after `python`.

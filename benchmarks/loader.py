@@ -2,10 +2,11 @@
 
     python benchmarks/loader.py --out benchmarks/results/loader.json
 
-Both start from the bytes of the same 256-pixel JPEGs and end with a batch of 224-pixel crops. The pictures are
-SynthWild people drawn at that size, with sensor noise, since flat drawings would decode faster than photographs. Ours
-are bytes, which the device normalises; the original's are normalised floats (RandomResizedCrop bicubic, flip, ToTensor,
-Normalize); a third side is the original with bilinear interpolation, which is ours. One thread, batches taking turns.
+Both start from the same 256-pixel JPEGs in memory and end with a batch of 224-pixel crops. The pictures are SynthWild
+people drawn at that size, with sensor noise, because flat drawings would decode faster than photographs. Our loader
+returns bytes, which the device normalises; the original returns normalised floats (RandomResizedCrop bicubic, flip,
+ToTensor, Normalize). A third variant is the original with bilinear interpolation, which ours uses. All use one thread
+and alternate by batch.
 """
 
 import io
@@ -26,7 +27,7 @@ from checkpoints.errors import guarded
 from synthwild.face import draw_face
 from synthwild.people import Action, Pose, random_identity
 from wildaffect.tasks import AUS
-from wildaffect.training.images import CropDataset
+from wildaffect.training.images import CropDataset, decode
 from wildaffect.training.rundir import read_metrics
 
 SIZE, CROP, SCALE = 256, 224, (0.2, 1.0)
@@ -51,7 +52,9 @@ def main(config: Config) -> dict[str, Any]:
     """Measure and record."""
     torch.set_num_threads(1)
     jpegs = [face(seed) for seed in range(config.pictures)]
-    dataset = CropDataset(count=len(jpegs), jpeg=jpegs.__getitem__, name=str, size=CROP, scale=SCALE, seed=0)
+    dataset = CropDataset(
+        count=len(jpegs), picture=lambda index: decode(jpegs[index]), name=str, size=CROP, scale=SCALE, seed=0
+    )
     sides = {
         "ours": lambda epoch: dataset.__getitems__([(epoch, index) for index in range(len(jpegs))])["images"],
         "original": pil(jpegs, transforms.InterpolationMode.BICUBIC),

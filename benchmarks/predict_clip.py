@@ -2,9 +2,9 @@
 
     python benchmarks/predict_clip.py --clip VIDEO --heads RUN... --out benchmarks/results/predict_clip.json
 
-The clip is repeated (packets copied, not encoded again) to each length and predicted in a process of its own. Memory is
-what belongs to the process alone (RssAnon of /proc: pages of mapped files can be dropped at any time and are counted
-apart), sampled while it works. Lengths measured before are kept in the file, so that they can be measured in pieces.
+The clip is repeated to each length (packets are copied, not re-encoded) and predicted in its own process. Memory is the
+private memory of the process (RssAnon in /proc), sampled while it works; pages of mapped files can be dropped at any
+time and are counted separately. The file keeps lengths measured earlier, so the study can be run in pieces.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import av
 import tyro
 
 from benchmarks.preprocessing_scale import repeat
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
+from wildaffect.inference.clip import predict_clip
+from wildaffect.inference.clips import list_clips
+from wildaffect.inference.predictor import Predictor
 
 EVERY = 0.25
 """Seconds between two samples."""
@@ -71,10 +75,6 @@ def held() -> tuple[float, float]:
 
 def measure(clip: Path, warm_up: Path, heads: tuple[Path, ...]) -> dict[str, Any]:
     """Predict one clip in this process after a short one that loads everything there is to load."""
-    from wildaffect.inference.clip import predict_clip
-    from wildaffect.inference.clips import list_clips
-    from wildaffect.inference.predictor import Predictor
-
     predictor = Predictor(heads, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         (item,) = list_clips([warm_up])
@@ -131,8 +131,6 @@ def main() -> None:
 
 def rate_of(clip: Path) -> float:
     """Frames per second of a video."""
-    import av
-
     with av.open(str(clip)) as container:
         return float(container.streams.video[0].average_rate or 30)
 

@@ -2,8 +2,8 @@
 
     python benchmarks/preprocessing_scale.py --clip VIDEO --out benchmarks/results/preprocessing_scale.json
 
-The clip is repeated (packets copied, not encoded again) to each length and preprocessed in a process of its own.
-Processor time is measured, which other work on the machine hardly changes, and the largest memory of the process.
+The clip is repeated to each length (packets are copied, not re-encoded) and preprocessed in its own process. Processor
+time, which other work on the machine hardly affects, and the peak memory of the process are measured.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
+import av
+import cv2
+import torch
 import tyro
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
+from preprocessing.mtcnn import MTCNN
+from preprocessing.shard import Settings, make_shard
+from preprocessing.sources import find_items, make_groups
 
 
 @dataclass
@@ -36,8 +42,6 @@ class Config:
 
 def repeat(clip: Path, frames: int, out: Path) -> None:
     """Copy a video's packets over and over until it has so many frames."""
-    import av
-
     with av.open(str(clip)) as source, av.open(str(out), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
@@ -55,13 +59,6 @@ def repeat(clip: Path, frames: int, out: Path) -> None:
 
 def measure(clip: Path, warm_up: Path) -> tuple[int, int, float, float]:
     """Frames, faces, processor seconds and largest memory in MiB of preprocessing one video in this process."""
-    import cv2
-    import torch
-
-    from preprocessing.detect import MTCNN
-    from preprocessing.shard import Settings, make_shard
-    from preprocessing.sources import find_items, make_groups
-
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     detector = MTCNN()

@@ -3,8 +3,8 @@
     python benchmarks/pretrain_cost.py --faces data/pool_faces --out benchmarks/results/pretrain_cost.json \
         --figure docs/images/pretrain_cost.png
 
-Every point is a run of `pretrain/run.py demo` in a process of its own, one thread each; the first record of a run is
-left out, which holds the start. Stores of fewer pictures are made of the first shards of the one that is given.
+Every point is a run of `pretrain/run.py demo` in its own process with one thread. The first record of a run is left
+out, because it includes the start-up. Smaller stores are made from the first shards of the given one.
 """
 
 import json
@@ -23,6 +23,8 @@ import tyro
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
 from preprocessing.faces import DATA, FacesStore, finish_store
+from wildaffect.report.figures import canvas
+from wildaffect.report.palette import BLUE, GREY, ORANGE
 
 SHARES = (0.05, 0.2, 0.5, 1.0)
 SIZES = (32, 64, 96, 128)
@@ -105,9 +107,6 @@ def measure(config: Config, store: Path, run: Path, *, size: int = 64, processes
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Three panels of milliseconds per picture and of the rate."""
-    from wildaffect.report.figures import canvas
-    from wildaffect.report.palette import BLUE, GREY, ORANGE
-
     figure, axes = canvas(1, 3, height=2.9)
     count, size, processes = axes[0]
 

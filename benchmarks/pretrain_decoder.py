@@ -9,7 +9,7 @@ recipe's. An encoder with random weights shows where the probe starts.
 
 The probe is logistic regression with balanced classes on frozen patch tokens, averaged (`mean`) or side by side
 (`tokens`), of 6,000 pictures of FER+ `train`; a tenth of `train` chooses its regularisation, FER+ `validation` is
-scored. Every run is a run of stage 1 in a folder of its own, so the study goes on where it was stopped.
+scored. Every run of stage 1 has its own folder, so an interrupted study resumes where it was.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +25,9 @@ from benchmarks.real_faces import UNLABELLED
 from checkpoints.artifact import read_json, write_json
 from checkpoints.encoder import save_encoder
 from checkpoints.errors import guarded
+from pretrain.build import build
 from pretrain.recipes import RECIPES, Pretrain
+from pretrain.run import main as pretrain
 
 DECODERS = {"light": (96, 2, 3), "full": (128, 4, 4)}  # width, blocks, heads (of 32, as in the original)
 
@@ -73,9 +75,7 @@ def recipe(config: Config, decoder: str, seed: int) -> Pretrain:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Run what is not there yet; returns the table, which always holds the seeds that are complete."""
-    from pretrain.run import main as pretrain
-
+    """Run what is missing and return the table, which always shows the completed seeds."""
     rows: dict[str, list[dict[str, float]]] = {"untrained": [], **{name: [] for name in DECODERS}}
     result: dict[str, Any] = {}
     for seed in config.seeds:
@@ -91,8 +91,6 @@ def main(config: Config) -> dict[str, Any]:
 
 def write_untrained(config: Config, seed: int) -> Path:
     """The encoder that a run begins with."""
-    from pretrain.build import build
-
     where = config.out / f"untrained_{seed}"
     if not (where / "config.json").exists():
         torch.manual_seed(seed)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import tyro
 from torch import nn
+from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
@@ -98,8 +99,6 @@ def ratio(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
 
 def theirs(batch: int) -> Callable[[], list[float]]:
     """The reference, with the attention it chooses itself."""
-    from transformers import ViTMAEConfig, ViTMAEForPreTraining
-
     model = ViTMAEForPreTraining(ViTMAEConfig())
     return stepper(model, torch.randn(batch, 3, 224, 224), lambda x, noise: model(x, noise=noise).loss, False)
 

@@ -1,23 +1,37 @@
 """Real faces through stages 1 and 2: `make real DATA=FOLDER`, at most 45 minutes on two cores.
 
-A small masked autoencoder learns from the faces of FER+, muxspace and London without their labels; then the same
-network is fine-tuned on the raters' votes of FER+ twice, from those weights and from nothing. Both are scored on FER+
-`validation` and muxspace `val`, which no stage saw. Interrupted, the same command goes on.
+A small masked autoencoder learns from the faces of FER+, muxspace and London without labels. Then the same network is
+fine-tuned twice on the FER+ raters' votes: from those weights, and from scratch. Both are scored on FER+ `validation`
+and muxspace `val`, which no stage saw. To resume an interrupted run, give the same command again.
 """
 
 import csv
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import tyro
+
+import finetune.recipes
+import finetune.run
+import preprocessing.run
+import pretrain.recipes
+import pretrain.run
 from checkpoints.artifact import atomic_file, write_json
+from checkpoints.encoder import save_untrained
 from checkpoints.errors import UserError, guarded
 from demo import Stages
-
-if TYPE_CHECKING:
-    from finetune.recipes import Finetune
-    from pretrain.recipes import Pretrain
+from finetune.evaluate import Evaluate
+from finetune.evaluate import main as score
+from finetune.recipes import Finetune
+from preprocessing.faces import FacesStore
+from pretrain.duplicates import duplicates_of, store_hashes
+from pretrain.recipes import Pretrain
+from wildaffect.report import figures
+from wildaffect.report.page import Figure, Section, Table, write_page
+from wildaffect.tasks import EXPRESSIONS
 
 UNLABELLED = ("ferplus", "muxspace", "london")  # stores of stage 1; stage 2 trains on the first
 STARTS = {"mae": "pretrain/encoder", "scratch": "scratch"}
@@ -33,31 +47,29 @@ class Real:
     data: Path
     """Folder with `ferplus/{train,validation}.parquet`, `muxspace/`, `london/` and `manifest.csv`."""
     out: Path = Path("runs/real")
-    """Where everything goes."""
+    """Folder for all results."""
     workers: int = 2
-    """Processes that detect faces."""
+    """Number of processes for face detection."""
     pretrain_steps: int = 5000
-    """Steps of stage 1, of 128 pictures."""
+    """Steps of stage 1, each with 128 pictures."""
     epochs: float = 4.0
-    """Passes of fine-tuning over the training part of FER+."""
+    """Epochs of fine-tuning on the training split of FER+."""
 
 
 def main(config: Real) -> dict[str, Any]:
-    """Go through all stages; returns the summary.
+    """Run all stages and return the summary.
 
     Raises:
         UserError: The folder lacks one of the data sets.
     """
-    from checkpoints.encoder import save_untrained
-
     for name in ("ferplus", "muxspace", "london", "manifest.csv"):
         if not (config.data / name).exists():
             raise UserError(f"{config.data} has no {name}: expected the folders of FER+, muxspace and London")
     stages = Stages(config.out)
     stages.run("preprocess", lambda: preprocess(config))
-    stages.run("pretrain", lambda: pretrain(config))
+    stages.run("pretrain", lambda: stage_1(config))
     save_untrained(config.out / "scratch", config.out / "pretrain", made_by="real.py")
-    runs = {start: stages.run(f"finetune from {start}", partial(finetune, config, start)) for start in STARTS}
+    runs = {start: stages.run(f"finetune from {start}", partial(stage_2, config, start)) for start in STARTS}
     scores = stages.run("evaluate", lambda: {test: evaluate(config, test) for test in TESTS})
     compared = stages.run("compare", lambda: near_duplicates(config))
     summary = {
@@ -74,9 +86,7 @@ def main(config: Real) -> dict[str, Any]:
 
 
 def preprocess(config: Real) -> None:
-    """Make the faces stores, with a table of labels for muxspace (FER+ brings its own)."""
-    from preprocessing.run import Config, run
-
+    """Make the faces stores, and a table of labels for muxspace (FER+ has its own)."""
     data = config.data
     with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["path"].startswith("muxspace/")]
@@ -88,36 +98,33 @@ def preprocess(config: Real) -> None:
         "london": [data / "london"],
     }
     for name, paths in sources.items():
-        # All but London's portraits are cut to the face already.
+        # All pictures except London's portraits are already cropped to the face.
         crops, out = name != "london", config.out / "faces" / name
-        run(Config(source=[str(path) for path in paths], out=out, crops=crops, workers=config.workers))
+        settings = preprocessing.run.Config([str(path) for path in paths], out, crops=crops, workers=config.workers)
+        preprocessing.run.run(settings)
     lines = ["video,label", *(f"{Path(row['path']).stem},{row['label']}" for row in rows)]
     with atomic_file(config.out / "muxspace.csv") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def pretrain_recipe(config: Real) -> "Pretrain":
+def pretrain_recipe(config: Real) -> Pretrain:
     """Stage 1 at FER+'s own resolution."""
-    from pretrain.recipes import DEMO
-
     faces = tuple(config.out / "faces" / name for name in UNLABELLED)
-    small = replace(DEMO, image_size=48, patch_size=6, steps=config.pretrain_steps, workers=1)
+    small = replace(pretrain.recipes.DEMO, image_size=48, patch_size=6, steps=config.pretrain_steps, workers=1)
     return replace(small, faces=faces, out=config.out / "pretrain")
 
 
-def finetune_recipe(config: Real) -> "Finetune":
-    """Stage 2: every picture is a video of its own, so that a tenth of the pictures is held out."""
-    from finetune.recipes import DEMO
-
+def finetune_recipe(config: Real) -> Finetune:
+    """Stage 2: every picture is its own video, so a tenth of the pictures is held out."""
     return replace(
-        DEMO,
+        finetune.recipes.DEMO,
         faces=config.out / "faces" / "ferplus",
         labels=config.out / "faces" / "ferplus" / "labels.parquet",
         epochs=config.epochs,
         batch_size=64,
         lr=1e-3,
         layer_decay=0.9,
-        # Few passes over many different people need little else against learning by heart, and votes are soft already.
+        # With few epochs over many people there is little overfitting, and votes are already soft.
         label_smoothing=0.0,
         dropout=0.2,
         erasing=0.0,
@@ -125,26 +132,21 @@ def finetune_recipe(config: Real) -> "Finetune":
     )
 
 
-def pretrain(config: Real) -> dict[str, Any]:
+def stage_1(config: Real) -> dict[str, Any]:
     """Stage 1."""
-    from pretrain.run import main as run
-
-    return run(pretrain_recipe(config))
+    return pretrain.run.main(pretrain_recipe(config))
 
 
-def finetune(config: Real, start: str) -> dict[str, Any]:
+def stage_2(config: Real, start: str) -> dict[str, Any]:
     """Stage 2 from one of the starts."""
-    from finetune.run import main as run
-
     recipe = finetune_recipe(config)
-    return run(replace(recipe, encoder=str(config.out / STARTS[start]), out=config.out / f"finetune_{start}"))
+    return finetune.run.main(
+        replace(recipe, encoder=str(config.out / STARTS[start]), out=config.out / f"finetune_{start}")
+    )
 
 
 def evaluate(config: Real, test: str) -> dict[str, Any]:
-    """Scores of both runs on one test set."""
-    from finetune.evaluate import Evaluate
-    from finetune.evaluate import main as score
-
+    """Score both runs on one test set."""
     faces = config.out / "faces" / test
     labels = config.out / "muxspace.csv" if test == "muxspace_val" else faces / "labels.parquet"
     return {
@@ -154,12 +156,7 @@ def evaluate(config: Real, test: str) -> dict[str, Any]:
 
 
 def near_duplicates(config: Real) -> dict[str, int]:
-    """Pictures of each test set that a training set holds too, by perceptual hash: FER+'s own splits share some."""
-    import numpy as np
-
-    from preprocessing.faces import FacesStore
-    from pretrain.duplicates import duplicates_of, store_hashes
-
+    """Pictures of each test set that are also in a training set, by perceptual hash; FER+'s own splits share some."""
     hashes = {name: store_hashes(FacesStore(config.out / "faces" / name)) for name in (*UNLABELLED, *TESTS)}
     trained = np.concatenate([hashes[name] for name in UNLABELLED])
     return {test: int(duplicates_of(trained, hashes[test]).sum()) for test in TESTS}
@@ -186,20 +183,14 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str, float, float, str]]:
 
 def write_report(config: Real, summary: dict[str, Any]) -> None:
     """Write `report.html`."""
-    import numpy as np
-
-    from wildaffect.report import figures
-    from wildaffect.report.page import Figure, Section, Table, write_page
-    from wildaffect.tasks import EXPRESSIONS
-
     table = Table(["test", "start", "macro F1", "accuracy", "classes scored"], _rows(summary))
     remark = (
-        "Macro F1 is over the classes that occur among the test labels. They are not Aff-Wild2's eight: contempt "
-        "counts as Other, and FER+ and muxspace know no other Other. Four pictures of contempt and one of fear in "
-        "muxspace weigh as much in it as hundreds of another class."
+        "Macro F1 is over the classes that occur among the test labels. They are not Aff-Wild2's eight classes: in "
+        "FER+ and muxspace, Other contains only contempt. The four pictures of contempt and the one of fear in "
+        "muxspace count as much as hundreds of pictures of another class."
     )
     twice = ", ".join(f"{summary['pictures_trained_on'][test]} of {title}" for test, title in TESTS.items())
-    remark += f" Near-duplicates (by perceptual hash) of training pictures are scored all the same: {twice}."
+    remark += f" Near-duplicates (by perceptual hash) of training pictures are included in the scores: {twice}."
     sections = [Section("Scores", [table, remark])]
     for test, title in TESTS.items():
         blocks = [
@@ -217,9 +208,7 @@ def write_report(config: Real, summary: dict[str, Any]) -> None:
 
 
 def command_line() -> None:
-    """Parse the command line and run."""
-    import tyro
-
+    """Read the command line and run."""
     main(tyro.cli(Real, description=__doc__))
 
 

@@ -1,11 +1,11 @@
-"""Does a loader's worker of stage 1 keep its memory over an epoch, from a store on disk and from a streamed one?
+"""Does the memory of a stage 1 loader worker stay constant over an epoch, with a local store and a streamed one?
 
     python benchmarks/stream_memory.py --out benchmarks/results/stream_memory.json
 
-A store of drawn faces with noise is made, larger than what a worker holds. One worker prepares every crop of an
-epoch; its anonymous memory (without pages of files, which the system drops when it needs them) is read at even
-distances. Growth is from the end of the first third, when blocks and buffers have been full once, to the end. The
-streamed store stands behind a `file://` address, read through fsspec as an S3 one would be.
+A store of drawn faces with noise is made, larger than what a worker holds. One worker prepares every crop of an epoch,
+and its anonymous memory is read at regular intervals (without file pages, which the system can drop). Growth is
+measured from the end of the first third, when blocks and buffers have filled once, to the end. The streamed store has a
+`file://` address and is read through fsspec, as one on S3 would be.
 """
 
 import multiprocessing
@@ -23,7 +23,7 @@ from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
 from preprocessing.faces import finish_store, write_shard
 from pretrain.recipes import RECIPES
-from pretrain.run import batches, open_faces
+from pretrain.train import batches, open_faces
 from wildaffect.training.batches import BatchPlan
 
 PATCHES = 64

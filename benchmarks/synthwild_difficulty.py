@@ -1,19 +1,22 @@
-"""How hard SynthWild is for single frames: a small convnet learns labelled frames and is scored on other people.
+"""How difficult SynthWild is for single frames: a small convnet is trained on frames and scored on other people.
 
-The design asks for a macro-F1 between .60 and .80 on the validation identities: the drawing must carry the signal, but
-one frame must not tell all, so that time has something to add. What averaging over neighbouring frames adds is
+The macro F1 on the validation identities should be between .60 and .80: the drawing must carry the signal, but a single
+frame must not show everything, so that time has something to add. The gain from averaging over neighbouring frames is
 measured too. Writes benchmarks/results/synthwild_difficulty.json.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from checkpoints.artifact import read_header, write_json
 from checkpoints.errors import UserError, guarded
@@ -37,8 +40,6 @@ class Config:
 
 def load_split(release: Path, split: str) -> tuple[Tensor, Tensor, list[slice]]:
     """Crops ``[N, 3, 64, 64]`` in [0, 1], expressions ``[N]`` and the rows of each video, frames with both only."""
-    import cv2
-
     images: list[np.ndarray] = []
     labels: list[int] = []
     videos: list[slice] = []
@@ -99,8 +100,6 @@ def smoothed(probabilities: np.ndarray, videos: list[slice], reach: int) -> np.n
 
 def train(model: nn.Module, images: Tensor, labels: Tensor, config: Config) -> None:
     """AdamW with one cycle of the learning rate."""
-    from tqdm import tqdm
-
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
     steps = config.epochs * (len(images) // 64)
@@ -148,8 +147,6 @@ def measure(config: Config) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    import json
-
     config = tyro.cli(Config)
     result = measure(config)
     write_json(config.out, result)

@@ -1,10 +1,11 @@
-"""What every artifact on disk has in common: atomic files, a JSON header written last, fingerprints."""
+"""What all artifacts on disk have in common: atomic files, a JSON header written last, fingerprints."""
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from checkpoints.errors import UserError
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write to; it is renamed into place on success and removed on failure.
 
-    A reader therefore sees the whole file or none, whenever the writer is killed. The temporary name is the same for
-    every attempt, so a killed writer leaves at most one stray file, which the next attempt overwrites.
+    So a reader sees the whole file or none, no matter when the writer is killed. The temporary name is always the same,
+    so a killed writer leaves at most one stray file, which the next attempt overwrites.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +26,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # some writers (safetensors) keep their files to themselves
+        temporary.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,7 +73,7 @@ def combine_hashes(hashes: dict[str, str]) -> str:
 
 
 def fingerprint(paths: Path | Iterable[Path]) -> str:
-    """Fingerprint of one file or several, by their bytes and names (not their folders)."""
+    """Fingerprint of one or several files: of their bytes and names, not their folders."""
     files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     return combine_hashes({file.name: file_hash(file) for file in files})
 
@@ -88,20 +89,18 @@ def write_header(
     parents: dict[str, str],
     **fields: Any,
 ) -> None:
-    """Write an artifact's JSON header, which declares it complete: call it after everything else is written.
+    """Write an artifact's JSON header. It marks the artifact as complete, so write it last.
 
     Args:
         directory: The artifact.
         name: File name of the header, e.g. `faces.json`.
         kind: What the artifact is, e.g. `faces store`.
-        schema: Version of the artifact's form; readers refuse others.
+        schema: Version of the format; readers refuse others.
         made_by: The command that made it, e.g. `preprocessing/run.py`.
         config: The resolved configuration (no absolute paths, no times).
-        parents: Fingerprint by name of each artifact it was made from.
-        fields: Whatever else readers of this kind need.
+        parents: Fingerprint of each artifact it was made from, by name.
+        fields: Anything else that readers of this kind need.
     """
-    from importlib.metadata import version
-
     header = {
         "kind": kind,
         "schema": schema,
@@ -117,13 +116,13 @@ def read_header(directory: Path, name: str, *, kind: str, schema: int) -> dict[s
     """Read an artifact's header.
 
     Raises:
-        UserError: The directory is missing, is incomplete, is another kind of artifact or has an unknown schema.
+        UserError: The directory is missing, incomplete, another kind of artifact, or has an unknown schema.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory} does not exist; expected a {kind} directory")
     if not (directory / name).is_file():
-        raise UserError(f"{directory} is no complete {kind}: it has no {name} (finish the command that writes it)")
+        raise UserError(f"{directory} holds no complete {kind}: it has no {name} (let its command finish)")
     header = read_json(directory / name)
     found = header.get("kind") if isinstance(header, dict) else None
     if found != kind:
@@ -131,6 +130,6 @@ def read_header(directory: Path, name: str, *, kind: str, schema: int) -> dict[s
     if header.get("schema") != schema:
         raise UserError(
             f"{directory} has schema {header.get('schema')!r}; this version reads schema {schema}: "
-            f"make it again with this version, or read it with the one that made it ({header.get('made_by')})"
+            f"make it again with this version, or use the version that made it ({header.get('made_by')})"
         )
     return header

@@ -1,17 +1,22 @@
 """The encoder artifact: a timm image model, its input and pooling, and how it was trained.
 
-An encoder directory holds `model.safetensors` and `config.json`. One loader reads our stage 1 and stage 2 products,
-imported weights, timm models by name (`timm:vit_base_patch16_224.augreg_in21k`) and folders that timm's models are
-published in (`config.json` and `model.safetensors`, as the Hugging Face hub has them).
+An encoder directory holds `model.safetensors` and `config.json`. One loader reads the encoders of stages 1 and 2,
+imported weights, timm models by name (`timm:vit_base_patch16_224.augreg_in21k`) and the folders in which timm models
+are published (`config.json` and `model.safetensors`, as on the Hugging Face hub).
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from checkpoints.artifact import atomic_file, fingerprint, read_header, read_json, write_header
@@ -21,7 +26,7 @@ KIND = "encoder"
 SCHEMA = 1
 SQUEEZE = "squeeze."
 DECODER = "decoder.safetensors"
-"""Where the decoder of a masked autoencoder stands beside its encoder; only stage 1 reads it."""
+"""File beside an encoder that holds the decoder of its masked autoencoder; only stage 1 reads it."""
 POOLINGS = ("cls", "mean", "cls_mean", "grid", "model")
 
 
@@ -33,13 +38,13 @@ class EncoderConfig:
         architecture: Name of a timm model.
         image_size: Side of the square input in pixels.
         kwargs: Further arguments of `timm.create_model` (`patch_size`, `embed_dim`, `depth`, ...).
-        mean: Subtracted per channel from images scaled to [0, 1].
-        std: Divided by per channel.
-        pooling: How tokens become one vector: `cls`, `mean` (patch tokens), `cls_mean` (both, concatenated), `grid`
-            (each patch token squeezed to `grid_channels` by one linear layer, then laid side by side: in an aligned
-            face a place says which part of the face it is) or `model` (whatever the timm model itself does before its
-            classifier; the only choice for networks without tokens).
-        grid_channels: Channels that `grid` keeps of each patch token.
+        mean: Per-channel mean, subtracted from images scaled to [0, 1].
+        std: Per-channel standard deviation that images are divided by.
+        pooling: How tokens become one vector: `cls`; `mean` (of the patch tokens); `cls_mean` (both, concatenated);
+            `grid` (a linear layer squeezes each patch token to `grid_channels`, and the results are concatenated: in
+            an aligned face, a position tells which part of the face it shows); or `model` (whatever the timm model
+            does before its classifier; the only choice for networks without tokens).
+        grid_channels: Channels per patch token with `grid`.
     """
 
     architecture: str
@@ -57,25 +62,23 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """A timm backbone with the normalisation before it and the pooling behind it.
+    """A timm backbone, with normalisation before it and pooling after it.
 
     Args:
         config: What to build.
-        provenance: How and on what the weights were trained, as written by the stage that trained them
+        provenance: How and on what the weights were trained, as recorded by the stage that trained them
             (`stage`, `recipe`, `synthetic`, `unlabelled_videos`, `labelled_videos`, `label_task`).
-        pretrained: Let timm fetch its published weights for the architecture.
+        pretrained: Let timm download its published weights for the architecture.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
-    backbone: Any  # a timm model; their attributes differ
+    backbone: Any  # a timm model; attributes differ between them
 
     def __init__(
         self, config: EncoderConfig, *, provenance: dict[str, Any] | None = None, pretrained: bool = False
     ) -> None:
         super().__init__()
-        import timm
-
         self.config = config
         self.provenance = provenance or {}
         self.fingerprint = ""
@@ -87,7 +90,7 @@ class Encoder(nn.Module):
             except TypeError as error:
                 if "img_size" not in str(error):
                     raise
-                arguments.pop("img_size")  # a convolutional network takes pictures of any size
+                arguments.pop("img_size")  # convolutional networks accept images of any size
                 self.backbone = create(**arguments)
         except (RuntimeError, TypeError, ValueError, AssertionError) as error:
             raise UserError(f"timm cannot build {config.architecture!r} with {arguments}: {error}") from None
@@ -103,19 +106,19 @@ class Encoder(nn.Module):
         if self.squeeze is not None:
             return int(self.backbone.patch_embed.num_patches) * self.config.grid_channels
         if self.config.pooling == "model":
-            return int(self.backbone.head_hidden_size)  # wider than the last stage in MobileNets and their like
+            return int(self.backbone.head_hidden_size)  # in MobileNets and similar networks wider than the last stage
         return int(self.backbone.num_features) * (2 if self.config.pooling == "cls_mean" else 1)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """What is stored: the backbone's weights under timm's names, and those of the pooling where it has any."""
+        """The weights to store: the backbone's under timm's names, and the pooling's if it has any."""
         pooling = {} if self.squeeze is None else self.squeeze.state_dict()
         return self.backbone.state_dict() | {f"{SQUEEZE}{name}": tensor for name, tensor in pooling.items()}
 
     def load(self, weights: dict[str, torch.Tensor], *, source: object) -> None:
-        """Load what :meth:`weights` gave.
+        """Load what :meth:`weights` returned.
 
         Raises:
-            UserError: Lists every missing, unknown and mis-shaped key.
+            UserError: Keys are missing, unknown or have the wrong shape; the message lists them.
         """
         pooling = {name.removeprefix(SQUEEZE): w for name, w in weights.items() if name.startswith(SQUEEZE)}
         if self.squeeze is not None:
@@ -124,7 +127,7 @@ class Encoder(nn.Module):
         load_weights(self.backbone, backbone, source=source)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Turn uint8 images `[B, 3, H, W]` into what the backbone expects."""
+        """Normalise uint8 images `[B, 3, H, W]` for the backbone."""
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -155,11 +158,11 @@ def save_encoder(
     """Write an encoder directory: weights first, `config.json` last.
 
     Args:
-        directory: Where to; made if missing.
-        encoder: What to write.
+        directory: The directory; created if missing.
+        encoder: The encoder.
         made_by: The command that made it.
         recipe: Resolved configuration of that command.
-        parents: Fingerprints of what it was trained from.
+        parents: Fingerprints of the artifacts it was made from.
         dtype: Precision of the stored weights.
         fields: Further header fields, e.g. validation scores.
     """
@@ -181,7 +184,7 @@ def save_encoder(
 
 
 def save_untrained(directory: Path, like: str | Path, *, made_by: str) -> None:
-    """Write an encoder of the same form as another with fresh weights, unless it is there: a start to compare with."""
+    """Write an untrained encoder of the same form as another, as a baseline; does nothing if it exists."""
     if not (directory / "config.json").exists():
         parent = load_encoder(like)
         torch.manual_seed(0)
@@ -195,7 +198,7 @@ def load_encoder(where: str | Path) -> Encoder:
     `encoder.fingerprint` identifies the weights together with everything that shapes the features.
 
     Raises:
-        UserError: Nothing there, another schema, or weights that do not fit the architecture.
+        UserError: There is no encoder, its schema is unknown, or the weights do not fit the architecture.
     """
     if str(where).startswith("timm:"):
         return _load_timm(str(where).removeprefix("timm:"))
@@ -212,25 +215,22 @@ def load_encoder(where: str | Path) -> Encoder:
 
 
 def encoder_directory(where: str | Path) -> Path:
-    """Find the encoder that a path on the command line means: the directory itself or the `encoder` inside a run.
+    """Resolve a path from the command line: either an encoder directory or a run that contains `encoder/`.
 
     Raises:
-        UserError: It is a run that has not come to its end.
+        UserError: It is a run that is not finished.
     """
     directory = Path(where)
     if (directory / "encoder").is_dir():
         return directory / "encoder"
     header = directory / "config.json"
     if header.is_file() and read_json(header).get("kind") == "run":
-        raise UserError(f"{directory} is a run that is not finished: start it again by the same command, it goes on")
+        raise UserError(f"{directory} is a run that is not finished: run the same command again to resume it")
     return directory
 
 
 def encoder_fingerprint(weights: str, config: EncoderConfig) -> str:
-    """Identify features: the weights' fingerprint with the architecture, input and pooling."""
-    import hashlib
-    import json
-
+    """Hash of what determines the features: the weights' fingerprint, architecture, input and pooling."""
     return hashlib.sha256(f"{weights}{json.dumps(asdict(config), sort_keys=True)}".encode()).hexdigest()
 
 
@@ -238,7 +238,7 @@ def load_weights(module: nn.Module, tensors: dict[str, torch.Tensor], *, source:
     """Load a state dict strictly.
 
     Raises:
-        UserError: Lists every missing, unknown and mis-shaped key.
+        UserError: Keys are missing, unknown or have the wrong shape; the message lists them.
     """
     refuse_misfits({name: tensor.shape for name, tensor in module.state_dict().items()}, tensors, source=source)
     module.load_state_dict(tensors)
@@ -247,16 +247,16 @@ def load_weights(module: nn.Module, tensors: dict[str, torch.Tensor], *, source:
 def refuse_misfits(
     wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, torch.Tensor], *, source: object, most: int = 6
 ) -> None:
-    """Compare names and shapes with what is wanted.
+    """Check the names and shapes of tensors.
 
     Args:
-        wanted: Name -> shape.
-        tensors: What there is.
-        source: Where it is, for the message.
-        most: How many faults are listed.
+        wanted: Expected shape by name.
+        tensors: The tensors to check.
+        source: Where they come from, for the message.
+        most: How many problems the message lists.
 
     Raises:
-        UserError: Lists the missing, unknown and mis-shaped keys.
+        UserError: Keys are missing, unknown or have the wrong shape; the message lists them.
     """
     problems = [f"missing {key}" for key in wanted if key not in tensors]
     problems += [f"unknown {key}" for key in tensors if key not in wanted]
@@ -271,8 +271,6 @@ def refuse_misfits(
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write tensors to one safetensors file, atomically."""
-    from safetensors.torch import save_file
-
     with atomic_file(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
 
@@ -283,9 +281,6 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         UserError: The file is missing, truncated or not safetensors.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -293,16 +288,14 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def timm_config(name: str) -> EncoderConfig:
-    """What timm says of one of its models.
+    """The configuration that timm publishes for one of its models.
 
     Raises:
-        UserError: It has no such model.
+        UserError: timm has no such model.
     """
-    import timm
-
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('.', maxsplit=1)[0][:12]}*")
-        raise UserError(f"timm has no model {name!r}; near names: {', '.join(near[:5]) or 'none'}")
+        raise UserError(f"timm has no model {name!r}; similar names: {', '.join(near[:5]) or 'none'}")
     try:
         settings: Any = timm.get_pretrained_cfg(name)
     except RuntimeError:
@@ -318,16 +311,14 @@ def timm_config(name: str) -> EncoderConfig:
 
 
 def _load_timm(name: str) -> Encoder:
-    import hashlib
-
     config = timm_config(name)
     try:
         encoder = Encoder(config, provenance={"stage": "timm", "recipe": name}, pretrained=True)
-    except Exception as error:  # hub errors are many and belong to the network
+    except Exception as error:  # the hub raises many kinds of errors, most of them about the network
         raise UserError(
-            f"the published weights of {name} could not be had ({type(error).__name__}: {error}); "
-            "download its folder (config.json, model.safetensors) where there is a network and give that as --encoder, "
-            "or convert a local file with checkpoints/convert.py"
+            f"the published weights of {name} could not be downloaded ({type(error).__name__}: {error}); "
+            "on a machine with network access download the model's folder (config.json, model.safetensors) and pass "
+            "it as --encoder, or convert a local file with checkpoints/convert.py"
         ) from None
     digest = hashlib.sha256()
     for key, tensor in sorted(encoder.backbone.state_dict().items()):
@@ -337,7 +328,7 @@ def _load_timm(name: str) -> Encoder:
 
 
 def _load_timm_folder(directory: Path, published: dict[str, Any]) -> Encoder:
-    """Load the folder in which a timm model is published; a classifier in it is left out."""
+    """Load the folder in which a timm model is published, without its classifier."""
     settings = published["pretrained_cfg"]
     config = EncoderConfig(
         architecture=published["architecture"],

@@ -1,13 +1,11 @@
-"""Weights of other programs: reading their files without executing anything, and understanding their key layout.
+"""Weights of other programs: reads their files without executing code, and maps their key layout to ours.
 
 The layout of facebookresearch/mae (He et al. 2021) is also that of MAE-Face, FMAE and timm's Vision Transformers:
 `cls_token`, `pos_embed`, `patch_embed.proj`, `blocks.N.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}`, `norm`; with
 the decoder also `mask_token`, `decoder_embed`, `decoder_pos_embed`, `decoder_blocks.N.*`, `decoder_norm`,
-`decoder_pred`; after fine-tuning `head` and, with average pooling, `fc_norm` in place of `norm`. Files differ in what
-the state dict is wrapped in (`{"model": ...}`) and in what its names begin with (`module.`).
+`decoder_pred`; after fine-tuning `head` and, with average pooling, `fc_norm` instead of `norm`. Files differ in how the
+state dict is wrapped (`{"model": ...}`) and in the prefix of its names (`module.`).
 """
-
-from __future__ import annotations
 
 import argparse
 import math
@@ -25,10 +23,10 @@ from checkpoints.errors import UserError
 
 Tensors = dict[str, torch.Tensor]
 
-ANCHOR = "patch_embed.proj.weight"  # in every file of the layout: finds the wrapping and the beginning of the names
+ANCHOR = "patch_embed.proj.weight"  # in every file of this layout: shows where the state dict is, and its prefix
 DECODER_KEYS = ("decoder_", "mask_token")
 CLASSIFIER_KEYS = ("head.", "head_dist.")
-# A file does not say how many heads its attention has. By width, for the published sizes.
+# Files do not record the number of attention heads. These are the published sizes, by width.
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 DECODER_HEADS = {512: 16}
 ARCHITECTURES = {
@@ -39,7 +37,7 @@ ARCHITECTURES = {
     1280: "vit_huge_patch14_224",
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_ASK = "Fetch it again, or ask its author for a .safetensors file or a plain state dict"
+_ASK = "Download it again, or ask its author for a .safetensors file or a plain state dict"
 _LAYOUT = re.compile(
     r"cls_token|pos_embed|(patch_embed\.proj|norm|fc_norm|"
     r"blocks\.\d+\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2))\.(weight|bias)"
@@ -48,12 +46,12 @@ _LAYOUT = re.compile(
 
 @dataclass
 class Layout:
-    """A state dict taken apart.
+    """The parts of a state dict.
 
     Attributes:
         backbone: The encoder's tensors under timm's names.
-        decoder: The decoder's, under MAE's names, which are ours; empty where there is none.
-        classifier: Names of the classifier's tensors, which nobody needs here.
+        decoder: The decoder's tensors under MAE's names, which we use too; empty if there is none.
+        classifier: Names of the classifier's tensors, which are not used.
     """
 
     backbone: Tensors
@@ -62,18 +60,18 @@ class Layout:
 
 
 def read_file(path: Path, anchor: str = ANCHOR) -> tuple[Tensors, dict[str, Any]]:
-    """Read a state dict from `.safetensors` or from what `torch.save` wrote.
+    """Read a state dict from a `.safetensors` file or a file written by `torch.save`.
 
     Args:
         path: The file.
-        anchor: A key that must be there: tells the state dict from its wrapping.
+        anchor: A key that must be in the state dict, by which it is found inside its wrapping.
 
     Returns:
-        The tensors, out of their wrapping and without the common beginning of their names, and the arguments of the
-        training (`args`) where the file holds them.
+        The tensors, with the common prefix of their names removed, and the training's arguments (`args`) if the file
+        has them.
 
     Raises:
-        UserError: The file is damaged, holds anything but tensors and plain values, or no such layout.
+        UserError: The file is damaged, holds anything but tensors and plain values, or has another layout.
     """
     content: Any = load_tensors(path) if path.suffix == ".safetensors" else _torch_load(path)
     found = _unwrap(content, anchor)
@@ -89,26 +87,26 @@ def read_file(path: Path, anchor: str = ANCHOR) -> tuple[Tensors, dict[str, Any]
 
 
 def _torch_load(path: Path) -> Any:
-    """`torch.load` of tensors and plain values only; the arguments that MAE's scripts add are such."""
+    """Load only tensors and plain values, including the arguments that MAE's scripts save."""
     if not path.stat().st_size:
-        raise UserError(f"{path} is empty: fetch it again")
+        raise UserError(f"{path} is empty: download it again")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # Of torch's words only the name: the others tell how to read the file all the same, and run what is in it.
+        # Take only the name from torch's message; the rest explains how to load the file anyway and run its code.
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise UserError(
-            f"{path} was not read: it is damaged, or it holds more than weights, which reading would execute"
+            f"{path} was not read: it is damaged, or it contains code that reading would execute"
             f"{f' ({name[1]})' if name else ''}. {_ASK}"
         ) from None
-    except Exception as error:  # damaged bytes are anything to the unpickler: an index, a type, an attribute, ...
-        reason = str(error).partition(". ")[0].partition("\n")[0].strip()  # what follows is advice, as above
+    except Exception as error:  # damaged bytes can raise anything: IndexError, TypeError, AttributeError, ...
+        reason = str(error).partition(". ")[0].partition("\n")[0].strip()  # the rest is advice, as above
         raise UserError(f"{path} cannot be read as a PyTorch file ({reason or type(error).__name__}). {_ASK}") from None
 
 
 def _unwrap(content: Any, anchor: str) -> Mapping[str, Any] | None:
-    """The mapping that holds the anchor, at any depth; `model` and `state_dict` come before others (averages)."""
+    """Find the mapping with the anchor, at any depth; `model` and `state_dict` take precedence (over averages)."""
     if not isinstance(content, Mapping):
         return None
     if any(isinstance(key, str) and key.endswith(anchor) for key in content):
@@ -118,8 +116,8 @@ def _unwrap(content: Any, anchor: str) -> Mapping[str, Any] | None:
 
 
 def take_apart(tensors: Tensors) -> Layout:
-    """Sort the tensors into encoder, decoder and classifier."""
-    has_decoder = any(key.startswith("decoder_") for key in tensors)  # other networks have a mask token too
+    """Split the tensors into encoder, decoder and classifier."""
+    has_decoder = any(key.startswith("decoder_") for key in tensors)  # a mask token alone is no proof of a decoder
     decoder = {key: value for key, value in tensors.items() if has_decoder and key.startswith(DECODER_KEYS)}
     classifier = [key for key in tensors if key.startswith(CLASSIFIER_KEYS)]
     rest = {key: value for key, value in tensors.items() if key not in decoder and key not in classifier}
@@ -127,13 +125,13 @@ def take_apart(tensors: Tensors) -> Layout:
 
 
 def encoder_config(layout: Layout, arguments: Mapping[str, Any], source: object, heads: int) -> EncoderConfig:
-    """The Vision Transformer that a layout belongs to, as far as its shapes tell.
+    """Infer the Vision Transformer that the weights belong to from their shapes.
 
     Args:
         layout: The weights.
-        arguments: Of the training, where the file holds them; we write some of our own.
-        source: Where they are from, for messages.
-        heads: Attention heads; 0: known by the arguments or the width.
+        arguments: The training's arguments, if the file has them; ours record more settings than MAE's.
+        source: Where the weights come from, for messages.
+        heads: Attention heads; 0: taken from the arguments or inferred from the width.
 
     Raises:
         UserError: The shapes do not tell.
@@ -144,7 +142,7 @@ def encoder_config(layout: Layout, arguments: Mapping[str, Any], source: object,
         raise UserError(f"{source}: {ANCHOR} is {list(backbone[ANCHOR].shape)}, expected [width, 3, patch, patch]")
     for key in ("pos_embed", "cls_token"):
         if key not in backbone:
-            raise UserError(f"{source} has no {key}: name the timm model it belongs to with --architecture")
+            raise UserError(f"{source} has no {key}: name its timm model with --architecture")
     numbers = {int(key.split(".")[1]) for key in backbone if key.startswith("blocks.")}
     kwargs: dict[str, Any] = {
         "patch_size": patch_size,
@@ -156,13 +154,13 @@ def encoder_config(layout: Layout, arguments: Mapping[str, Any], source: object,
     hidden = len(backbone.get("blocks.0.mlp.fc1.bias", ())) or 4 * width
     if hidden != 4 * width:
         kwargs["mlp_ratio"] = hidden / width
-    # A classifier's own pooling is the best guess for its features; a masked autoencoder has none.
+    # The best guess for a classifier's features is its own pooling; a masked autoencoder has none.
     pooling = "model" if "fc_norm.weight" in backbone or layout.classifier else "mean"
     return EncoderConfig(
         architecture=ARCHITECTURES.get(width, "vit_base_patch16_224"),
         image_size=grid_of(backbone["pos_embed"], source) * patch_size,
         kwargs=kwargs,
-        # Other trainers' arguments have these names too, and None under them.
+        # Other trainers have arguments of these names too, which may be None.
         mean=tuple(arguments.get("mean") or IMAGENET_MEAN),
         std=tuple(arguments.get("std") or IMAGENET_STD),
         pooling=arguments.get("pooling") or pooling,
@@ -170,11 +168,11 @@ def encoder_config(layout: Layout, arguments: Mapping[str, Any], source: object,
 
 
 def decoder_settings(layout: Layout, arguments: Mapping[str, Any], source: object, heads: int) -> dict[str, Any]:
-    """What stage 1 must know of a decoder; see `pretrain.mae.DecoderConfig`.
+    """What stage 1 must know about a decoder; see `pretrain.mae.DecoderConfig`.
 
-    The released decoders were trained with 75 % masked and `norm_pix_loss`, unless the file's arguments say otherwise.
+    Unless the file's arguments say otherwise, assumes 75 % masking and `norm_pix_loss`, as in the released decoders.
     """
-    tables = (layout.decoder.get(key) for key in ("mask_token", "decoder_pos_embed"))  # one of them may be missing
+    tables = (layout.decoder.get(key) for key in ("mask_token", "decoder_pos_embed"))  # either may be missing
     width = next((table.shape[-1] for table in tables if table is not None and table.ndim), 0)
     return {
         "dim": width,
@@ -188,7 +186,7 @@ def decoder_settings(layout: Layout, arguments: Mapping[str, Any], source: objec
 
 
 def decoder_shapes(settings: Mapping[str, Any], encoder: Encoder) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a decoder."""
+    """Shape of every tensor of a decoder, by name."""
     patches = encoder.backbone.patch_embed
     dim, width, patch = settings["dim"], encoder.backbone.embed_dim, patches.patch_size[0]
 
@@ -214,32 +212,32 @@ def decoder_shapes(settings: Mapping[str, Any], encoder: Encoder) -> dict[str, t
 
 
 def grid_of(table: torch.Tensor, source: object) -> int:
-    """Patches per side that position embeddings `[1, 1 + g * g, D]` belong to."""
+    """Patches per side `g` of position embeddings `[1, 1 + g * g, D]`."""
     count = table.shape[1] - 1 if table.ndim == 3 else -1
     if count < 1 or math.isqrt(count) ** 2 != count:
         raise UserError(
-            f"{source}: pos_embed is {list(table.shape)}, expected [1, 1 + a square number, width]: it is no plain "
-            "Vision Transformer; name the timm model it belongs to with --architecture"
+            f"{source}: pos_embed is {list(table.shape)}, expected [1, 1 + a square number, width]: this is not a "
+            "plain Vision Transformer; name its timm model with --architecture"
         )
     return math.isqrt(count)
 
 
 def known_heads(table: Mapping[int, int], width: int, source: object, option: str) -> int:
-    """Attention heads of a published width.
+    """Number of attention heads of a published model of this width.
 
     Raises:
-        UserError: The width is none of those.
+        UserError: No published model has this width.
     """
     if width not in table:
         raise UserError(
-            f"{source}: {width} wide is none of the published sizes ({', '.join(map(str, table))}), and a file does "
-            f"not say how many attention heads it has: give {option}"
+            f"{source}: no published model is {width} wide (they are {', '.join(map(str, table))}), and the file does "
+            f"not record the number of attention heads: pass {option}"
         )
     return table[width]
 
 
 def mae_layout(encoder: Encoder, source: object) -> Tensors:
-    """An encoder's weights in the layout.
+    """An encoder's weights in MAE's layout.
 
     Raises:
         UserError: It has weights that the layout has no name for.
@@ -248,6 +246,6 @@ def mae_layout(encoder: Encoder, source: object) -> Tensors:
     missing = [key for key in ("cls_token", "pos_embed", ANCHOR) if key not in tensors]
     unknown = [key for key in tensors if not _LAYOUT.fullmatch(key)]
     if missing or unknown:
-        what = [f"no {key}" for key in missing] + [f"{key}, which it does not know" for key in unknown]
-        raise UserError(f"{source} is no plain Vision Transformer as MAE's layout has it: it has {'; '.join(what[:6])}")
+        what = [f"no {key}" for key in missing] + [f"{key}, which is not in MAE's layout" for key in unknown]
+        raise UserError(f"{source} is not a plain Vision Transformer: it has {'; '.join(what[:6])}")
     return tensors

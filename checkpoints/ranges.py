@@ -1,4 +1,4 @@
-"""What numbers on a command line may be: checked first, before anything is read or written."""
+"""Ranges of the numbers on a command line, checked before anything is read or written."""
 
 from math import inf, isfinite
 from typing import Any
@@ -11,7 +11,7 @@ ANY = (0, inf)
 SHARE = (0, 1)
 BELOW_ONE = (0, 1 - 1e-9)
 
-# Options of all stages by name: one name means one thing everywhere.
+# Options of all stages, by name: a name means the same everywhere.
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("batch_size", "micro_batch_size", "save_every", "log_every", "evaluations"), COUNT),
     **dict.fromkeys(("image_size", "patch_size", "embed_dim", "depth", "num_heads"), COUNT),
@@ -32,10 +32,10 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def check_ranges(config: Any) -> None:
-    """Compare the numbers of a command's dataclass with :data:`RANGES`.
+    """Check the numbers in a command's dataclass against :data:`RANGES`.
 
     Raises:
-        UserError: Names the first option that is out of its range, or not a number.
+        UserError: An option is out of range or not a number; the message names the first.
     """
     for name, value in vars(config).items():
         least, most = RANGES.get(name, (-inf, inf))
@@ -44,7 +44,7 @@ def check_ranges(config: Any) -> None:
             raise UserError(f"--{name.replace('_', '-')} {_text(value)}: expected {_range(least, most)}")
     small, large = getattr(config, "crop_scale", (0, 1))
     if small > large:
-        raise UserError(f"--crop-scale {small:g} {large:g}: expected the smaller share first")
+        raise UserError(f"--crop-scale {small:g} {large:g}: expected the smaller fraction first")
 
 
 def _is_number(value: Any) -> bool:

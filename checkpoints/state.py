@@ -1,8 +1,8 @@
-"""Training state on disk: what a killed run needs to go on as if nothing had happened.
+"""Training state on disk: what a killed run needs to resume as if it had not been interrupted.
 
 `state/step_00001200/` holds one safetensors file per named group of tensors and `state.json`. A state is written to a
-temporary directory and renamed, so it exists whole or not at all; if a file of the newest one was damaged later, the
-one before it is taken, with a warning.
+temporary directory and renamed, so it exists completely or not at all. If a file of the newest state was damaged later,
+the state before it is loaded, with a warning.
 """
 
 import shutil
@@ -30,7 +30,7 @@ def save_state(
         step: Number of optimizer steps done.
         groups: Tensors by group name, e.g. `model`, `ema`, `optimizer`.
         facts: JSON values (best score so far, ...).
-        keep: How many states to keep.
+        keep: Number of states to keep.
     """
     final = directory / f"step_{step:08d}"
     temporary = directory / f".{final.name}.tmp"
@@ -48,7 +48,7 @@ def save_state(
 
 
 def load_state(directory: Path) -> tuple[int, TensorGroups, dict[str, Any]] | None:
-    """Read the newest whole state: (step, tensor groups, facts), or None where there is none."""
+    """Read the newest intact state: (step, tensor groups, facts), or None if there is none."""
     for state in reversed(_states(directory)):
         try:
             header = read_json(state / "state.json")
@@ -58,7 +58,7 @@ def load_state(directory: Path) -> tuple[int, TensorGroups, dict[str, Any]] | No
             groups = {Path(name).stem: load_tensors(state / name) for name in header["sizes"]}
             return int(header["step"]), groups, header["facts"]
         except (UserError, OSError, KeyError) as error:
-            warnings.warn(f"training state {state} is damaged ({error}); falling back to the one before", stacklevel=2)
+            warnings.warn(f"training state {state} is damaged ({error}); loading the one before it", stacklevel=2)
     return None
 
 
@@ -67,7 +67,7 @@ def _states(directory: Path) -> list[Path]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Flatten an optimizer's state to `<parameter number>.<name>` tensors (learning rates follow from the step)."""
+    """Flatten an optimizer's state to tensors named `<parameter number>.<name>`; the step gives learning rates."""
     state = optimizer.state_dict()["state"]
     return {
         f"{number}.{name}": torch.as_tensor(value) for number, slot in state.items() for name, value in slot.items()
@@ -75,7 +75,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load what :func:`optimizer_tensors` flattened into an optimizer over the same parameters."""
+    """Load the result of :func:`optimizer_tensors` into an optimizer over the same parameters."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         number, name = key.split(".", 1)

@@ -4,7 +4,7 @@
     <cache>/features.json      the header, written last: its presence means that the cache is complete
 
 Row `t` holds frame `first_frame + t` (frames count from 1, as in Aff-Wild2). A frame without a face has
-`valid = False`. Whoever reads says which frames it wants (a label file's or an example file's) and gets exactly those.
+`valid = False`. A reader says which frames it wants (those of a label or an example file) and gets exactly these.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 
 from checkpoints.artifact import atomic_file, read_header, write_header
 from checkpoints.errors import UserError
@@ -22,7 +24,7 @@ HEADER = "features.json"
 KIND = "feature cache"
 SCHEMA = 1
 IMPORTED = "imported"
-"""What a file that was not extracted here says first that it was made of."""
+"""What the source of a file begins with if its features were imported, not extracted."""
 AGAIN = "delete the file and run the command that made it again"
 
 
@@ -61,18 +63,16 @@ def write_features(
 
     Args:
         cache: the cache's directory, made when missing.
-        id: `video` or `video_subject`; becomes the file name.
+        id: `video` or `video_subject`; the file name.
         features: `[T, D]`, stored as float16.
         valid: `[T]` bool.
         time_s: `[T]` seconds.
         first_frame: number of the first row's frame, from 1.
-        source: what the features were made of, for whoever brings the cache up to date (:func:`source_of`).
+        source: what the features were made of, to tell later whether they are stale (:func:`source_of`).
 
     Raises:
-        UserError: for an id that is no file name, arrays of different lengths, or features that are not finite.
+        UserError: for an id that cannot be a file name, arrays of different lengths, or features that are not finite.
     """
-    from safetensors.numpy import save_file
-
     if not id or "/" in id or id.startswith("."):
         raise UserError(f"{id!r} cannot name a file of the feature cache {cache}: rename the video")
     features = np.ascontiguousarray(features, dtype=np.float16)
@@ -95,9 +95,7 @@ def write_features(
 
 
 def source_of(cache: Path, id: str) -> str | None:
-    """What a sequence's file says it was made of; None without a readable file or where it does not say."""
-    from safetensors import SafetensorError, safe_open
-
+    """What a sequence's file says it was made of; None if the file is missing, damaged or does not say."""
     try:
         with safe_open(Path(cache) / f"{id}.safetensors", framework="numpy") as file:
             return (file.metadata() or {}).get("source")
@@ -107,8 +105,6 @@ def source_of(cache: Path, id: str) -> str | None:
 
 def is_damaged(path: Path) -> bool:
     """Whether a file cannot be read as safetensors, as after a crash of the machine."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="numpy"):
             return False
@@ -123,7 +119,7 @@ def finish_cache(
 
     Args:
         cache: directory whose `*.safetensors` are all written.
-        made_by: the command, for the reader.
+        made_by: the command.
         config: resolved configuration of that command.
         parents: name -> fingerprint of what the features were made from (`encoder`, `faces`).
         feature_id: hash of everything that fixes what a feature means (weights, view, pooling, normalisation, size).
@@ -134,8 +130,6 @@ def finish_cache(
     Raises:
         UserError: when there is no file, or one of another width.
     """
-    from safetensors import safe_open
-
     sequences = {}
     for path in sorted(Path(cache).glob("*.safetensors")):
         with safe_open(path, framework="numpy") as file:
@@ -270,16 +264,13 @@ def _clock(time_s: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}): {AGAIN}") from error
     missing = {"features", "valid", "time_s", "first_frame"} - set(arrays)
     if missing:
-        raise UserError(f"{path} lacks {', '.join(sorted(missing))}: it is no file of a feature cache")
+        raise UserError(f"{path} lacks {', '.join(sorted(missing))}: it is not a file of a feature cache")
     return arrays
 
 

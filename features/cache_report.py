@@ -6,29 +6,31 @@ from typing import Any
 import numpy as np
 
 from features.cache import FeatureCache
-from finetune.label_sources import ClassMap, Source, read_source
 from preprocessing.faces import FacesStore
 from wildaffect.report import figures
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
-from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks import EXPR, EXPRESSIONS
+from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.label_track import Tracks
+from wildaffect.tasks.labels import read_every_split
 
 SAMPLED = 4000
 VIDEOS = 8
 
 
-def labels_of_store(store: FacesStore, labels: Path, class_map: Path | None) -> Source:
+def labels_of_store(store: FacesStore, labels: Path, class_map: Path | None) -> Tracks:
     """Expression labels of all splits, by sequence."""
-    return read_source(labels, None, ClassMap(class_map), {sequence.id: sequence for sequence in store.sequences()})
+    return read_every_split(labels, EXPR, class_map=ClassMap(class_map), spans=store.spans())
 
 
-def write_report(cache_path: Path, store: FacesStore, labels: Source | None, unreadable: int | None) -> None:
+def write_report(cache_path: Path, store: FacesStore, labels: Tracks | None, unreadable: int | None) -> None:
     """Write `CACHE/report.html`.
 
     Args:
         cache_path: A complete cache.
-        store: What it was made from.
-        labels: Expression labels that colour the map; None: it is coloured by video.
-        unreadable: Pictures that could not be decoded; None: nobody counted.
+        store: The faces that it was made from.
+        labels: Expression labels to colour the map by; None to colour it by video.
+        unreadable: Number of pictures that could not be decoded; None if they were not counted.
     """
     cache = FeatureCache(cache_path)
     sequences = cache.header["sequences"]
@@ -55,7 +57,7 @@ def write_report(cache_path: Path, store: FacesStore, labels: Source | None, unr
     write_page(cache_path / "report.html", "Feature cache", sections, note=note)
 
 
-def _map(cache: FeatureCache, labels: Source | None) -> list[Any]:
+def _map(cache: FeatureCache, labels: Tracks | None) -> list[Any]:
     if labels is None:
         features, groups, names = _by_video(cache)
         caption = f"Features of {VIDEOS} videos on their first two principal components, coloured by video"
@@ -78,18 +80,19 @@ def _by_video(cache: FeatureCache) -> tuple[np.ndarray, np.ndarray, list[str]]:
     return np.concatenate(features).astype(np.float32), np.concatenate(groups), longest
 
 
-def _by_label(cache: FeatureCache, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    known = [id for id in sorted(source) if id in cache and len(source[id].frames)]
-    # So many videos, and so many frames of each, that the sample is spread over all of them.
+def _by_label(cache: FeatureCache, source: Tracks) -> tuple[np.ndarray, np.ndarray]:
+    known = [id for id in sorted(source) if id in cache and source[id].mask.any()]
+    # Spread the sample over all videos.
     chosen = known[:: max(1, len(known) // SAMPLED)]
     each = max(1, SAMPLED // max(1, len(chosen)))
     features, groups = [np.zeros((0, cache.dim), np.float16)], [np.zeros(0, int)]
     for id in chosen:
-        part, found = source[id], cache.read(id)
-        place = part.frames - found.first_frame
+        track, found = source[id], cache.read(id)
+        frames = np.flatnonzero(track.mask[:, 0]) + 1
+        place = frames - found.first_frame
         inside = np.flatnonzero((place >= 0) & (place < len(found)))
         inside = inside[found.valid[place[inside]]]
         inside = inside[np.linspace(0, len(inside) - 1, min(each, len(inside))).astype(int)]
         features.append(found.features[place[inside]])
-        groups.append(part.targets[inside].argmax(axis=1))
+        groups.append(track.labels[frames[inside] - 1, 0].astype(int))
     return np.concatenate(features).astype(np.float32), np.concatenate(groups)

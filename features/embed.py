@@ -1,4 +1,4 @@
-"""One encoder looking at one view: what a feature is, wherever it is computed (extraction, inference)."""
+"""One encoder looking at one view: what a feature is, in extraction and in inference."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ class Embedder:
 
     Args:
         encoder: In evaluation mode, on its device.
-        view: Part of the face that the pictures show; they come ready cut and resized.
+        view: The view that the pictures show; they are already cut and resized.
         flip: Average the features of each picture and its mirror image.
     """
 
@@ -24,7 +24,7 @@ class Embedder:
 
     @property
     def feature_id(self) -> str:
-        """Identifies what the features mean: weights, architecture, input size, normalisation, pooling, view, flip."""
+        """Identifies what a feature means: weights, architecture, input size, normalisation, pooling, view, flip."""
         content = json.dumps([self.encoder.fingerprint, self.view, self.flip])
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -38,7 +38,7 @@ def with_pooling(encoder: Encoder, pooling: str | None) -> Encoder:
     """The same encoder with another pooling (None: as it is).
 
     Raises:
-        UserError: The network has no tokens, or they are not normalised before it pools them itself.
+        UserError: The network has no tokens, or normalises only after its own pooling.
     """
     if pooling is None or pooling == encoder.config.pooling:
         return encoder

@@ -4,15 +4,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import tyro
 
 from checkpoints.errors import UserError, guarded
 from checkpoints.ranges import check_ranges
-
-if TYPE_CHECKING:
-    from preprocessing.faces import FacesStore, Sequence
+from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
+from preprocessing.faces import FacesStore, Sequence
 
 MADE_BY = "features/import_features.py"
 
@@ -31,7 +31,7 @@ class ImportFeatures:
     faces: Path
     """Faces store whose sequences, frames and times the cache gets."""
     name: str
-    """What made the features and in which version: caches of one name and width are taken for the same features."""
+    """What made the features, with its version: caches of the same name and width count as the same features."""
     out: Path
     """Feature cache."""
     rate: float = 0.0
@@ -42,15 +42,12 @@ def main(config: ImportFeatures) -> dict[str, Any]:
     """Import; returns numbers of sequences and frames.
 
     Raises:
-        UserError: Nothing in the source belongs to the store, or a file is not what it should be.
+        UserError: The source has nothing for the store, or a file has the wrong form.
     """
-    from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
-    from preprocessing.faces import FacesStore
-
     check_ranges(config)
     store = FacesStore(config.faces)
     if not config.source.is_dir():
-        raise UserError(f"{config.source} is no folder of features")
+        raise UserError(f"{config.source} is not a folder of features")
     ids = {sequence.id for sequence in store.sequences()}
     for path in config.out.iterdir() if config.out.exists() else ():
         if path.name.startswith("."):
@@ -58,7 +55,7 @@ def main(config: ImportFeatures) -> dict[str, Any]:
         ours = path.suffix == ".safetensors" and (source_of(config.out, path.stem) or "").startswith(IMPORTED)
         if not (ours or (path.stem in ids and is_damaged(path))) or (config.out / HEADER).exists():
             raise UserError(f"--out {config.out} is not empty: choose another directory")
-        path.unlink()  # of an import that was not finished
+        path.unlink()  # left by an unfinished import
     dims: dict[int, str] = {}
     missing, frames, faces = [], 0, 0
     notes: dict[str, str] = {}  # the first of each kind
@@ -109,10 +106,10 @@ def main(config: ImportFeatures) -> dict[str, Any]:
 
 
 def read_rows(source: Path, id: str) -> np.ndarray | None:
-    """Features of one sequence, float32 `[T, D]`, NaN where there are none; None if the source does not have it.
+    """Features of one sequence, float32 `[T, D]`, NaN in missing rows; None if the source does not have the sequence.
 
     Raises:
-        UserError: The file cannot be read as such.
+        UserError: The file cannot be read as features.
     """
     for path, read in (
         (source / f"{id}.npy", _read_npy),
@@ -130,9 +127,7 @@ def read_rows(source: Path, id: str) -> np.ndarray | None:
     return None
 
 
-def place_rows(
-    rows: np.ndarray, store: "FacesStore", sequence: "Sequence", rate: float
-) -> tuple[np.ndarray, np.ndarray]:
+def place_rows(rows: np.ndarray, store: FacesStore, sequence: Sequence, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Give each frame of a sequence its row.
 
     Args:
@@ -145,7 +140,7 @@ def place_rows(
         Features `[length, D]` and valid `[length]`.
 
     Raises:
-        UserError: A rate is given and the store has no times.
+        UserError: A rate is given but the store has no times.
     """
     span = slice(sequence.start, sequence.start + sequence.length)
     wanted = np.arange(sequence.length) + sequence.first_frame - 1
@@ -163,23 +158,23 @@ def place_rows(
 
 
 def too_large(rows: np.ndarray) -> np.ndarray:
-    """`[T]` which rows `[T, D]` hold a number that float16 cannot."""
+    """Which rows of `[T, D]` hold a number that is too large for float16, `[T]`."""
     return (np.isfinite(rows) & (np.abs(rows) >= np.finfo(np.float16).max)).any(axis=1)
 
 
-def oddities(sequence: "Sequence", rows: np.ndarray, rate: float) -> dict[str, str]:
+def oddities(sequence: Sequence, rows: np.ndarray, rate: float) -> dict[str, str]:
     """What looks odd in a sequence's rows `[T, D]`, by kind."""
     found = {}
     last = sequence.first_frame - 1 + sequence.length
     if not rate and abs(len(rows) - last) > max(5, 0.02 * last):
         found["length"] = (
-            f"{sequence.id} has {len(rows):,} rows for {last:,} frames (perhaps others too): they are taken one per "
-            "frame; --rate says how many there are per second"
+            f"{sequence.id} has {len(rows):,} rows for {last:,} frames (other sequences may differ too): each frame "
+            "gets one row; pass --rate if the rows have a rate of their own"
         )
     if lost := int(too_large(rows).sum()):
         found["size"] = (
-            f"{lost:,} rows of {sequence.id} (perhaps others too) hold numbers of 65,504 and more, which float16 "
-            "cannot: they are flagged as missing; scale the features"
+            f"{lost:,} rows of {sequence.id} (perhaps of others too) hold numbers of 65,504 or more, too large for "
+            "float16: they are marked as missing; scale the features down"
         )
     return found
 
@@ -220,9 +215,9 @@ def _is_number(text: str) -> bool:
 
 
 def _by_frame(frames: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rows by frame number from 1 on; frames that are not listed are NaN."""
+    """Rows in the order of frame numbers, from frame 1; frames that are not listed are NaN."""
     if frames.min() < 1 or len(np.unique(frames)) != len(frames):
-        raise ValueError("frames are distinct numbers from 1 on")
+        raise ValueError("frames must be distinct numbers, counted from 1")
     rows = np.full((frames.max(), values.shape[1]), np.nan, np.float32)
     rows[frames - 1] = values
     return rows
@@ -230,8 +225,6 @@ def _by_frame(frames: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def command_line() -> None:
     """Parse the command line and import."""
-    import tyro
-
     main(tyro.cli(ImportFeatures))
 
 

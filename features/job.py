@@ -1,4 +1,4 @@
-"""The extraction job: which sequences are stale, batches that fill across videos, one atomic file per sequence."""
+"""The extraction job: finds stale sequences, fills batches across videos, writes one atomic file per sequence."""
 
 import hashlib
 import os
@@ -19,9 +19,9 @@ from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
 from features.embed import Embedder
-from finetune.frames import StillFrames, picture_bytes
 from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
+from preprocessing.views import StillFrames
 from wildaffect.training.images import work_ahead
 
 MADE_BY = "features/run.py"
@@ -32,10 +32,10 @@ class Cache:
 
     Args:
         path: Its directory.
-        embedder: What makes the features.
-        store: Where the faces are.
-        encoder_path: Where the encoder stands, for those who read the cache.
-        precision: Of the arithmetic.
+        embedder: Makes the features.
+        store: The faces.
+        encoder_path: Where the encoder is, for readers of the cache.
+        precision: The arithmetic, `bf16` or `fp32`.
     """
 
     def __init__(self, path: Path, embedder: Embedder, store: FacesStore, *, encoder_path: str, precision: str) -> None:
@@ -59,13 +59,13 @@ class Cache:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the cache is complete, readable and was made of exactly this."""
+        """Whether the cache is complete, readable and made with this encoder, view and precision from these faces."""
         header = self._header()
         same = (header.get("parents"), header.get("config")) == (self._parents, self._config)
         return same and all(source_of(self.path, sequence.id) for sequence in self.store.sequences())
 
     def _header(self) -> dict[str, Any]:
-        """What the cache says of itself; nothing if it is not finished, or damaged."""
+        """The header; empty if the cache is unfinished or damaged."""
         try:
             header = read_json(self.path / HEADER)
         except UserError:
@@ -73,10 +73,10 @@ class Cache:
         return header if isinstance(header, dict) else {}
 
     def open(self) -> None:
-        """Make the directory, and take away the header that would call it complete.
+        """Make the directory, and remove the header that would declare it complete.
 
         Raises:
-            UserError: It holds something that this job did not write, or features of other faces only: they would be
+            UserError: It holds something that this job did not write, or only features of other faces, which would be
                 deleted.
         """
         self.path.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ class Cache:
             if file.name in (HEADER, "report.html") or file.name.startswith("."):
                 continue
             source = source_of(self.path, file.stem) if file.suffix == ".safetensors" else None
-            # A file that a crash of the machine left damaged says nothing of itself; its name does.
+            # A file that a crash of the machine damaged has no readable source: its name must do.
             ours = not source.startswith(IMPORTED) if source else file.stem in ids and is_damaged(file)
             if file.suffix != ".safetensors" or not ours:
                 raise UserError(f"{self.path} holds {file.name!r}, which {MADE_BY} did not write: choose another --out")
@@ -101,11 +101,11 @@ class Cache:
         (self.path / HEADER).unlink(missing_ok=True)
 
     def source(self, content: str) -> str:
-        """What a file of the cache is made of, given the content of its faces."""
+        """What a file of the cache is made of, as text, given the content of its faces."""
         return f"{self._made_of} {content}"
 
     def stale(self, id: str, source: str) -> str | None:
-        """Why a sequence has to be extracted (`missing`, or what has changed since); None if it need not."""
+        """Why a sequence must be extracted (`missing`, or what has changed); None if it is up to date."""
         found = source_of(self.path, id)
         if found == source:
             return None
@@ -116,7 +116,7 @@ class Cache:
         return next(name for name, a, b in zip(names, old, new, strict=True) if a != b)
 
     def finish(self) -> None:
-        """Delete what is no longer in the store and write the header."""
+        """Delete sequences that are no longer in the store and write the header."""
         ids = {sequence.id for sequence in self.store.sequences()}
         for file in self.path.glob("*.safetensors"):
             if file.stem not in ids:
@@ -140,7 +140,10 @@ class Cache:
 
 
 def share(sequences: Sequence[FaceSequence], rank: int, world: int) -> list[FaceSequence]:
-    """This process's sequences: the longest first to whoever has the fewest frames, then in the store's order."""
+    """This process's sequences, in the store's order.
+
+    The longest sequences are dealt out first, each to the process that has the fewest frames.
+    """
     loads = np.zeros(world)
     owner = np.zeros(len(sequences), int)
     for number in sorted(range(len(sequences)), key=lambda number: -sequences[number].length):
@@ -156,7 +159,7 @@ def content_of(store: FacesStore, sequence: FaceSequence) -> str:
     for column in (store.frame, store.time_s, store.valid):
         digest.update(np.ascontiguousarray(column[rows]).tobytes())
     for row in np.flatnonzero(store.valid[rows]) + sequence.start:
-        digest.update(hashlib.sha256(picture_bytes(store, int(row))).digest())
+        digest.update(hashlib.sha256(store.jpeg(int(row)) or b"").digest())
     return digest.hexdigest()
 
 
@@ -176,12 +179,12 @@ class OpenSequence:
     """A sequence whose features are coming in.
 
     Attributes:
-        sequence: Which one.
+        sequence: The sequence.
         rows: `[n]` store rows with a picture.
-        sources: By number of the caches that lack it, what to write down; none: it is up to date.
-        features: `[V, T, D]`, made when the first ones come.
+        sources: Number of each cache that lacks it -> the source to record; empty if it is up to date.
+        features: `[V, T, D]`.
         valid: `[T]`.
-        filled: How many of the rows are done.
+        filled: Number of rows that are done.
     """
 
     sequence: FaceSequence
@@ -195,14 +198,14 @@ class OpenSequence:
 class Job:
     """Hands out batches of rows and takes in their features, in the same order.
 
-    The rows of all sequences, one after the other, are cut into batches whether or not a sequence is up to date; a
-    batch is only done if it holds a row of one that is not. So each picture meets the same others in a resumed job as
-    in one that was never interrupted, and its feature is the same to the last bit.
+    The rows of all sequences are cut into batches in order, whether or not a sequence is up to date. A batch is skipped
+    if all its sequences are up to date. So a picture shares its batch with the same others in a resumed job as in an
+    uninterrupted one, and its feature is the same to the last bit.
 
     Args:
         store: The faces.
-        sequences: What to extract.
-        caches: Where to, one per view.
+        sequences: The sequences to extract.
+        caches: Where the features go, one cache per view.
         batch_size: Pictures per batch.
         bar: Advanced by frames.
     """
@@ -221,7 +224,7 @@ class Job:
         self._segments: deque[list[tuple[OpenSequence, np.ndarray]]] = deque()
 
     def batches(self) -> Iterator[list[int]]:
-        """Batches of rows, across the borders of sequences; those that only hold what is up to date are left out."""
+        """Batches of rows, across the borders of sequences, without those whose sequences are all up to date."""
         segments: list[tuple[OpenSequence, np.ndarray]] = []
         room = self.batch_size
         for sequence in self.sequences:
@@ -251,7 +254,7 @@ class Job:
         opened = OpenSequence(sequence, rows, sources, np.zeros(shape, np.float16), np.zeros(sequence.length, bool))
         if not sources:
             self.done.up_to_date += 1
-            self.bar.initial += sequence.length  # not done now: the rate does not count it
+            self.bar.initial += sequence.length  # not done now, so it does not count towards the rate
             self.bar.n += sequence.length
         elif not len(rows):
             self._write(opened)
@@ -263,7 +266,7 @@ class Job:
             yield np.concatenate([rows for _, rows in segments]).tolist()
 
     def take(self, features: np.ndarray, readable: np.ndarray) -> None:
-        """Take in the features `[B, V, D]` of the next batch and write the sequences that are full."""
+        """Take in the features `[B, V, D]` of the next batch and write the sequences that are now complete."""
         at = 0
         for opened, rows in self._segments.popleft():
             part = slice(at, at + len(rows))
@@ -310,9 +313,9 @@ def extract_sequences(
     views = [cache.embedder.view for cache in caches]
     stills = StillFrames(store, views, caches[0].embedder.encoder.config.image_size)
     total = sum(sequence.length for sequence in sequences)
-    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log gets a line now and then
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates; a log needs few
     hidden = not accelerator.is_main_process
-    # One autocast for all batches: it keeps the weights it has cast, a new one for each batch would cast them again.
+    # One autocast for all batches, because it caches the weights that it has cast.
     with accelerator.autocast(), tqdm(total=total, unit="frame", mininterval=every, disable=hidden) as bar:
         job = Job(store, sequences, caches, batch_size, bar)
         waiting: tuple[torch.Tensor, torch.Tensor] | None = None

@@ -1,23 +1,22 @@
-"""Augmentation: of one picture by its own randomness, and of a batch by mixing."""
+"""Augmentation of single pictures, each with its own random numbers, and mixing within a batch."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torchvision.transforms import v2
 
 
 def picture_augmentation(
     *, randaugment: int, colour_jitter: float, erasing: float
 ) -> Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None:
-    """Augmentation of a cropped uint8 picture `[3, S, S]`, or None if there is nothing to do.
+    """Augmentation of a cropped uint8 picture `[3, S, S]`, or None if all are off.
 
     Args:
         randaugment: Magnitude of RandAugment's two operations (Cubuk et al. 2020); 0: none.
         colour_jitter: Largest relative change of brightness, contrast and saturation; 0: none.
         erasing: Probability that a rectangle is filled with grey (Zhong et al. 2020).
     """
-    from torchvision.transforms import v2
-
     transforms: list[torch.nn.Module] = []
     if randaugment:
         transforms.append(v2.RandAugment(num_ops=2, magnitude=randaugment, fill=128))
@@ -29,7 +28,7 @@ def picture_augmentation(
         return None
 
     def augment(picture: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        # The transforms draw from torch's global generator; it is lent to the sample and given back.
+        # The transforms draw from torch's global generator, so it is seeded for this sample and restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
             for transform in transforms:
@@ -48,8 +47,6 @@ def batch_mixing(
         mixup: Alpha of mixup (Zhang et al. 2018); 0: none.
         cutmix: Alpha of cutmix (Yun et al. 2019); 0: none. With both, each batch takes one of the two.
     """
-    from torchvision.transforms import v2
-
     choices: list[torch.nn.Module] = []
     if mixup:
         choices.append(v2.MixUp(alpha=mixup))

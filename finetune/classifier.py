@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from checkpoints.artifact import read_header
@@ -53,14 +55,12 @@ def trainable(encoder: Encoder, *, pooling: str, drop_path: float, patch_drop: f
 
     Args:
         encoder: The parent, left as it is.
-        pooling: `average`, `grid` or `parent`; networks other than plain Vision Transformers stay as they are.
+        pooling: `average` or `grid`; networks other than plain Vision Transformers keep their own pooling.
             `average` takes the mean of the patch tokens before the final norm instead of after it; the norm's weights
             move along.
         drop_path: Stochastic depth.
         patch_drop: Share of patch tokens dropped in training.
     """
-    from timm.models.vision_transformer import VisionTransformer
-
     config = encoder.config
     kwargs: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     if isinstance(encoder.backbone, VisionTransformer):
@@ -104,8 +104,6 @@ def product(trained: Encoder, parent: Encoder) -> Encoder:
 
 def parameter_groups(model: Classifier, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
     """Optimizer groups: the learning rate falls by `layer_decay` per layer towards the input; the head has it whole."""
-    from timm.optim import param_groups_layer_decay
-
     backbone = model.encoder.backbone
     spared: Any = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
     groups = param_groups_layer_decay(
@@ -123,39 +121,3 @@ def build_optimizer(model: Classifier, *, lr: float, weight_decay: float, layer_
     """AdamW over :func:`parameter_groups`."""
     groups = parameter_groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
     return torch.optim.AdamW(groups, lr=lr, fused=model.head.weight.is_cuda)
-
-
-def moving_average(model: Classifier, decay: float) -> Any:
-    """Moving average of the weights (timm's); None for a decay of 0."""
-    if not decay:
-        return None
-    from timm.utils import ModelEmaV3
-
-    return ModelEmaV3(model, decay=decay)
-
-
-def describe_input(encoder: Encoder, name: str, store_size: int) -> str:
-    """What an encoder expects and what a store gives it, in words.
-
-    Raises:
-        UserError: The encoder's normalisation is not for images in [0, 1].
-    """
-    config = encoder.config
-    if not all(0 <= value <= 1 for value in config.mean) or not all(0 < value <= 1 for value in config.std):
-        raise UserError(
-            f"{name} normalises with mean {config.mean} and std {config.std}, but images are scaled to [0, 1] before: "
-            "divide both by 255 in its config.json"
-        )
-    mean, std = (", ".join(f"{value:.3f}" for value in values) for values in (config.mean, config.std))
-    text = (
-        f"encoder {name}: {config.architecture}, input {config.image_size} px, mean ({mean}), std ({std}), pooling "
-        f"{config.pooling}, {encoder.dim}-d features"
-    )
-    if store_size > config.image_size:
-        text += f"\nthe store's faces of {store_size} px are reduced to the encoder's {config.image_size} px"
-    elif store_size < config.image_size:
-        text += (
-            f"\nnote: the store's faces have {store_size} px, the encoder takes {config.image_size} px: they are "
-            f"enlarged, which adds no detail; preprocessing --size {config.image_size} keeps what the videos have"
-        )
-    return text

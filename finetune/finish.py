@@ -1,22 +1,21 @@
-"""What stage 2 leaves behind: the encoder, its classifier, the report."""
+"""The product of stage 2: the encoder, its classifier and the report."""
 
 from typing import Any
-
-from accelerate import Accelerator
 
 from checkpoints.artifact import read_header
 from checkpoints.encoder import Encoder, save_encoder, save_tensors
 from finetune.classifier import Classifier, product
 from finetune.labels import Split
 from finetune.run_report import write_report
-from finetune.validation import BestWeights, Validation
+from finetune.scoring import Scorer
+from finetune.validation import BEST, BestWeights
 from preprocessing.faces import FacesStore
 from wildaffect.report.card import write_product_card
 from wildaffect.training.rundir import RunDirectory
 
 
 def provenance(parent: Encoder, store: FacesStore, split: Split) -> dict[str, Any]:
-    """How and on what the encoder was trained, its parent's history included."""
+    """How and on what the encoder was trained, including its parent's history."""
     before = parent.provenance
     labelled = dict(before.get("labelled_videos") or {})
     labelled["expr"] = sorted({*labelled.get("expr", []), *split.train.ids})
@@ -30,20 +29,15 @@ def provenance(parent: Encoder, store: FacesStore, split: Split) -> dict[str, An
 
 
 def finish(
-    accelerator: Accelerator,
-    run: RunDirectory,
-    model: Classifier,
-    parent: Encoder,
-    store: FacesStore,
-    split: Split,
-    validation: Validation,
+    run: RunDirectory, model: Classifier, parent: Encoder, store: FacesStore, split: Split, scorer: Scorer
 ) -> dict[str, Any]:
     """Write `encoder`, `classifier.safetensors`, `report.html` and `finished.json` of a run; returns the last."""
+    accelerator = scorer.accelerator
     accelerator.wait_for_everyone()
-    best = BestWeights(validation.best.path)
+    best = BestWeights(run.path / BEST)
     best.load_into(model)
-    probabilities = validation.probabilities(model)
-    summary = validation.score(probabilities) | {"step": best.step}
+    probabilities = scorer.probabilities(model)
+    summary = scorer.score(probabilities) | {"step": best.step}
     if accelerator.is_main_process:
         header = read_header(run.path, "config.json", kind="run", schema=1)
         encoder = product(model.encoder, parent)
@@ -58,7 +52,7 @@ def finish(
             scores={key: summary[key] for key in ("macro_f1", "accuracy", "classes", "frames", "step")},
         )
         write_product_card(run.path / "encoder")
-        write_report(run, store, split, validation, probabilities, summary)
+        write_report(run, store, split, scorer, probabilities, summary)
         print(
             f"macro F1 {summary['macro_f1']:.4f} over {len(summary['classes'])} classes, {summary['frames']:,} frames "
             f"of {len(split.validation.ids):,} unseen videos; encoder in {run.path / 'encoder'}, figures in "

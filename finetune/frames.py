@@ -1,16 +1,13 @@
 """Frames of a faces store with their targets: which ones an epoch draws, and how they become batches."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from checkpoints.errors import UserError
 from preprocessing.faces import FacesStore
-from preprocessing.views import BY_LANDMARKS, by_landmarks, cut
-from wildaffect.training.images import CropDataset, decode, resize
+from preprocessing.views import row_name, row_views
+from wildaffect.training.images import CropDataset
 
 
 @dataclass(frozen=True)
@@ -103,73 +100,8 @@ def training_frames(
     return CropDataset(
         count=len(frames),
         pick=draw,
-        jpeg=lambda index: picture_bytes(store, int(frames.rows[index])),
+        picture=lambda index: row_views(store, int(frames.rows[index]), [view])[0],
         name=lambda index: row_name(store, int(frames.rows[index])),
         extras=lambda _rng, index: {"targets": frames.targets[index]},
-        prepare=lambda picture, index: cut_row(store, int(frames.rows[index]), picture, view),
         **kwargs,
     )
-
-
-class StillFrames(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Pictures as they are, for validation and extraction, addressed by rows of a store.
-
-    Args:
-        store: Where the pictures are.
-        views: Parts of the face, V of them.
-        size: Side of the result in pixels.
-    """
-
-    def __init__(self, store: FacesStore, views: Sequence[str], size: int) -> None:
-        self.store, self.views, self.size = store, tuple(views), size
-
-    def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Pictures of some rows: `images` uint8 `[B, V, 3, S, S]`; `readable` `[B]`, false where decoding failed."""
-        pictures = [self[row] for row in rows]
-        blank = torch.zeros(len(self.views), 3, self.size, self.size, dtype=torch.uint8)
-        return {
-            "images": torch.stack([blank if picture is None else picture for picture in pictures]),
-            "readable": torch.tensor([picture is not None for picture in pictures]),
-        }
-
-    def __getitem__(self, row: int) -> torch.Tensor | None:  # type: ignore[override]
-        """Every view of one row, uint8 `[V, 3, S, S]`; None if its picture cannot be decoded."""
-        try:
-            picture = decode(picture_bytes(self.store, row))
-        except RuntimeError as error:
-            print(f"skipped a bad picture: {row_name(self.store, row)}: {error}", flush=True)
-            return None
-        return torch.stack([resize(cut_row(self.store, row, picture, view), self.size) for view in self.views])
-
-
-def cut_row(store: FacesStore, row: int, picture: torch.Tensor, view: str) -> torch.Tensor:
-    """Cut a view out of a row's decoded picture."""
-    return cut(picture, view, store.picture_landmarks(row) if by_landmarks(view) else None)
-
-
-def check_views(store: FacesStore, views: Sequence[str]) -> None:
-    """Refuse views by landmarks of a store without any.
-
-    Raises:
-        UserError: None of the first faces has landmarks.
-    """
-    asked = [view for view in views if by_landmarks(view)]
-    first = np.flatnonzero(store.valid)[:100].tolist()
-    if asked and all(store.landmarks(row) is None for row in first):
-        raise UserError(
-            f"--view {asked[0]} needs landmarks and {store.path} has none (its pictures came as ready faces): use "
-            f"--view {asked[0].removesuffix(BY_LANDMARKS)}, or run preprocessing without --crops"
-        )
-
-
-def picture_bytes(store: FacesStore, row: int) -> bytes:
-    """JPEG bytes of a row that has a picture."""
-    jpeg = store.jpeg(row)
-    assert jpeg is not None, "only rows with a picture are asked for"
-    return jpeg
-
-
-def row_name(store: FacesStore, row: int) -> str:
-    """Store, video, subject and frame of a row, for messages."""
-    subject = f" {store.subject[row]}" if store.subject[row] else ""
-    return f"{store.path}: video {store.video[row]}{subject}, frame {store.frame[row]}"

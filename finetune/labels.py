@@ -1,4 +1,4 @@
-"""How expression labels meet the rows of a faces store, and which of them are validated on."""
+"""Expression labels joined with the rows of a faces store, split into training and validation."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,11 +9,12 @@ import numpy as np
 
 from checkpoints.errors import UserError
 from finetune.frames import LabelledFrames
-from finetune.label_sources import CLASSES, ClassMap, SequenceLabels, read_source
 from preprocessing.faces import FacesStore
-from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks import EXPR, EXPRESSIONS
+from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.folds import hold_out, read_ids, without
-from wildaffect.tasks.labels import TRAIN, VALIDATION
+from wildaffect.tasks.label_track import LabelTrack
+from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotations
 
 
 @dataclass
@@ -21,10 +22,10 @@ class Split:
     """Training and validation frames of a store.
 
     Attributes:
-        train: What is trained on.
-        validation: What decides which weights are kept.
-        class_map: What the labels' class names were taken for, where they have names.
-        notes: What was passed over and why, for the log and the report.
+        train: Frames to train on.
+        validation: Frames that decide which weights are kept.
+        class_map: What the labels' class names were taken for, if they have names.
+        notes: What was left out and why, for the log and the report.
     """
 
     train: LabelledFrames
@@ -45,7 +46,7 @@ class Split:
     def counts(self) -> dict[str, list[int]]:
         """Frames per class, by name of the split."""
         parts = {"training": self.train, "validation": self.validation}
-        return {name: np.bincount(part.classes, minlength=CLASSES).tolist() for name, part in parts.items()}
+        return {name: np.bincount(part.classes, minlength=len(EXPRESSIONS)).tolist() for name, part in parts.items()}
 
     def describe(self) -> str:
         """Class map, frames per class and notes, as text."""
@@ -62,22 +63,23 @@ def read_split(
 ) -> Split:
     """Read the labels of both splits and join them with the store.
 
-    Where the labels name no validation split, a tenth of the videos is held out.
+    If the labels name no validation split, a tenth of the videos is held out.
 
     Args:
         store: The faces.
-        labels: See :func:`finetune.label_sources.read_source`.
-        class_map: JSON file; see :class:`finetune.label_sources.ClassMap`.
+        labels: See :func:`wildaffect.tasks.labels.read_annotations`.
+        class_map: JSON file; see :class:`wildaffect.tasks.class_map.ClassMap`.
         seed: Which videos are held out.
-        exclude: List of ids whose recordings are neither trained nor validated on (`audit/folds.py` writes such
-            lists, for the evaluations of stage 3).
+        exclude: List of ids whose recordings are neither trained nor validated on. `audit/folds.py` writes such lists
+            for the evaluations of stage 3.
 
     Raises:
-        UserError: There are no labels, or none that meets a row with a face.
+        UserError: There are no labels, or no labelled frame has a face in the store.
     """
-    names = ClassMap(class_map)
-    sequences = {sequence.id: sequence for sequence in store.sequences()}
-    train, validation = (read_source(labels, split, names, sequences) for split in (TRAIN, VALIDATION))
+    names, spans = ClassMap(class_map), store.spans()
+    train, validation = (
+        read_annotations(labels, EXPR, split, class_map=names, spans=spans) for split in (TRAIN, VALIDATION)
+    )
     notes = list(dict.fromkeys(names.notes))
     if not train:
         raise UserError(
@@ -92,7 +94,7 @@ def read_split(
         if not train:
             raise UserError(f"{exclude} leaves no training video of {labels}")
     if not validation:
-        sizes = {id: len(part.frames) for id, part in train.items()}
+        sizes = {id: int(track.mask.sum()) for id, track in train.items()}
         kept, held = hold_out({id: size for id, size in sizes.items() if size} or sizes, 0.1, seed)
         notes.append(f"the labels name no validation split: {len(held)} of {len(kept) + len(held)} videos are held out")
         train, validation = {id: train[id] for id in kept}, {id: train[id] for id in held}
@@ -105,9 +107,9 @@ def read_split(
             "subject or part of it): not trained on"
         )
         train = {id: train[id] for id in apart}
-    unlabelled = sequences.keys() - train.keys() - validation.keys()
+    unlabelled = spans.keys() - train.keys() - validation.keys()
     if unlabelled:
-        notes.append(f"{len(unlabelled):,} of {len(sequences):,} sequences of the store have no expression labels")
+        notes.append(f"{len(unlabelled):,} of {len(spans):,} sequences of the store have no expression labels")
     split = Split(
         join(store, train, "training", labels, notes),
         join(store, validation, "validation", labels, notes),
@@ -128,7 +130,7 @@ _WITHOUT = {
 
 
 def join(
-    store: FacesStore, source: Mapping[str, SequenceLabels], what: str, labels: Path, notes: list[str]
+    store: FacesStore, source: Mapping[str, LabelTrack], what: str, labels: Path, notes: list[str]
 ) -> LabelledFrames:
     """Rows of the store that have a picture and a label.
 
@@ -137,7 +139,7 @@ def join(
         source: Labels by sequence id.
         what: `training` or `validation`, for messages.
         labels: Where they came from, for messages.
-        notes: Gets a line for whatever is passed over.
+        notes: Gets a line about everything that is left out.
 
     Raises:
         UserError: Nothing is left.
@@ -154,9 +156,10 @@ def join(
     rows, targets, ids = [], [], []
     labelled = without_face = beyond = 0
     for id in sorted(source.keys() & sequences.keys()):
-        part, sequence = source[id], sequences[id]
-        labelled += len(part.frames)
-        place = part.frames - sequence.first_frame
+        track, sequence = source[id], sequences[id]
+        frames = np.flatnonzero(track.mask[:, 0]) + 1
+        labelled += len(frames)
+        place = frames - sequence.first_frame
         inside = (place >= 0) & (place < sequence.length)
         beyond += int((~inside).sum())
         row = sequence.start + place[inside]
@@ -164,7 +167,8 @@ def join(
         without_face += int((~seen).sum())
         if seen.any():
             rows.append(row[seen])
-            targets.append(part.targets[inside][seen])
+            soft = track.soft if track.soft is not None else EXPR.distributions(track.labels)
+            targets.append(soft[frames[inside][seen] - 1])
             ids.append(id)
     if not labelled:
         raise UserError(f"every {what} label in {labels} is masked (-1) or left out: nothing to use")

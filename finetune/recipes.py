@@ -1,4 +1,4 @@
-"""Stage-2 recipes: named settings of `finetune/run.py`."""
+"""Stage-2 recipes. A recipe is a named configuration of `finetune/run.py`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,38 +6,39 @@ from typing import Literal
 
 import tyro
 
-from preprocessing.views import ViewName
+from preprocessing.faces import ViewName
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune:
-    """Fine-tuning of an encoder on expression labels (stage 2)."""
+    """Fine-tune an encoder on expression labels (stage 2)."""
 
     faces: Path = tyro.MISSING
     """Faces store to train and validate on."""
     labels: Path = tyro.MISSING
-    """Aff-Wild2 annotations (release root or EXPR folder), or a CSV/Parquet table of labels or votes, or the folder of
+    """Expression labels: the Aff-Wild2 release or its EXPR folder, a CSV or Parquet table of labels or votes, or the
     class-named folders that the store was made from."""
     encoder: str = tyro.MISSING
-    """Encoder directory, a run that made one, timm:NAME, or the folder of a published timm model."""
+    """Encoder directory, the run that made it, timm:NAME, or the folder of a published timm model."""
     out: Path = tyro.MISSING
-    """Run directory; an interrupted run in it is resumed."""
+    """Run directory. If it holds an interrupted run, that run is resumed."""
     class_map: Path | None = None
-    """JSON file that maps the labels' class names to the eight expressions (null: leave out); none: by name."""
+    """JSON file that maps the labels' class names to the eight expressions (null leaves a class out)."""
     exclude: Path | None = None
-    """List of ids whose recordings are left out, one per line, as `audit/folds.py` writes them."""
+    """List of ids, one per line, whose recordings are left out; `audit/folds.py` writes such lists."""
     view: ViewName = "full"
     """Part of the face that the encoder sees."""
 
     frames_per_video: int = 0
-    """Frames drawn from each video and epoch, since neighbours are near-duplicates; 0: all."""
+    """Frames drawn from each video per epoch (neighbouring frames are near-duplicates); 0: all."""
     validation_frames_per_video: int = 0
-    """Most frames of each validation video that are scored, evenly spaced; 0: all."""
-    pooling: Literal["average", "grid", "parent"] = "average"
-    """Vision Transformers - average: of the patch tokens, then normalised, as MAE's fine-tuning does; grid: every token
-    squeezed to a few channels and kept at its place in the face; parent: as the encoder was trained."""
+    """Largest number of frames scored per validation video, evenly spaced; 0: all."""
+    pooling: Literal["average", "grid"] = "average"
+    """How a Vision Transformer's patch tokens become one vector. average: averaged, then normalised, as in MAE's
+    fine-tuning; grid: each token is reduced to a few channels and keeps its place in the face. Other networks keep
+    their own pooling."""
     dropout: float = 0.0
-    """Share of features dropped before the classifier in training."""
+    """Share of the features dropped before the classifier during training."""
     crop_scale: tuple[float, float] = (0.7, 1.0)
     """Smallest and largest share of the picture's area in a crop."""
     randaugment: int = 0
@@ -52,47 +53,48 @@ class Finetune:
     """Alpha of cutmix; 0: none."""
     label_smoothing: float = 0.0
     """Mass spread evenly over the classes."""
-    imbalance: Literal["none", "class_weights", "focal", "logit_adjustment"] = "none"
-    """What is done about rare classes. On drawn and on real faces plain cross-entropy (none) gave the best macro-F1."""
+    imbalance: Literal["none", "logit_adjustment"] = "none"
+    """Rare classes. none: plain cross-entropy, which gave the best macro-F1 on drawn and on real faces;
+    logit_adjustment: the loss does not reward answering with frequent classes."""
     drop_path: float = 0.0
-    """Stochastic depth of the last block; earlier ones less."""
+    """Stochastic depth of the last block; earlier blocks have less."""
     patch_drop: float = 0.0
-    """Share of patch tokens dropped in training."""
+    """Share of the patch tokens dropped during training."""
 
     batch_size: int = 256
-    """Pictures per optimizer step, over all processes."""
+    """Pictures per optimizer step over all processes."""
     micro_batch_size: int = 128
-    """Most pictures that one process takes at once; accumulation steps follow from it."""
+    """Largest number of pictures per forward pass and process; gradient accumulation follows from it."""
     epochs: float = 20.0
     """Passes over the drawn frames."""
     lr: float = 5e-4
     """Learning rate of the last layer after the warm-up."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """After the warm-up: cosine to 0, or constant with a tenth of it from 80 % of the steps on."""
+    """After the warm-up: cosine decay to 0, or constant with a drop to a tenth after 80 % of the steps."""
     warmup: float = 0.1
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps used for the linear warm-up."""
     weight_decay: float = 0.05
     """AdamW weight decay of matrices."""
     layer_decay: float = 1.0
-    """Factor on the learning rate per layer, from the last to the first."""
+    """Factor by which the learning rate shrinks per layer, from the last to the first."""
     clip_grad: float = 0.0
     """Largest gradient norm; 0: no limit."""
     ema_decay: float = 0.0
-    """Decay per step of the moving average of the weights, which is then what is validated and kept; 0: none."""
+    """Decay per step of the weights' moving average, which is then validated and kept; 0: none."""
     evaluations: int = 20
-    """How often the run is validated; the best weights are kept."""
+    """Number of validations during the run; the best weights are kept."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic; auto: bf16 where the hardware has it."""
+    """Arithmetic; auto uses bf16 if the hardware supports it."""
     workers: int = 8
-    """Processes per training process that prepare batches; 0: none."""
+    """Loader processes per training process; 0 loads in the training process."""
     save_every: int = 500
-    """Steps between states to resume from."""
+    """Steps between saved states."""
     log_every: int = 20
-    """Steps between records."""
+    """Steps between log records."""
     tracker: str = ""
-    """Send records to this experiment tracker too, by Accelerate's name for it (tensorboard, wandb, ...)."""
+    """Also log to this experiment tracker, by Accelerate's name for it (tensorboard, wandb, ...)."""
     seed: int = 0
-    """Of the head's weights, order, crops and dropout."""
+    """Seed of the head's weights, the order of samples, crops and dropout."""
 
 
 VIT_BASE = Finetune(
@@ -134,6 +136,10 @@ RECIPES: dict[str, tuple[str, Finetune]] = {
     "small": (
         "ViT-S/16 at 112 px, a quarter of the tokens dropped",
         replace(VIT_BASE, layer_decay=0.75, patch_drop=0.25, batch_size=256),
+    ),
+    "balanced": (
+        "the same with a logit-adjusted loss, which aims at the balanced error rather than the accuracy",
+        replace(VIT_BASE, layer_decay=0.75, patch_drop=0.25, batch_size=256, imbalance="logit_adjustment"),
     ),
     "vit-base": ("ours: ViT-B/16 with strong regularisation", VIT_BASE),
     "ling2024": ("arXiv 2403.11440: AdamW, batch 256, lr 1e-4, plain cross-entropy; the rest is not stated", PAPER),

@@ -1,160 +1,22 @@
 """Stage 2: `accelerate launch finetune/run.py RECIPE --faces STORE --labels LABELS --encoder ENC --out RUN`."""
 
-from dataclasses import asdict
 from typing import Any
 
-from checkpoints.errors import guarded
-from checkpoints.ranges import check_ranges
-from finetune.recipes import RECIPES, Finetune
+import tyro
 
-MADE_BY = "finetune/run.py"
-# Where things stand and who watches is not part of what a run is.
-APART = ("faces", "labels", "encoder", "out", "class_map", "exclude", "tracker")
+from checkpoints.errors import guarded
+from finetune.recipes import RECIPES, Finetune
 
 
 def main(config: Finetune) -> dict[str, Any]:
-    """Fine-tune, from the parent encoder or from where a killed run stopped; returns what `finished.json` says.
+    """Fine-tune an encoder; see :func:`finetune.train.train`, which loads torch."""
+    from finetune.train import train
 
-    Raises:
-        UserError: Inputs are missing or do not fit; the run directory holds another run.
-    """
-    import torch
-    from timm.models.vision_transformer import VisionTransformer
-
-    from checkpoints.encoder import load_encoder
-    from finetune.augment import picture_augmentation
-    from finetune.classifier import Classifier, build_optimizer, describe_input, moving_average, trainable
-    from finetune.finish import finish
-    from finetune.frames import EpochDraw, StillFrames, check_views, training_frames
-    from finetune.labels import read_split
-    from finetune.losses import Objective
-    from finetune.validation import BestWeights, Validation
-    from preprocessing.faces import FacesStore
-    from wildaffect.training import schedule
-    from wildaffect.training.batches import BatchPlan
-    from wildaffect.training.images import work_ahead
-    from wildaffect.training.launch import chosen_precision, start, track
-    from wildaffect.training.loop import Loop
-    from wildaffect.training.meter import count_flops
-    from wildaffect.training.rundir import RunDirectory
-
-    # What to train and validate on, and from what.
-    check_ranges(config)
-    accelerator = start(config.precision, config.tracker, config.out)
-    store = FacesStore(config.faces)
-    parent = load_encoder(config.encoder)
-    split = read_split(store, config.labels, class_map=config.class_map, seed=config.seed, exclude=config.exclude)
-    draw = EpochDraw(split.train, config.frames_per_video, config.seed)
-    plan = BatchPlan.derive(
-        count=draw.count,
-        batch_size=config.batch_size,
-        most=config.micro_batch_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        seed=config.seed,
-    )
-    steps = plan.steps(config.epochs)
-    warmup = round(config.warmup * steps)
-    check_views(store, [config.view])
-    text = describe_input(parent, config.encoder, store.image_size)
-    if not isinstance(parent.backbone, VisionTransformer) and (config.pooling != "parent" or config.patch_drop):
-        text += "\nnote: no plain Vision Transformer: it pools in its own way, whatever --pooling and --patch-drop say"
-    run = RunDirectory(
-        config.out,
-        made_by=MADE_BY,
-        config={key: value for key, value in asdict(config).items() if key not in APART}
-        | {"steps": steps, "classes": split.class_map, "arithmetic": chosen_precision(accelerator)},
-        parents={"faces": store.fingerprint, "encoder": parent.fingerprint, "labels": split.fingerprint},
-        main=accelerator.is_main_process,
-    )
-    accelerator.wait_for_everyone()
-    if run.finished:
-        accelerator.print(f"{config.out} is finished: macro F1 {run.finished['macro_f1']:.4f}")
-        return run.finished
-    track(accelerator, run, asdict(config))
-
-    # The network and its optimizer.
-    torch.manual_seed(config.seed)
-    encoder = trainable(parent, pooling=config.pooling, drop_path=config.drop_path, patch_drop=config.patch_drop)
-    size = encoder.config.image_size
-    model = Classifier(encoder, config.dropout).to(accelerator.device)
-    optimizer = build_optimizer(model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
-    ema = moving_average(model, config.ema_decay)
-    flops = count_flops(model, torch.zeros(1, 3, size, size, dtype=torch.uint8, device=accelerator.device))
-    accelerator.print(
-        f"{split.describe()}\n{text}\n"
-        f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
-        f"{plan.micro_batch_size}) = {steps * config.batch_size / draw.count:.1f} epochs of {draw.count:,} drawn "
-        f"frames; lr {config.lr:.1e} after {warmup} steps; "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights; "
-        f"{3 * flops * steps * config.batch_size / 1e15:.2f} PFLOP in all"
-    )
-
-    # The loop.
-    validation = Validation(
-        accelerator,
-        StillFrames(store, [config.view], size),
-        split.validation.spaced(config.validation_frames_per_video),
-        best=BestWeights(run.path / "best.safetensors"),
-        every=-(-steps // config.evaluations),
-        batch_size=4 * config.micro_batch_size,
-        workers=config.workers,
-    )
-    lr_after_warmup = schedule.warmup_cosine if config.schedule == "cosine" else schedule.warmup_step
-    loop = Loop(
-        run=run,
-        accelerator=accelerator,
-        model=model,
-        optimizer=optimizer,
-        steps=steps,
-        batch_size=config.batch_size,
-        accumulation=plan.accumulation,
-        lr_at=lambda step: lr_after_warmup(step, total=steps, warmup=warmup, peak=config.lr),
-        seed=config.seed,
-        clip_grad=config.clip_grad,
-        log_every=config.log_every,
-        save_every=config.save_every,
-        flops=flops,
-        ema=ema,
-    )
-    first = loop.resume()
-    dataset = training_frames(
-        store,
-        split.train,
-        draw,
-        view=config.view,
-        size=size,
-        scale=config.crop_scale,
-        seed=config.seed,
-        augment=picture_augmentation(
-            randaugment=config.randaugment, colour_jitter=config.colour_jitter, erasing=config.erasing
-        ),
-    )
-    objective = Objective(
-        draw.mass,
-        imbalance=config.imbalance,
-        label_smoothing=config.label_smoothing,
-        mixup=config.mixup,
-        cutmix=config.cutmix,
-        device=accelerator.device,
-    )
-    judged = model if ema is None else ema.module
-    loop.train(
-        work_ahead(dataset, config.workers, plan.micro_batches(first, steps)),
-        objective,
-        lambda step: validation.after_step(run, judged, step, steps),
-    )
-
-    # The product: the best weights of the run.
-    summary = finish(accelerator, run, model, parent, store, split, validation)
-    accelerator.end_training()
-    return summary
+    return train(config)
 
 
 def command_line() -> None:
     """Parse the command line and train."""
-    import tyro
-
     main(tyro.extras.overridable_config_cli(RECIPES, description=__doc__))
 
 

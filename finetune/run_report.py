@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from finetune.labels import Split
-from finetune.validation import Validation
+from finetune.scoring import Scorer
 from preprocessing.faces import FacesStore
 from wildaffect.report import figures
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
@@ -20,7 +20,7 @@ def write_report(
     run: RunDirectory,
     store: FacesStore,
     split: Split,
-    validation: Validation,
+    scorer: Scorer,
     probabilities: np.ndarray,
     summary: dict[str, Any],
 ) -> None:
@@ -30,12 +30,12 @@ def write_report(
         run: Whose metrics are drawn.
         store: Where the pictures are.
         split: The labels.
-        validation: The validation frames.
+        scorer: The validation frames.
         probabilities: `[N, 8]` of those frames, from the weights that were kept.
         summary: Their scores.
     """
     good = np.isfinite(probabilities).all(axis=1)
-    predicted, truth = probabilities[good], validation.frames.classes[good]
+    predicted, truth = probabilities[good], scorer.frames.classes[good]
     confidence, answer = predicted.max(axis=1), predicted.argmax(axis=1)
     records = run.metrics()
     sections = [
@@ -64,7 +64,7 @@ def write_report(
                 )
             ],
         ),
-        Section("Most confident mistakes", _mistakes(validation, np.flatnonzero(good), confidence, answer, truth)),
+        Section("Most confident mistakes", _mistakes(scorer, np.flatnonzero(good), confidence, answer, truth)),
         Section("Configuration", [Table(["setting", "value"], _settings(run))]),
     ]
     note = SYNTHETIC_NOTE if store.header.get("synthetic") else ""
@@ -92,19 +92,19 @@ def _scores(split: Split, summary: dict[str, Any]) -> list[Any]:
 
 
 def _mistakes(
-    validation: Validation, frames: np.ndarray, confidence: np.ndarray, answer: np.ndarray, truth: np.ndarray
+    scorer: Scorer, frames: np.ndarray, confidence: np.ndarray, answer: np.ndarray, truth: np.ndarray
 ) -> list[Any]:
     """Pictures of the wrong answers given with most confidence, one per video as far as they go."""
     wrong = np.flatnonzero(answer != truth)
     if not len(wrong):
         return ["There are none."]
     ranked = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    video = np.searchsorted(validation.frames.bounds, frames, side="right")
+    video = np.searchsorted(scorer.frames.bounds, frames, side="right")
     first = np.unique(video[ranked], return_index=True)[1]
     chosen = [*ranked[np.sort(first)], *np.delete(ranked, first)][:MISTAKES]
     pictures, texts = [], []
     for number in chosen:
-        picture = validation.stills[int(validation.frames.rows[frames[number]])]
+        picture = scorer.stills[int(scorer.frames.rows[frames[number]])]
         if picture is not None:
             pictures.append(picture[0].permute(1, 2, 0).numpy())
             texts.append(f"{EXPRESSIONS[truth[number]]}\n→ {EXPRESSIONS[answer[number]]} {confidence[number]:.2f}")

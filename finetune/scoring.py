@@ -1,17 +1,27 @@
 """Scoring a classifier on labelled frames: probabilities of every frame, and what they are worth."""
 
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from finetune.classifier import Classifier
-from finetune.frames import LabelledFrames, StillFrames
-from wildaffect.tasks import EXPRESSIONS
-from wildaffect.tasks.metrics import confusion, f1_from_confusion
+from checkpoints.artifact import write_json
+from checkpoints.errors import UserError
+from finetune.classifier import Classifier, load_classifier
+from finetune.frames import LabelledFrames
+from finetune.labels import join
+from preprocessing.faces import FacesStore
+from preprocessing.views import StillFrames, check_views
+from wildaffect.tasks import EXPR, EXPRESSIONS
+from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.labels import read_annotations, read_every_split
+from wildaffect.tasks.leaks import scoreable
+from wildaffect.tasks.metrics import confusion, f1_from_confusion, macro_f1
 from wildaffect.training.images import work_ahead
+from wildaffect.training.launch import start
 
 IN_MEMORY = 512 * 2**20
 
@@ -75,7 +85,7 @@ class Scorer:
         f1 = f1_from_confusion(counts)
         present = counts.sum(axis=1) > 0
         return {
-            "macro_f1": float(f1[present].mean()),
+            "macro_f1": macro_f1(counts, present=True),
             "accuracy": float(np.trace(counts) / counts.sum()),
             "majority": float(counts.sum(axis=1).max() / counts.sum()),
             "classes": [name for name, here in zip(EXPRESSIONS, present, strict=True) if here],
@@ -84,3 +94,61 @@ class Scorer:
             "loss": float(-(targets * np.log(predicted.clip(1e-9))).sum(axis=1).mean()),
             "frames": int(good.sum()),
         }
+
+
+def score_run(
+    run: Path,
+    faces: Path,
+    labels: Path,
+    *,
+    split: Literal["Train_Set", "Validation_Set", "all"],
+    class_map: Path | None,
+    allow_leak: bool,
+    out: Path | None,
+    batch_size: int,
+    precision: str,
+    workers: int,
+) -> dict[str, Any]:
+    """Score a finished run of stage 2 on labelled faces, print the scores and return them; see `finetune/evaluate.py`.
+
+    Raises:
+        UserError: Inputs are missing or do not fit, or the run was trained on every labelled video.
+    """
+    accelerator = start(precision)
+    store = FacesStore(faces)
+    model, view = load_classifier(run)
+    check_views(store, [view])
+    names, spans = ClassMap(class_map), store.spans()
+    if split == "all":
+        source = read_every_split(labels, EXPR, class_map=names, spans=spans)
+    else:
+        source = read_annotations(labels, EXPR, split, class_map=names, spans=spans)
+    if not source:
+        other = "" if split == "all" else "; --split all takes every split, and labels without splits"
+        raise UserError(f"{labels} holds no expression labels (split: {split}){other}")
+    notes = names.notes
+    kept = scoreable(
+        sorted(source),
+        tasks={"expr"},
+        encoder=model.encoder.provenance.get("labelled_videos", {}),
+        head=(),
+        allow_leak=allow_leak,
+        rule_clean=False,
+    )
+    frames = join(store, {id: source[id] for id in kept}, split, labels, notes)
+    stills = StillFrames(store, [view], model.encoder.config.image_size)
+    scorer = Scorer(accelerator, stills, frames, batch_size=batch_size, workers=workers)
+    scores = scorer.score(scorer.probabilities(model.to(accelerator.device)))
+    if accelerator.is_main_process:
+        lines = [f"class {name!r} is {target or 'left out'}" for name, target in sorted(names.used.items())]
+        lines += [f"note: {note}" for note in notes]
+        lines += [f"{name:>10}  F1 {value:.4f}" for name, value in scores["f1"].items()]
+        print("\n".join(lines))
+        print(
+            f"macro F1 {scores['macro_f1']:.4f} over {len(scores['classes'])} classes, "
+            f"accuracy {scores['accuracy']:.4f} (most frequent class {scores['majority']:.4f}), "
+            f"{scores['frames']:,} frames of {len(frames.ids):,} videos"
+        )
+        if out is not None:
+            write_json(out, scores)
+    return scores

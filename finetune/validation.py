@@ -1,7 +1,7 @@
 """Validation during stage 2, and the best weights so far."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -10,12 +10,14 @@ from finetune.classifier import Classifier
 from finetune.scoring import Scorer
 from wildaffect.training.rundir import RunDirectory
 
+BEST = "best.safetensors"
+
 
 class BestWeights:
-    """The best weights so far, in one file that carries its own score.
+    """The best weights so far, in one file that holds their score too.
 
-    A killed run may have evaluated steps beyond its last state. The file is then ahead of the state: the resumed run
-    comes to the same scores again, finds none better than the file's, and leaves it as an uninterrupted run would.
+    A killed run may have been validated after its last saved state, so the file can be ahead of that state. The resumed
+    run then reaches the same scores again, none of them better, and leaves the file as an uninterrupted run would.
 
     Args:
         path: The file.
@@ -29,7 +31,7 @@ class BestWeights:
             self.score, self.step = float(tensors["best.score"]), int(tensors["best.step"])
 
     def offer(self, model: Classifier, score: float, step: int) -> bool:
-        """Keep the weights if they score higher than those kept; the first of equals stays."""
+        """Keep the weights if they score higher than those kept (ties keep the older ones); returns whether."""
         if score <= self.score:
             return False
         self.score, self.step = score, step
@@ -38,32 +40,34 @@ class BestWeights:
         return True
 
     def load_into(self, model: Classifier) -> None:
-        """Give the kept weights to a network."""
+        """Load the kept weights into a network."""
         tensors = load_tensors(self.path)
         model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith("best.")})
 
 
-class Validation(Scorer):
-    """The validation frames of a run.
+@dataclass
+class Validation:
+    """Scores the validation frames during a run and keeps the best weights.
 
-    Args:
-        best: Where the best weights go.
+    Attributes:
+        scorer: The validation frames.
+        best: The best weights so far.
         every: Steps between two validations.
-        scorer: Arguments of :class:`finetune.scoring.Scorer`.
     """
 
-    def __init__(self, *scorer: Any, best: BestWeights, every: int, **further: Any) -> None:
-        super().__init__(*scorer, **further)
-        self.best, self.every = best, every
+    scorer: Scorer
+    best: BestWeights
+    every: int
 
     def after_step(self, run: RunDirectory, model: Classifier, step: int, steps: int) -> None:
-        """Score the network when it is time, and keep it if it is the best so far."""
+        """After every `every`-th step and the last one, score the network and keep it if it is the best so far."""
         if step % self.every and step != steps:
             return
-        scores = self.score(self.probabilities(model))
+        accelerator = self.scorer.accelerator
+        scores = self.scorer.score(self.scorer.probabilities(model))
         run.log({"step": step, **{f"validation_{key}": scores[key] for key in ("macro_f1", "accuracy", "loss")}})
-        kept = self.accelerator.is_main_process and self.best.offer(model, scores["macro_f1"], step)
-        self.accelerator.print(
+        kept = accelerator.is_main_process and self.best.offer(model, scores["macro_f1"], step)
+        accelerator.print(
             f"step {step}/{steps}  validation macro F1 {scores['macro_f1']:.4f}, accuracy {scores['accuracy']:.4f}"
             + ("  (best so far)" if kept else "")
         )

@@ -15,13 +15,13 @@ _SUBJECT = re.compile(r"^(.+)_(left|right)$")
 
 
 def split_id(name: str) -> tuple[str, str]:
-    """(video, subject) of a label file's stem: only `_left` and `_right` are taken off."""
+    """Split a label file's stem into (video, subject): only `_left` and `_right` are removed."""
     found = _SUBJECT.match(name)
     return (found[1], found[2]) if found else (name, "")
 
 
 def is_release(root: Path) -> bool:
-    """Whether a folder is the root of a release: it has videos or crops beside annotations or test lists."""
+    """Whether a folder is the root of a release: it has videos or crops, and annotations or test lists."""
     children = {child.name for child in root.iterdir() if child.is_dir()}
     data = children & {"videos", *CROP_FOLDERS}
     return bool(data) and (
@@ -30,7 +30,7 @@ def is_release(root: Path) -> bool:
 
 
 def named_subjects(root: Path) -> dict[str, set[str]]:
-    """Subjects by video, as annotations, test lists, examples and crop folders name them."""
+    """The subjects of each video that annotations, test lists or crop folders name."""
     ids: set[str] = set()
     for folder in root.glob("*Annotations"):
         ids.update(path.stem for path in folder.rglob("*.txt") if path.parent.name.lower().endswith("_set"))
@@ -40,14 +40,14 @@ def named_subjects(root: Path) -> dict[str, set[str]]:
         if (root / crops).is_dir():
             ids.update(path.name for path in (root / crops).iterdir() if path.is_dir())
     subjects: dict[str, set[str]] = defaultdict(set)
-    for id_ in ids - {"", "train_set", "validation_set"}:  # the two files of the MTL challenge name no video
+    for id_ in ids - {"", "train_set", "validation_set"}:  # the two MTL files are not named after a video
         video, subject = split_id(id_)
         subjects[video].add(subject)
     return subjects
 
 
 def release_items(root: Path, *, crops: bool) -> Iterator[Item]:
-    """The videos of a release, or with `crops` its folders of ready faces; names are relative to the root."""
+    """The videos of a release, or with `crops` its folders of cropped faces; names are relative to the root."""
     subjects = named_subjects(root)
     if crops:
         yield from _crop_folders(root)
@@ -60,7 +60,7 @@ def release_items(root: Path, *, crops: bool) -> Iterator[Item]:
 
 
 def _crop_folders(root: Path) -> Iterator[Item]:
-    """Aligned crops where there are any, the loose ones otherwise."""
+    """The aligned crops if there are any, otherwise the loose ones."""
     clocks = {path.stem: path for path in (root / "videos").rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES}
     folders = [root / name for name in CROP_FOLDERS[:2] if (root / name).is_dir()] or [root / CROP_FOLDERS[2]]
     for folder in folders:

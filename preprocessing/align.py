@@ -1,7 +1,8 @@
-"""Alignment: a similarity transform takes the five landmarks of a face to fixed places in a square picture."""
+"""Alignment: a similarity transform moves the five landmarks of a face to fixed places in a square picture."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 # The five points in a 112 x 112 picture to which ArcFace and most tools of this field align faces (Deng et al. 2019,
@@ -11,20 +12,20 @@ ARCFACE_112 = np.array(
 )
 
 MARGIN = 0.1
-"""Room added on every side, as a part of the side: it keeps the chin of an open mouth and raised brows in view."""
+"""Margin on every side, as a fraction of the side. It keeps raised brows and the chin of an open mouth in view."""
 
 JPEG_QUALITY = 95
 
 
 def template(size: int, margin: float = MARGIN) -> np.ndarray:
-    """Places of the five landmarks in an aligned picture of `size` x `size` pixels, [5, 2]."""
+    """Positions of the five landmarks in an aligned picture of `size` x `size` pixels, [5, 2]."""
     return ((ARCFACE_112 + 0.5) / 112 * (1 - 2 * margin) + margin) * size - 0.5
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Least-squares similarity transform (rotation, one scale, shift; no mirroring) from points to points.
+    """Least-squares similarity transform (rotation, uniform scale, shift; no reflection) between two sets of points.
 
-    In two dimensions the solution of Umeyama (1991, IEEE TPAMI 13(4)) is a division of complex numbers.
+    In two dimensions, Umeyama's solution (1991, IEEE TPAMI 13(4)) is a division of complex numbers.
 
     Args:
         source: Points [P, 2].
@@ -50,8 +51,8 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def align(image: np.ndarray, landmarks: np.ndarray, size: int, margin: float = MARGIN) -> np.ndarray:
     """Cut a face out of a picture, upright and scaled.
 
-    Where the face is much larger than the result, its neighbourhood is first shrunk by area averaging, so that skin and
-    hair do not alias. Beyond the border of the picture the border is repeated.
+    If the face is much larger than the result, its surroundings are first shrunk by area averaging, so that skin and
+    hair do not alias. Pixels outside the picture repeat its border.
 
     Args:
         image: RGB, uint8 [H, W, 3].
@@ -62,8 +63,6 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int, margin: float = M
     Returns:
         RGB, uint8 [size, size, 3].
     """
-    import cv2
-
     matrix = similarity(np.asarray(landmarks, dtype=np.float64), template(size, margin))
     shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))
     if shrink >= 2:
@@ -72,9 +71,7 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int, margin: float = M
 
 
 def _shrunk(image: np.ndarray, matrix: np.ndarray, size: int, shrink: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink the part of the picture that the result shows by a whole number, and adapt the transform to it."""
-    import cv2
-
+    """Shrink the part of the picture that the result shows by an integer factor, and adapt the transform to it."""
     inverse = np.linalg.inv(matrix[:, :2])
     corners = (np.array([[0, 0], [size, 0], [0, size], [size, size]]) - matrix[:, 2]) @ inverse.T
     height, width = image.shape[:2]
@@ -91,9 +88,7 @@ def _shrunk(image: np.ndarray, matrix: np.ndarray, size: int, shrink: int) -> tu
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-    """JPEG bytes of an RGB picture, uint8 [H, W, 3]."""
-    import cv2
-
+    """Encode an RGB picture, uint8 [H, W, 3], as JPEG."""
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         raise ValueError(f"cannot encode a picture of shape {image.shape}")
@@ -101,10 +96,8 @@ def encode_jpeg(image: np.ndarray) -> bytes:
 
 
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """RGB picture, uint8 [H, W, 3], of JPEG bytes."""
-    import cv2
-
+    """Decode JPEG bytes to an RGB picture, uint8 [H, W, 3]."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError("no JPEG")
+        raise ValueError("not a JPEG")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

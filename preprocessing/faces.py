@@ -26,15 +26,31 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow.dataset import ParquetFragmentScanOptions
 
 from checkpoints.artifact import atomic_file, combine_hashes, file_hash, read_header, write_header
 from checkpoints.errors import UserError
+from preprocessing.align import similarity, template
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+ViewName = Literal[
+    "full",
+    "eyes_mouth",
+    "eyes",
+    "mouth",
+    "nose",
+    "eyes_mouth_landmarks",
+    "eyes_landmarks",
+    "mouth_landmarks",
+    "nose_landmarks",
+]
+"""The parts of a face that an encoder can look at; `preprocessing.views` cuts them out."""
 
 KIND = "faces store"
 SCHEMA = 1
@@ -69,7 +85,6 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 def arrow_schema() -> pa.Schema:
     """The Arrow schema of a shard; its metadata hold the feature types for `datasets`."""
-    import pyarrow as pa
 
     def arrow_type(feature: dict[str, Any]) -> pa.DataType:
         if feature["_type"] == "Image":
@@ -95,9 +110,6 @@ def write_shard(store: Path, shard_name: str, rows: Iterable[Mapping[str, Any]])
     Returns:
         The path of the shard.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema = arrow_schema()
     path = Path(store) / DATA / f"{shard_name}.parquet"
     iterator = iter(rows)
@@ -146,8 +158,6 @@ def finish_store(
         parents: Fingerprint by name of each artifact the store was made from.
         fields: Further fields of the header.
     """
-    import pyarrow.parquet as pq
-
     store = Path(store)
     shutil.rmtree(store / CACHE, ignore_errors=True)  # the copy of a store that was changed
     paths = sorted((store / DATA).glob("*.parquet"))
@@ -234,10 +244,6 @@ class FacesStore:
         self._read_index()
 
     def _read_index(self) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
         names = ["video", "subject", "frame", "time_s", "image.path"]
         # Not `read_table`, which reads the pictures too when it is asked for a field beside them.
         index = pa.concat_tables(pq.ParquetFile(path).read(columns=names) for path in self._shards)
@@ -263,6 +269,10 @@ class FacesStore:
         """
         return list(self._sequences)
 
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """First and last frame of each sequence, by id."""
+        return {s.id: (s.first_frame, s.first_frame + s.length - 1) for s in self._sequences}
+
     @cached_property
     def _sequences(self) -> list[Sequence]:
         same = (self.video[1:] == self.video[:-1]) & (self.subject[1:] == self.subject[:-1])
@@ -280,35 +290,36 @@ class FacesStore:
         """JPEG bytes of a row's picture, None if it has none."""
         return self._column("image", row, "bytes")
 
-    def pictures(self, start: int, length: int) -> Iterator[bytes | None]:
-        """JPEG bytes of `length` consecutive rows, None where there is no picture.
+    def landmarks(self, row: int) -> np.ndarray | None:
+        """Five points (x, y) in source pixels, float32 [5, 2]; None if there are none."""
+        points = self._column("landmarks", row)
+        return None if points is None else np.asarray(points, dtype=np.float32).reshape(5, 2)
 
-        They are read from the shards one row group at a time: no mapped copy is made, as for `jpeg`.
+    def picture_landmarks(self, row: int) -> np.ndarray | None:
+        """Five points (x, y) in pixels of the row's aligned picture, float32 [5, 2]; None if there are none."""
+        return self._in_picture(self.landmarks(row))
+
+    def pictures(self, start: int, length: int) -> Iterator[tuple[bytes | None, np.ndarray | None]]:
+        """The `jpeg` and the `picture_landmarks` of each of `length` consecutive rows.
+
+        The shards are read one row group at a time. Unlike `jpeg`, this makes no memory-mapped copy.
         """
-        import pyarrow.parquet as pq
-
         end, first = start + length, 0
         for path in self._shards:
             with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
                     last = first + file.metadata.row_group(group).num_rows
                     if first < end and start < last:
-                        column = file.read_row_group(group, columns=["image.bytes"], use_threads=False).column(0)
-                        for value in column.slice(max(start - first, 0), min(end, last) - max(start, first)):
-                            yield value["bytes"].as_py() if value.is_valid else None
+                        table = file.read_row_group(group, columns=["image.bytes", "landmarks"], use_threads=False)
+                        wanted = table.slice(max(start - first, 0), min(end, last) - max(start, first))
+                        for image, points in zip(wanted["image"], wanted["landmarks"], strict=True):
+                            found = np.array(points.as_py(), np.float32).reshape(5, 2) if points.is_valid else None
+                            yield image["bytes"].as_py() if image.is_valid else None, self._in_picture(found)
                     first = last
 
-    def landmarks(self, row: int) -> np.ndarray | None:
-        """Five points (x, y) in source pixels, float32 [5, 2], None if there are none."""
-        points = self._column("landmarks", row)
-        return None if points is None else np.asarray(points, dtype=np.float32).reshape(5, 2)
-
-    def picture_landmarks(self, row: int) -> np.ndarray | None:
-        """Five points (x, y) in pixels of the row's aligned picture, float32 [5, 2], None if there are none."""
-        from preprocessing.align import similarity, template
-
-        points = self.landmarks(row)
-        if points is None:
+    def _in_picture(self, points: np.ndarray | None) -> np.ndarray | None:
+        """Where landmarks in source pixels lie in the aligned picture; None if there are none or all coincide."""
+        if points is None or (points == points[0]).all():
             return None
         matrix = similarity(points.astype(np.float64), template(self.image_size))
         return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
@@ -324,10 +335,7 @@ class FacesStore:
     @cached_property
     def _table(self) -> dict[str, tuple[np.ndarray, list[pa.Array]]]:
         """Memory-mapped columns as (first row of each chunk, chunks)."""
-        import datasets
-        from pyarrow.dataset import ParquetFragmentScanOptions
-
-        with _quiet(datasets):
+        with _quiet():
             mapped = datasets.load_dataset(
                 "parquet",
                 data_files=[glob.escape(str(path.resolve())) for path in self._shards],
@@ -349,7 +357,7 @@ class FacesStore:
 
 
 @contextlib.contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """No progress bars of `datasets` inside."""
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()

@@ -15,14 +15,14 @@ TABLE_SUFFIXES = {".parquet", ".arrow"}
 # fmt: on
 
 TABLE_ROWS = 2048
-"""Rows of a table that make one item."""
+"""Rows of a table in one item."""
 FRAME_BYTES = 4096
 """Assumed size of one frame in a folder of frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a data set of pictures says about one; None where it says nothing.
+    """The label of one picture; None for what is not annotated.
 
     Attributes:
         split: `train` or `validation`.
@@ -43,15 +43,16 @@ class Item:
     Attributes:
         video: Id in the store.
         path: The file, or the folder of frames.
-        name: The path from the source's name on, for people and for telling items apart; no absolute path.
+        name: The path relative to the source's parent folder, to show to people and to tell items apart.
         kind: A video, a folder of numbered frames, a picture, or rows of a table.
-        size: Bytes of the file (of a folder `FRAME_BYTES` a frame): tells a changed file, and how much work it is.
-        subjects: Subjects that a data set names; empty: everybody.
-        clock: For a folder of frames, the video whose length and time stamps they have.
+        size: Bytes of the file; for a folder, `FRAME_BYTES` per frame. Shows that a file has changed, and how much
+            work it is.
+        subjects: Subjects that the data set names; if empty, everybody is kept.
+        clock: For a folder of frames, the video they come from, which has their length and time stamps.
         rows: First row and end of a part of a table.
-        box: Where the labelled face of a picture is (x1, y1, x2, y2); nobody else is kept then.
-        label: Its label, if the data set has one.
-        data: Content of a picture that stands in a table.
+        box: The labelled face of a picture (x1, y1, x2, y2). Other faces are then dropped.
+        label: The label, if the data set has one.
+        data: Content of a picture stored in a table.
     """
 
     video: str
@@ -74,7 +75,7 @@ class Group:
     Attributes:
         name: Name of the shard.
         items: In order.
-        digest: Changes when anything about the items does.
+        digest: A hash that changes when anything about the items does.
     """
 
     name: str

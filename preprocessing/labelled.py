@@ -1,4 +1,4 @@
-"""Picture data sets with labels: AffectNet in both released forms, and RAF-DB; the labels of a store."""
+"""Picture data sets with labels: AffectNet in both released forms, and RAF-DB. Writes the labels of a store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
@@ -16,7 +18,7 @@ from wildaffect.tasks.task import EXPRESSIONS
 
 LABELS = "labels.parquet"
 
-# The data sets' own numbers, in the names of `EXPRESSIONS`. Contempt has no class of its own there: it is "Other".
+# The data sets' class numbers, by their names in `EXPRESSIONS`, which has no class for contempt: it becomes "Other".
 AFFECTNET = ("Neutral", "Happiness", "Sadness", "Surprise", "Fear", "Disgust", "Anger", "Other")
 AFFECTNET_NO_FACE = 10
 RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
@@ -31,7 +33,7 @@ AFFECTNET_SPLITS = {
 
 
 def find_labelled(root: Path, *, crops: bool) -> Iterator[Item] | None:
-    """The pictures of a data set whose tree is known, with their labels; None for any other folder."""
+    """The labelled pictures of a known data set; None for any other folder."""
     lists = [path for name in ("training.csv", "validation.csv") for path in sorted(root.rglob(name))]
     lists = [path for path in lists if _header(path)[:1] == ["subDirectory_filePath"]]
     if lists:
@@ -39,7 +41,7 @@ def find_labelled(root: Path, *, crops: bool) -> Iterator[Item] | None:
     sets = [root / name for name in ("train_set", "val_set") if (root / name / "annotations").is_dir()]
     if sets:
         return _affectnet_sets(root, sets)
-    partition = next(iter(sorted(root.rglob("list_patition_label.txt"))), None)  # its authors' spelling
+    partition = next(iter(sorted(root.rglob("list_patition_label.txt"))), None)  # sic
     if partition:
         return _rafdb(root, partition, "aligned" if crops else "original")
     return None
@@ -51,7 +53,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
-    """The first form: photographs in numbered folders, and lists with the face's box and label."""
+    """The first form: photographs in numbered folders, with lists that give each face's box and label."""
     for path in lists:
         with path.open(encoding="utf-8-sig", newline="") as file:
             base = None
@@ -63,7 +65,7 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
                         AFFECTNET_SPLITS[path.stem], int(row["expression"]), row["valence"], row["arousal"]
                     )
                 except (KeyError, TypeError, ValueError) as error:
-                    raise UserError(f"{path}, line {number}: no AffectNet annotation: {error!r}") from None
+                    raise UserError(f"{path}, line {number}: not an AffectNet annotation: {error!r}") from None
                 base = base or _base(root, place, path)
                 if label is not None:
                     image = base / place
@@ -73,7 +75,7 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
 
 
 def _base(root: Path, place: str, path: Path) -> Path:
-    """The folder that the places in a list are relative to."""
+    """The folder that the paths in a list are relative to."""
     folders = [root, *sorted(p for p in root.rglob("*Annotated*") if p.is_dir())]
     for folder in folders:
         if (folder / place).exists() or (folder / place).parent.is_dir():
@@ -82,7 +84,7 @@ def _base(root: Path, place: str, path: Path) -> Path:
 
 
 def _affectnet_sets(root: Path, sets: Sequence[Path]) -> Iterator[Item]:
-    """The second form: cropped faces in `images`, and per face three small files in `annotations`."""
+    """The second form: cropped faces in `images`, and three small files per face in `annotations`."""
     for folder in sets:
         for image in sorted((folder / "images").iterdir(), key=lambda p: (len(p.stem), p.stem)):
             values = []
@@ -99,7 +101,7 @@ def _affectnet_sets(root: Path, sets: Sequence[Path]) -> Iterator[Item]:
 
 
 def _affectnet_label(split: str, expression: int, valence: str, arousal: str) -> Label | None:
-    """The label; -2 marks valence and arousal that are not annotated. None for a picture without a face."""
+    """The label, or None for a picture without a face. A value of -2 means valence and arousal are not annotated."""
     if expression == AFFECTNET_NO_FACE:
         return None
     known = EXPRESSIONS.index(AFFECTNET[expression]) if 0 <= expression < len(AFFECTNET) else None
@@ -108,7 +110,7 @@ def _affectnet_label(split: str, expression: int, valence: str, arousal: str) ->
 
 
 def _rafdb(root: Path, partition: Path, form: str) -> Iterator[Item]:
-    """RAF-DB's basic expressions: `train_00001.jpg 5` per line, pictures in `Image/original` and `Image/aligned`."""
+    """RAF-DB's basic expressions: lines `train_00001.jpg 5`, and pictures in `Image/original` and `Image/aligned`."""
     folder = partition.parent.parent / "Image" / form
     if not folder.is_dir():
         raise UserError(f"{partition} lists pictures, but {folder} does not exist")
@@ -124,22 +126,19 @@ def _rafdb(root: Path, partition: Path, form: str) -> Iterator[Item]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; 0 if it is missing, which is a problem of the run when it comes to reading it."""
+    """Bytes of a file; 0 if it is missing, which is reported when it is read."""
     return path.stat().st_size if path.exists() else 0
 
 
 def write_labels(store: Path, items: Sequence[Item]) -> bool:
-    """Write the labels that came with pictures as `labels.parquet`, which the trainings take as `--labels`.
+    """Write the labels that came with the pictures to `labels.parquet`, which can be passed to training as `--labels`.
 
-    Its columns are `video`, `frame`, `split`, `expression` (index into `EXPRESSIONS`), `valence` and
-    `arousal`; for tables, all their columns but the picture.
+    The columns are `video`, `frame`, `split`, `expression` (index into `EXPRESSIONS`), `valence` and `arousal`. A table
+    keeps all its columns except the picture.
 
     Returns:
         Whether there were any labels.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     parts = []
     labelled = [(item.video, item.label) for item in items if item.label]
     if labelled:

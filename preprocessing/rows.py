@@ -1,4 +1,4 @@
-"""Rows of a shard: from faces that were found in a video, or from pictures that are faces already."""
+"""Rows of a shard: from faces found in a video, or from pictures that already are faces."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _RECORD = struct.Struct("<15f?I")  # box, landmarks, score; interpolated; bytes 
 
 @dataclass
 class Found:
-    """The faces of one video: an index in memory, everything else in a temporary file.
+    """The faces of one video: an index in memory, and everything else in a temporary file.
 
     Attributes:
         times: Presentation time of every frame.
         tracks: The tracks.
-        places: Of each track the frame numbers and where in `spool` they are.
-        spool: Unnamed file that goes away with the process.
-        no_face: Thumbnails of some frames without a face, with their numbers.
+        places: For each track, its frame numbers and their offsets in `spool`.
+        spool: Unnamed file that disappears with the process.
+        no_face: Numbers and thumbnails of some frames without a face.
         problems: One line each.
     """
 
@@ -44,7 +44,7 @@ class Found:
     problems: list[str] = field(default_factory=list)
 
     def put(self, track: int, frame: int, values: np.ndarray, interpolated: bool, jpeg: bytes) -> None:
-        """Add a face; the frames of a track come in order. `values` are box, landmarks and score [15]."""
+        """Add a face. The frames of a track come in order; `values` holds box, landmarks and score [15]."""
         while len(self.places) <= track:
             self.places.append((array("i"), array("q")))
         self.places[track][0].append(frame)
@@ -53,7 +53,7 @@ class Found:
         self.spool.write(jpeg)
 
     def get(self, place: int) -> dict[str, Any]:
-        """The columns of a face."""
+        """The columns of the face at an offset in `spool`."""
         self.spool.seek(place)
         *values, interpolated, length = _RECORD.unpack(self.spool.read(_RECORD.size))
         return {
@@ -88,14 +88,14 @@ def found_rows(item: Item, found: Found) -> Iterator[dict[str, Any]]:
 
 
 def _nearest(tracks: Sequence[Track], box: np.ndarray) -> list[Track]:
-    """The face of a picture that overlaps a box [1, 4] most; none if none overlaps by a fifth."""
+    """The face that overlaps a box [1, 4] most, if its IoU is above 0.2."""
     overlaps = [float(iou(track.box[None], box)[0, 0]) for track in tracks]
     best = int(np.argmax(overlaps)) if overlaps else -1
     return [tracks[best]] if best >= 0 and overlaps[best] > 0.2 else []
 
 
 def ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of an item whose pictures are faces already."""
+    """Rows of an item whose pictures already are faces."""
     subject = item.subjects[0] if item.subjects else ""
 
     def row(frame: int, time_s: float, jpeg: bytes | None) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str,
 
 
 def _ready_jpeg(source: Path | bytes, size: int) -> bytes:
-    """A ready face as JPEG; one that has the right size and form is passed on byte by byte."""
+    """A cropped face as JPEG; a JPEG of the right size is passed on unchanged."""
     image = read_picture(source)
     data = source if isinstance(source, bytes) else source.read_bytes()
     if data.startswith(b"\xff\xd8") and image.shape[:2] == (size, size) and b"Exif" not in data[:64]:
@@ -132,14 +132,14 @@ def _ready_jpeg(source: Path | bytes, size: int) -> bytes:
 
 
 def numbered(item: Item, report: Callable[[str], None]) -> Iterator[tuple[int, float, Path | None]]:
-    """Number, time and file of the frames of a folder, from 1 to the last; a missing one has no file.
+    """Number, time and file of each frame of a folder, from 1 to the last; a missing frame has no file.
 
-    Where the files count from 0, `0000` is frame 1; that is reported, since labels may count as the files do.
+    If the files count from 0, `0000` is frame 1. This is reported, because labels may count as the files do.
     """
     times = read_times(item.clock) if item.clock else []
     files = {int(path.stem): path for path in item.path.iterdir() if path.stem.isdigit()}
     if 0 in files:
-        report("its pictures are counted from 0: picture 0 is frame 1, and so on")
+        report("its pictures are numbered from 0: picture 0 becomes frame 1, and so on")
         files = {number + 1: path for number, path in files.items()}
     for number in range(1, max([len(times), *files]) + 1):
         yield number, times[number - 1] if number <= len(times) else float("nan"), files.get(number)

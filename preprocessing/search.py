@@ -1,4 +1,4 @@
-"""Where to look for faces: full search of few frames, refinement of the frames between; shot cuts."""
+"""Finds faces by searching few frames in full and refining the ones between; finds shot cuts."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 
 from preprocessing.detect import Faces, iou
 
 INTERVAL = 16
-"""Frames between two full searches of the picture."""
+"""Number of frames from one full search to the next."""
 STRONG = 0.9
-"""A face at least this certain is expected to be found in the neighbouring frames too."""
+"""A face with at least this score should be found in the neighbouring frames too."""
 FLOOR = 0.7
-"""Least score of a refined face, the threshold of MTCNN's last network."""
+"""Minimum score of a refined face: the threshold of MTCNN's last network."""
 CUT = 0.7
-"""Least loss of correlation between the thumbnails of two frames that can be a shot cut."""
+"""Minimum drop in correlation between the thumbnails of two frames for a shot cut."""
 FLAT = 32 * 32 * 3 * 2.0**2
-"""Contrast (two grey levels) below which pictures count as alike: black has no cuts."""
+"""Contrast (two grey levels) below which pictures count as alike, so that there are no cuts in black."""
 
 
-# A video asks for its detections, so that one detector can serve several videos in one batch.
+# A video requests its detections, so that one detector can serve several videos in one batch.
 
 
 @dataclass(frozen=True)
 class Detect:
-    """Ask for all faces of each picture; answered by `list[Faces]`."""
+    """Request all faces of each picture; the answer is a `list[Faces]`."""
 
     images: list[np.ndarray]
 
 
 @dataclass(frozen=True)
 class Refine:
-    """Ask for the face near `boxes[i]` in `images[i]`; answered by `Faces` of the same length."""
+    """Request the face near `boxes[i]` in `images[i]`; the answer is a `Faces` of the same length."""
 
     images: list[np.ndarray]
     boxes: np.ndarray
@@ -47,17 +48,17 @@ Request = Detect | Refine
 def find_faces(
     images: Sequence[np.ndarray], cuts: Sequence[int], known: Faces | None = None, interval: int = INTERVAL
 ) -> Generator[Request, Any, list[Faces]]:
-    """Faces of consecutive frames without searching every frame.
+    """Find the faces of consecutive frames without searching every frame.
 
-    The whole picture is searched every `interval` frames and on both sides of a cut. In between, the frame in the
-    middle of two searched ones is predicted from both and refined, then the middles of the halves, and so on: a box is
-    never predicted over more than half the distance to its neighbours. Where a face is lost, appears or drops in score,
-    the middle frame is searched in full instead, so that hard passages cost more and are not worse.
+    The whole picture is searched every `interval` frames and on both sides of a cut. Between two searched frames, the
+    faces of the middle frame are predicted from both and refined; then the middle of each half, and so on. If a face is
+    lost, appears or drops in score, the middle frame is searched in full instead, so hard passages cost more time, not
+    accuracy.
 
     Args:
         images: Frames, uint8 [H, W, 3].
-        cuts: Indices of frames that begin a new shot.
-        known: Faces of the first frame if they are known already.
+        cuts: Indices of frames that start a new shot.
+        known: Faces of the first frame, if already known.
         interval: See `INTERVAL`.
 
     Returns:
@@ -100,7 +101,7 @@ def find_faces(
 
 
 def _between(before: Faces, after: Faces) -> tuple[Faces, bool]:
-    """Faces expected half way, with the lower of the two scores, and whether a strong face has no partner."""
+    """Faces expected halfway, with the lower of the two scores, and whether a strong face has no partner."""
     pairs = np.array(match(before.boxes, after.boxes), dtype=np.int64).reshape(-1, 2)
     a, b = before[pairs[:, 0]], after[pairs[:, 1]]
     predicted = Faces((a.boxes + b.boxes) / 2, (a.landmarks + b.landmarks) / 2, np.minimum(a.scores, b.scores))
@@ -109,7 +110,7 @@ def _between(before: Faces, after: Faces) -> tuple[Faces, bool]:
 
 
 def _confirmed(boxes: np.ndarray, faces: Faces) -> np.ndarray:
-    """Which refined faces stand where they were expected, certain enough and apart from each other [N]."""
+    """Which refined faces are where they were expected, score high enough and do not overlap [N]."""
     same = iou(faces.boxes, faces.boxes) > 0.5
     np.fill_diagonal(same, False)
     near = np.diag(iou(boxes, faces.boxes)) > 0.3
@@ -119,16 +120,16 @@ def _confirmed(boxes: np.ndarray, faces: Faces) -> np.ndarray:
 def match(
     a: np.ndarray, b: np.ndarray, likeness: np.ndarray | None = None, reach: float = 1.0
 ) -> list[tuple[int, int]]:
-    """Pair boxes of two frames, the closest first.
+    """Pair the boxes of two frames, closest first.
 
     Args:
         a: Boxes [N, 4].
         b: Boxes [M, 4].
         likeness: Correlation of their appearance [N, M], if known.
-        reach: Greatest distance of the centres, in box sizes.
+        reach: Maximum distance of the centres, in box sizes.
 
     Returns:
-        Pairs of indices; every box is in one pair at most.
+        Pairs of indices. A box is in at most one pair.
     """
     if not len(a) or not len(b):
         return []
@@ -152,10 +153,10 @@ def match(
 
 
 class ShotDetector:
-    """Finds hard cuts, one frame after the other: the new picture has little in common with the one before.
+    """Finds hard cuts frame by frame: the new picture has little in common with the one before.
 
-    The likeness is the correlation of thumbnails, which lamps, flashes and dark scenes do not disturb. A fast movement
-    also makes pictures differ, but over several frames; a cut is alone.
+    Pictures are compared by the correlation of their thumbnails, which is robust to changes of light and to darkness.
+    Fast movement also makes pictures differ, but over several frames; a cut is a single jump.
     """
 
     def __init__(self) -> None:
@@ -164,9 +165,7 @@ class ShotDetector:
         self._change = 0.0
 
     def is_cut(self, image: np.ndarray) -> bool:
-        """Whether this frame (uint8 [H, W, 3]) begins a new shot; the first frame does not."""
-        import cv2
-
+        """Whether this frame (uint8 [H, W, 3]) starts a new shot; False for the first frame."""
         step = max(1, min(image.shape[:2]) // 64)
         thumbnail = cv2.resize(image[::step, ::step], (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
         thumbnail -= thumbnail.mean((0, 1))

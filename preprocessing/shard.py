@@ -1,4 +1,4 @@
-"""One shard: its items are read, the faces of each are found, followed and aligned, and the rows written."""
+"""Makes one shard: reads its items, finds, tracks and aligns their faces, and writes the rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 
 from checkpoints.artifact import write_json
@@ -29,20 +30,20 @@ from preprocessing.video import Frame, read_frames
 LOG = "log"
 CHUNK = 4 * INTERVAL
 CHUNK_BYTES = 96 << 20
-"""Frames held in memory at a time, by number and by bytes of all videos in progress."""
+"""Limits on the frames in memory: their number, and the bytes of all videos in progress."""
 NO_FACE = 4
-"""Thumbnails of frames without a face kept for the data sheet: of a video, and of a shard of pictures."""
+"""Thumbnails of frames without a face to keep for the data sheet, per video or per shard of pictures."""
 AT_ONCE = 8
-"""Videos of a shard in progress at the same time, whose detections share batches."""
+"""Videos of a shard that are processed together, so that their detections share batches."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the content of a store beside its sources.
+    """What determines the content of a store, apart from its sources.
 
     Attributes:
         size: Side of the aligned faces in pixels.
-        crops: The sources hold faces that are aligned already.
+        crops: The sources hold faces that are already aligned.
     """
 
     size: Literal[112, 224] = 112
@@ -50,7 +51,7 @@ class Settings:
 
 
 def find_together(store: Path, groups: Sequence[Group], settings: Settings, detector: Detector) -> list[Found]:
-    """Find the faces of several long videos, one per group, at the same time, so that batches fill across them."""
+    """Find the faces of several long videos, one per group, at the same time, so that they fill batches together."""
     store.mkdir(parents=True, exist_ok=True)
     return run_together([_find(store, group.items[0], settings.size, CHUNK_BYTES) for group in groups], detector)
 
@@ -61,14 +62,14 @@ def make_shard(
     """Read the items of a group and write their shard and its log.
 
     Args:
-        store: The faces store; made if missing.
+        store: The faces store; created if missing.
         group: What to read.
-        settings: How.
-        detector: Finds the faces; None where they are aligned already.
-        ready: Of a group of one video, its faces if they have been found.
+        settings: How to make the store.
+        detector: Finds the faces; None if they are already aligned.
+        ready: For a group of one video, its faces if they have already been found.
 
     Returns:
-        The log: counts and problems. It is written after the shard, and says that the shard is finished.
+        The log: counts and problems. It is written after the shard and means that the shard is finished.
     """
     sources = sorted({item.name for item in group.items})
     log: dict[str, Any] = {"digest": group.digest, "sources": sources, "items": 0, "frames": 0, "faces": 0}
@@ -76,10 +77,10 @@ def make_shard(
     store.mkdir(parents=True, exist_ok=True)
     rows = _rows(store, group, settings, detector, log, ready)
     first = next(rows, None)
-    if first is not None:  # an item of which nothing can be read has no rows, and a shard without rows no file
+    if first is not None:  # nothing readable, no rows; no rows, no file
         write_shard(store, group.name, chain([first], rows))
     else:
-        (store / DATA / f"{group.name}.parquet").unlink(missing_ok=True)  # of what could be read before
+        (store / DATA / f"{group.name}.parquet").unlink(missing_ok=True)  # from an earlier run
     write_json(store / LOG / f"{group.name}.json", log)
     return log
 
@@ -92,7 +93,7 @@ def _rows(
     log: dict[str, Any],
     ready: Found | None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a group's items in order; counts and problems go into the log."""
+    """Yield the rows of a group's items in order, and add counts and problems to the log."""
     for items in _batched(_expand(group.items, log["problems"]), AT_ONCE):
         log["items"] += len(items)
         results: Sequence[Found | None]
@@ -125,7 +126,7 @@ def _rows(
 
 
 def _expand(items: Iterable[Item], problems: list[dict[str, str]]) -> Iterator[Item]:
-    """The items, with the rows of a table in place of the table."""
+    """Yield the items, with each table replaced by its pictures."""
     for item in items:
         if item.kind != "table":
             yield item
@@ -137,13 +138,14 @@ def _expand(items: Iterable[Item], problems: list[dict[str, str]]) -> Iterator[I
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in lists of at most `size`; `itertools.batched` needs Python 3.12."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
 def run_together(works: Sequence[Generator[Request, Any, Any]], detector: Detector) -> list[Any]:
-    """Run generators that ask for detections, answering the requests of all of them in common batches."""
+    """Run generators that request detections, and answer all their requests in shared batches."""
     results: list[Any] = [None] * len(works)
     waiting: dict[int, Request] = {}
 
@@ -174,7 +176,7 @@ def run_together(works: Sequence[Generator[Request, Any, Any]], detector: Detect
 
 
 def _find(store: Path, item: Item, size: int, budget: int) -> Generator[Request, Any, Found]:
-    """Find and follow the faces of an item."""
+    """Find and track the faces of an item."""
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(store))  # noqa: SIM115
     found = Found(spool)
     try:
@@ -186,6 +188,7 @@ def _find(store: Path, item: Item, size: int, budget: int) -> Generator[Request,
 
 
 def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
+    """Yield the frames of a video or of a folder of frames, or the one picture."""
     if item.kind == "video":
         yield from read_frames(item.path, report)
     elif item.kind == "picture":
@@ -202,11 +205,11 @@ def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
 
 
 def follow(parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, size: int) -> Generator[Request, Any, None]:
-    """Find faces chunk by chunk, give them to tracks, and put their aligned pictures into the spool."""
+    """Find faces chunk by chunk, assign them to tracks, and write the aligned faces to the spool."""
     shots, tracker = ShotDetector(), Tracker()
     known: Faces | None = None
     without = 0
-    before: list[tuple[int, np.ndarray]] = []  # the last frames of the chunk before
+    before: list[tuple[int, np.ndarray]] = []  # the last frames of the previous chunk
     for chunk in parts:
         carried = before[-1:]
         pictures = carried + chunk
@@ -220,7 +223,7 @@ def follow(parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, size: in
             crops, usable = _crops(image, faces[i], size)
             if not crops:
                 without += 1
-                if without & (without - 1) == 0 and len(found.no_face) < NO_FACE:
+                if without.bit_count() == 1 and len(found.no_face) < NO_FACE:  # the 1st, 2nd, 4th, 8th, ...
                     found.no_face.append((frame, encode_jpeg(_thumbnail(image))))
             for seen in tracker.step(frame, image.shape, faces[i][usable], crops):
                 crop = seen.crop
@@ -236,7 +239,7 @@ def follow(parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, size: in
 
 
 def chunks(frames: Iterator[Frame], times: array[float], budget: int) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Decodable frames as (number, image), as many at a time as memory allows; times of all frames are noted."""
+    """Yield readable frames as (number, image) in chunks that fit in memory, and append the time of every frame."""
     chunk: list[tuple[int, np.ndarray]] = []
     for frame in frames:
         times.append(frame.time_s)
@@ -252,15 +255,14 @@ def chunks(frames: Iterator[Frame], times: array[float], budget: int) -> Iterato
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:
-    import cv2
-
+    """Scale a picture so that its longer side has 144 pixels."""
     scale = 144 / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _crops(image: np.ndarray, faces: Faces, size: int) -> tuple[list[np.ndarray], list[int]]:
-    """Aligned faces, and which of the faces they are: landmarks in one point align nothing."""
+    """Aligned faces and their indices; faces whose landmarks coincide cannot be aligned."""
     crops, usable = [], []
     for k, landmarks in enumerate(faces.landmarks):
         if np.ptp(landmarks, axis=0).max() >= 1:

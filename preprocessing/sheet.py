@@ -1,4 +1,4 @@
-"""The data sheet of a faces store: what it holds and what it looks like, as one HTML page."""
+"""The data sheet of a faces store: an HTML page that shows what is in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from preprocessing.align import decode_jpeg, encode_jpeg
 from preprocessing.faces import DATA, HEADER
@@ -18,22 +21,22 @@ from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write
 
 SHEET = "report.html"
 SAMPLE = 2000
-"""Pictures whose sharpness and brightness are measured."""
+"""Number of pictures whose sharpness and brightness are measured."""
 SHOWN = 40
 MOST_PROBLEMS = 200
 
 
 @dataclass
 class _Index:
-    """Numbers of every row, without its picture.
+    """The numbers of every row, without its picture.
 
     Attributes:
-        place: Number of the shard and row in it [N, 2].
-        score: NaN where there is none [N].
-        side: Mean side of the face's box in source pixels, NaN where there is none [N].
+        place: Number of the shard, and of the row in it [N, 2].
+        score: Detector score, NaN if there is none [N].
+        side: Mean side of the face's box in source pixels, NaN if there is none [N].
         valid: Whether there is a picture [N].
-        interpolated: Whether the face was bridged [N].
-        rate: Part of frames with a face, by sequence.
+        interpolated: Whether the face was interpolated between two detections [N].
+        rate: Fraction of frames with a face, by sequence.
     """
 
     place: np.ndarray
@@ -50,7 +53,7 @@ def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[dict[str,
     Args:
         store: The store.
         header: Its `faces.json`.
-        no_face: Thumbnails of frames without a face: `label`, and `jpeg` in base64.
+        no_face: Thumbnails of frames without a face, each with `label` and a base64 `jpeg`.
     """
     names = [shard["name"] for shard in header["shards"]]
     index = _read_index(store, names)
@@ -65,18 +68,18 @@ def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[dict[str,
     if len(faces):
         sections.append(_distributions(index, [pictures[row] for row in sample.tolist()]))
         shown = rng.permutation(sample)[:SHOWN].tolist()
-        blocks = [Figure(contact_sheet([pictures[row] for row in shown]), "Faces drawn at random")]
+        blocks = [Figure(contact_sheet([pictures[row] for row in shown]), "A random sample of faces")]
         if len(worst):
             labels = [f"{index.score[row]:.2f}" for row in worst]
             sheet = contact_sheet([pictures[row] for row in worst.tolist()], labels)
-            blocks.append(Figure(sheet, "The faces that the detector was least certain of, with its score"))
+            blocks.append(Figure(sheet, "The faces with the lowest detector scores"))
         sections.append(Section("Faces", blocks))
     missing = list(no_face)
     if missing:
         chosen = [missing[k] for k in np.sort(rng.choice(len(missing), min(SHOWN, len(missing)), replace=False))]
         images = [decode_jpeg(base64.b64decode(item["jpeg"])) for item in chosen]
         sheet = contact_sheet(images, [item["label"] for item in chosen], side=144)
-        sections.append(Section("Frames without a face", [Figure(sheet, "Some frames in which nobody was found")]))
+        sections.append(Section("Frames without a face", [Figure(sheet, "Some frames in which no face was found")]))
     sections.append(_problems(header["problems"]))
     write_page(
         store / SHEET,
@@ -94,8 +97,8 @@ def _counts(header: dict[str, Any], index: _Index) -> Section:
         ["sequences (people in videos)", f"{len(index.rate):,}"],
         ["rows", f"{header['rows']:,}"],
         ["rows with a face", f"{found:,} ({found / max(header['rows'], 1):.1%})"],
-        ["of these bridged between two detections", f"{int(index.interpolated.sum()):,}"],
-        ["size of the faces", f"{header['image_size']} x {header['image_size']} pixels"],
+        ["of which interpolated between detections", f"{int(index.interpolated.sum()):,}"],
+        ["face size", f"{header['image_size']} x {header['image_size']} pixels"],
         ["bytes", f"{sum(shard['bytes'] for shard in header['shards']):,}"],
         ["problems", f"{len(header['problems']):,}"],
         ["fingerprint", header["fingerprint"][:16]],
@@ -106,7 +109,7 @@ def _counts(header: dict[str, Any], index: _Index) -> Section:
     poorest = [(name, rate) for name, rate in poorest if rate < 1]
     if poorest:
         lines = [[name, f"{rate:.1%}"] for name, rate in poorest]
-        blocks.append(Table(["sequence", "frames with a face"], lines, "Where faces were found least"))
+        blocks.append(Table(["sequence", "frames with a face"], lines, "Sequences with the fewest faces found"))
     return Section("Counts", blocks)
 
 
@@ -114,20 +117,20 @@ def _distributions(index: _Index, pictures: Sequence[np.ndarray]) -> Section:
     blocks = []
     sides = index.side[np.isfinite(index.side)]
     if len(sides):
-        text = "Size of the faces in the source; far below the size they were aligned to, they are blurred"
-        blocks.append(Figure(histogram(sides, label="side of the face's box (pixels)"), text, width=420))
+        text = "Face size in the source; faces much smaller than the aligned size are blurred"
+        blocks.append(Figure(histogram(sides, label="side of the face box (pixels)"), text, width=420))
     scores = index.score[np.isfinite(index.score)]
     if len(scores):
-        blocks.append(Figure(histogram(scores, label="score", log=True), "Certainty of the detector", width=420))
+        blocks.append(Figure(histogram(scores, label="score", log=True), "Detector score", width=420))
     blocks += [
         Figure(
             histogram(np.array([sharpness(image) for image in pictures]), label="sharpness"),
-            "Sharpness: standard deviation of the Laplacian of a face's grey values",
+            "Sharpness: standard deviation of the Laplacian of the grey values",
             width=420,
         ),
         Figure(
             histogram(np.array([image.mean() for image in pictures]), label="brightness (0 to 255)"),
-            "Brightness: mean of a face's values",
+            "Brightness: mean pixel value",
             width=420,
         ),
     ]
@@ -136,28 +139,26 @@ def _distributions(index: _Index, pictures: Sequence[np.ndarray]) -> Section:
 
 def _problems(problems: Sequence[dict[str, str]]) -> Section:
     if not problems:
-        return Section("Problems", ["None: every source was read from its first to its last frame."])
+        return Section("Problems", ["None. Every source was read completely."])
     kinds = Counter(problem["problem"].split(":")[0] for problem in problems).most_common(20)
     rows = [[problem["source"], problem["problem"]] for problem in problems[:MOST_PROBLEMS]]
-    note = f"The first {len(rows)} of {len(problems)}; all are in {HEADER}" if len(rows) < len(problems) else ""
+    note = (
+        f"The first {len(rows)} of {len(problems)}; the full list is in {HEADER}" if len(rows) < len(problems) else ""
+    )
     return Section(
-        "Problems", [Table(["problem", "number"], [list(k) for k in kinds]), Table(["source", "problem"], rows, note)]
+        "Problems", [Table(["problem", "count"], [list(k) for k in kinds]), Table(["source", "problem"], rows, note)]
     )
 
 
 def sharpness(image: np.ndarray) -> float:
     """Standard deviation of the Laplacian of a picture's grey values."""
-    import cv2
-
     return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
 
 
 def contact_sheet(
     images: Sequence[np.ndarray], labels: Sequence[str] = (), *, side: int = 96, columns: int = 10
 ) -> bytes:
-    """Pictures of any sizes side by side, as one JPEG; a label is written over the lower edge of its picture."""
-    import cv2
-
+    """Arrange pictures of any size in a grid, as one JPEG; labels are written on the lower edge of the pictures."""
     columns = min(columns, max(len(images), 1))
     sheet = np.full((-(-len(images) // columns) * side, columns * side, 3), 255, np.uint8)
     for number, image in enumerate(images):
@@ -179,10 +180,7 @@ def contact_sheet(
 
 
 def _read_index(store: Path, names: Sequence[str]) -> _Index:
-    """Read the numbers of every row, shard by shard."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
+    """Read the numbers of every row."""
     columns = ["video", "subject", "box", "score", "interpolated", "image.path"]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("place", "score", "side", "valid", "interpolated")}
     frames: Counter[str] = Counter()
@@ -207,9 +205,7 @@ def _read_index(store: Path, names: Sequence[str]) -> _Index:
 
 
 def _read_pictures(store: Path, names: Sequence[str], place: np.ndarray, rows: set[int]) -> dict[int, np.ndarray]:
-    """Decode some rows' pictures, reading no more row groups than they are in."""
-    import pyarrow.parquet as pq
-
+    """Decode the pictures of some rows, reading only the row groups that hold them."""
     wanted: dict[int, dict[int, int]] = {}
     for row in rows:
         shard, number = place[row].tolist()

@@ -1,4 +1,4 @@
-"""What a `--source` holds: videos, folders of frames, pictures, tables, data sets with their labels."""
+"""Lists what a `--source` holds: videos, folders of frames, pictures, tables, labelled data sets."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from preprocessing.labelled import find_labelled
 from preprocessing.tables import hub_items, table_items
 
 SHARD_BYTES = 1 << 18
-"""Videos at least this large get a shard of their own; smaller ones share one up to this size."""
+"""Videos at least this large get their own shard; smaller ones share shards of up to this size."""
 SHARD_VIDEOS = 64
 SHARD_PICTURES = 512
 LIKE_A_SUBJECT = re.compile(r"(.+)_([2-9]|[1-9]\d+|left|right)")
-"""Ids that a subject of another id may have: the main subject has no number, so numbers begin with 2."""
+"""Ids that look like a subject of another video. The main subject has no number, so numbers start at 2."""
 FRAME_NAME = re.compile(r"\d{4,}")
-"""Stems of numbered frames: digits of one width, such as `00001`."""
+"""Stem of a numbered frame, such as `00001`; all frames of a folder have the same width."""
 
 
 def find_items(sources: Sequence[str | Path], *, crops: bool) -> tuple[list[Item], list[dict[str, str]]]:
-    """List what the sources hold, in an order that depends on names alone.
+    """List what the sources hold, in an order that depends only on names.
 
     Args:
-        sources: Folders and files, and `hf:NAME` for data sets that Hugging Face `datasets` loads.
+        sources: Folders and files, or `hf:NAME` for data sets that Hugging Face `datasets` can load.
         crops: The pictures already are faces.
 
     Returns:
-        The items and the problems found on the way (names that had to be changed).
+        The items and the problems found (names that had to be changed).
 
     Raises:
-        UserError: A source does not exist or holds nothing that can be read.
+        UserError: A source does not exist or holds nothing readable.
     """
     items: list[Item] = []
     taken: Counter[str] = Counter()
     for source in sources:
         name = _source_name(str(source))
         taken[name] += 1
-        if taken[name] > 1:  # another source of that name
+        if taken[name] > 1:  # another source with this name
             name = f"{name}~{taken[name]}"
         found = [
             replace(item, name=f"{name}/{item.name}" if item.name else name)
@@ -58,13 +58,13 @@ def find_items(sources: Sequence[str | Path], *, crops: bool) -> tuple[list[Item
 
 
 def _source_name(source: str) -> str:
-    """Name of a file or folder; of a Hugging Face data set, its name as one word, as its cache spells it."""
+    """Name of a file or folder, or of a Hugging Face data set, with `--` for `/` as in its cache."""
     hub = source.removeprefix("hf:")
     return hub.replace("/", "--") if hub != source and not Path(hub).exists() else Path(hub).resolve().name
 
 
 def _items_of(source: str, *, crops: bool) -> Iterable[Item]:
-    """Items of a source; their names are relative to it, and empty for a file."""
+    """Items of a source; their names are relative to it, and empty if the source is a file."""
     if source.startswith("hf:"):
         return hub_items(source[3:])
     root = Path(source)
@@ -79,10 +79,10 @@ def _items_of(source: str, *, crops: bool) -> Iterable[Item]:
 
 
 def _folder_items(root: Path) -> Iterator[Item]:
-    """Files of a folder in the order of their paths; a folder of numbered pictures is one video."""
+    """Files below a folder, ordered by path; a folder of numbered pictures is one video."""
     folders: dict[Path, list[Path]] = {}
     for path in sorted(root.rglob("*")):
-        # A link that leads nowhere is a file that cannot be read: it becomes a problem of the run.
+        # A broken link counts as an unreadable file, which the run reports as a problem.
         if (path.is_file() or (path.is_symlink() and not path.exists())) and not any(
             part.startswith(".") for part in path.relative_to(root).parts
         ):
@@ -105,6 +105,7 @@ def are_frames(files: Sequence[Path]) -> bool:
 
 
 def _file_items(path: Path, name: str) -> Iterator[Item]:
+    """The items of one file; none if it is neither a video, a picture nor a table."""
     suffix = path.suffix.lower()
     size = path.stat().st_size if path.exists() else 0
     if suffix in VIDEO_SUFFIXES:
@@ -116,12 +117,12 @@ def _file_items(path: Path, name: str) -> Iterator[Item]:
 
 
 def _with_distinct_ids(items: list[Item], *, crops: bool) -> tuple[list[Item], list[dict[str, str]]]:
-    """Give every item an id of its own that can be a file name, and tell which names were changed.
+    """Give every item a unique id that can be a file name, and report the names that were changed.
 
-    Of several files with one stem each is called by its folders too, and by its ending where that is not enough.
+    Files with the same stem get their folders' names as a prefix; if that is not enough, their suffix is kept too.
     """
     problems: list[dict[str, str]] = []
-    # Crops of several subjects are one video, parts of a table one table.
+    # Crops of several subjects share the id of their video, as the parts of a table share the id of the table.
     subjects = [item.subjects if item.kind == "frames" else () for item in items]
     ids = [item.video for item in items]
     for spell in (_by_folder, _by_file, _by_source):
@@ -137,7 +138,7 @@ def _with_distinct_ids(items: list[Item], *, crops: bool) -> tuple[list[Item], l
     named = []
     for item, id_, subject in zip(items, ids, subjects, strict=True):
         clean = _clean(id_)
-        # `clip_2` would be the second person of `clip`. Where a data set names people or boxes, such names are meant.
+        # `clip_2` would be the second person in `clip`. In a data set that names people or boxes, this is intended.
         named_so = crops or item.subjects or item.label or item.box or item.kind == "table"
         part = None if named_so else LIKE_A_SUBJECT.fullmatch(clean)
         if part and part[1] in videos:
@@ -147,20 +148,20 @@ def _with_distinct_ids(items: list[Item], *, crops: bool) -> tuple[list[Item], l
             unique, number = f"{clean}~{number}", number + 1
         if unique != item.video and item.rows[0] == 0:
             why = "control characters" if id_ == item.video else "another file has the same name"
-            why = f"it would be a subject of {part[1]!r}" if "~" in clean and part else why
-            problem = f"called {unique!r} in the store: {why}"
+            why = f"it would look like a subject of {part[1]!r}" if "~" in clean and part else why
+            problem = f"renamed to {unique!r} in the store: {why}"
             problems.append({"source": _printable(item.name), "video": unique, "problem": problem})
         named.append(replace(item, video=unique, name=_printable(item.name)))
     return named, problems
 
 
 def _clean(id_: str) -> str:
-    """An id as it can name a file."""
+    """An id without the characters that a file name cannot hold."""
     return re.sub(r"[\x00-\x1f\x7f/\\]", "_", _printable(id_))
 
 
 def _printable(name: str) -> str:
-    """A name without the bytes that are not UTF-8, which neither JSON nor Parquet can hold."""
+    """A name with `?` for bytes that are not UTF-8, which JSON and Parquet cannot hold."""
     return name.encode("utf-8", "replace").decode()
 
 
@@ -177,9 +178,9 @@ def _by_source(item: Item) -> str:
 
 
 def make_groups(items: Iterable[Item]) -> list[Group]:
-    """Put the items into shards: a video of some size alone, short videos and pictures together.
+    """Divide the items into shards: large videos alone, short videos and pictures together.
 
-    Detections fill their batches across the videos of a shard, and a killed run loses the shard it was writing.
+    The videos of a shard share detection batches. A killed run loses the shards it was writing.
     """
     groups: list[list[Item]] = []
     small: dict[str, list[Item]] = {}
@@ -200,6 +201,7 @@ def make_groups(items: Iterable[Item]) -> list[Group]:
 
 
 def _group(members: list[Item]) -> Group:
+    """Make a group, named after its first item and a hash of the items' names where needed."""
     lines = [f"{i.name!r} {i.video!r} {i.kind} {i.size} {i.subjects} {i.rows} {i.box} {i.label}" for i in members]
     digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     first = members[0].video

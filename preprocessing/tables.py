@@ -1,4 +1,4 @@
-"""Pictures in tables: Parquet and Arrow files, and data sets by their Hugging Face name."""
+"""Pictures in tables: Parquet and Arrow files, and Hugging Face data sets."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from checkpoints.errors import UserError
 from preprocessing.items import TABLE_ROWS, Item
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 
 
 def table_items(path: Path, name: str) -> Iterator[Item]:
-    """A table in parts of `TABLE_ROWS` rows; one without pictures (of labels, say) is no source."""
+    """Split a table into parts of `TABLE_ROWS` rows; a table without pictures (labels, for example) has none."""
     try:
         schema, rows = _shape(path)
     except UserError:
-        # It becomes a problem of the run, like any other file that cannot be read.
+        # The run reports it as a problem, like any other unreadable file.
         yield Item(path.stem, path, name, "table", rows=(0, 0))
         return
     if image_column(schema) is not None:
@@ -33,21 +33,19 @@ def table_items(path: Path, name: str) -> Iterator[Item]:
 
 
 def hub_items(name: str) -> Iterator[Item]:
-    """Every split of a data set that `datasets.load_dataset(name)` finds, as Arrow files in its cache.
+    """Every split that `datasets.load_dataset(name)` finds, as Arrow files in its cache.
 
     Raises:
         UserError: It cannot be loaded, or has no pictures.
     """
-    import datasets
-
     try:
         splits = datasets.load_dataset(name)
     except Exception as error:
-        # `datasets` raises whatever the network, the file system or a broken data set makes it raise.
+        # `datasets` lets through any error of the network, the file system or a broken data set.
         raise UserError(f"--source hf:{name} cannot be loaded by `datasets`: {error}") from None
     for split, table in splits.items():
         if image_column(table.data.schema) is None:
-            raise UserError(f"--source hf:{name} has no column of pictures among {table.column_names}")
+            raise UserError(f"--source hf:{name} has no column of pictures; its columns are {table.column_names}")
         for file in table.cache_files:
             path = Path(file["filename"])
             yield from table_items(path, f"{split}/{path.name}")
@@ -55,8 +53,6 @@ def hub_items(name: str) -> Iterator[Item]:
 
 def image_column(schema: pa.Schema) -> str | None:
     """The column that holds encoded pictures, as bytes or as a struct with `bytes`."""
-    import pyarrow as pa
-
     for name in [*IMAGE_COLUMNS, *schema.names]:
         if name in schema.names:
             kind = schema.field(name).type
@@ -68,7 +64,7 @@ def image_column(schema: pa.Schema) -> str | None:
 
 
 def table_pictures(item: Item) -> Iterator[Item]:
-    """The rows of a part of a table as pictures.
+    """The rows of a part of a table, as pictures.
 
     Raises:
         UserError: The file cannot be read.
@@ -81,7 +77,7 @@ def table_pictures(item: Item) -> Iterator[Item]:
         for value in batch.column(0).to_pylist():
             data, path = (value["bytes"], value.get("path")) if isinstance(value, dict) else (value, None)
             name = f"{item.name}#{row}"
-            if data is None and path:  # `datasets` keeps folders of pictures so
+            if data is None and path:  # how `datasets` stores folders of pictures
                 yield Item(row_id(item, row), item.path.parent / path, name, "picture")
             else:
                 yield Item(row_id(item, row), item.path, name, "picture", data=data or b"")
@@ -89,18 +85,16 @@ def table_pictures(item: Item) -> Iterator[Item]:
 
 
 def row_id(item: Item, row: int) -> str:
-    """Id of a row in the store: the table and the row's number, which is unique as names in tables are not."""
+    """Id of a row in the store: table and row number, because names inside tables need not be unique."""
     return f"{item.video}_{row:07d}"
 
 
 def table_labels(item: Item) -> pa.Table:
-    """Everything but the pictures of a part of a table, with the columns `video` and `frame` that name its rows.
+    """The columns of a part of a table except the pictures, plus `video` and `frame`, which identify the rows.
 
-    Numbered classes that Hugging Face `datasets` knows names of get their names. A table whose name says of which split
-    it is (`train.parquet`, `validation-00000-of-00001.parquet`) gets the column `split`, unless it has one.
+    Class numbers are replaced by names if Hugging Face `datasets` stored them. If the file name says which split it is
+    (`train.parquet`, `validation-00000-of-00001.parquet`), a column `split` is added, unless there is one.
     """
-    import pyarrow as pa
-
     schema, _ = _shape(item.path)
     names = [field.name for field in schema if field.name not in (image_column(schema), "video", "frame")]
     table = pa.Table.from_batches(list(_batches(item.path, names, *item.rows)))
@@ -121,13 +115,13 @@ def table_labels(item: Item) -> pa.Table:
 
 
 def _split(name: str) -> str | None:
-    """The split that a table's name begins with, or that its folder (not the source itself) is called."""
+    """The split named at the start of a table's name or by its folder (but not by the source itself)."""
     *folders, file = name.lower().split("/")
     return SPLITS.get(re.split(r"[-_.]", file)[0]) or SPLITS.get("".join(folders[1:][-1:]))
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Names of the classes of columns that `datasets` has noted as class labels."""
+    """Class names of the columns that `datasets` marks as class labels."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: f["names"] for name, f in features.items() if isinstance(f, dict) and f["_type"] == "ClassLabel"}
@@ -136,9 +130,7 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def _shape(path: Path) -> tuple[pa.Schema, int]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """Schema and number of rows of a table."""
     try:
         if path.suffix.lower() == ".parquet":
             file = pq.ParquetFile(path)
@@ -150,9 +142,7 @@ def _shape(path: Path) -> tuple[pa.Schema, int]:
 
 
 def _arrow(path: Path) -> pa.Table:
-    """A memory-mapped Arrow file, in its stream form (which `datasets` writes) or its file form."""
-    import pyarrow as pa
-
+    """Memory-map an Arrow file in stream format (which `datasets` writes) or file format."""
     source = pa.memory_map(str(path))
     try:
         return pa.ipc.open_stream(source).read_all()
@@ -163,8 +153,6 @@ def _arrow(path: Path) -> pa.Table:
 
 def _batches(path: Path, columns: list[str], start: int, end: int) -> Iterator[pa.RecordBatch]:
     """Rows `start` to `end` of some columns, in small batches."""
-    import pyarrow.parquet as pq
-
     if path.suffix.lower() != ".parquet":
         yield from _arrow(path).select(columns).slice(start, end - start).to_batches(max_chunksize=64)
         return

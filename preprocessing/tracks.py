@@ -1,4 +1,4 @@
-"""Which face is whose: tracks within a shot, subjects across shots."""
+"""Follows faces: tracks within a shot, subjects across shots."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from preprocessing.detect import Faces, iou
 from preprocessing.search import STRONG, match
 
 MAX_GAP = 8
-"""Frames without the face that are bridged by interpolation."""
+"""Longest gap in a track, in frames, that is filled by interpolation."""
 LOOK = 12 * 12 * 3
-"""Length of the vector that describes what a face looks like."""
+"""Length of the vector that describes a face."""
 
 
 def describe(crop: np.ndarray) -> np.ndarray:
-    """A quick look at an aligned face (uint8 [S, S, 3]): `LOOK` numbers of length 1; dot products are correlations."""
-    import cv2
-
+    """Describe an aligned face (uint8 [S, S, 3]) as a unit vector [LOOK]; dot products are correlations."""
     small = cv2.resize(crop, (12, 12), interpolation=cv2.INTER_AREA).astype(np.float32)
     return _unit(small - small.mean((0, 1)))
 
 
 def portray(crop: np.ndarray) -> np.ndarray:
-    """A closer look, for telling people apart across shots: colours in place, edges in place, and colours overall.
+    """Describe a face in more detail, to tell people apart across shots: local colours, local edges, overall colours.
 
-    The dot product of two portraits is the mean of three likenesses. It is no face recognition: it knows a person in
-    the same clothes and light again, as after a jump cut, and rather takes one person for two than two for one.
+    The dot product of two portraits is the mean of three similarities. This is not face recognition: it recognises a
+    person in the same clothes and light, as after a jump cut, and splits one person into two rather than merge two.
 
     Args:
         crop: Aligned face, uint8 [S, S, 3].
@@ -37,8 +36,6 @@ def portray(crop: np.ndarray) -> np.ndarray:
     Returns:
         Vector of length 1.
     """
-    import cv2
-
     side = crop.shape[0]
     inner = crop[side // 10 : side - side // 10, side // 10 : side - side // 10]
     grey = cv2.cvtColor(cv2.resize(inner, (64, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
@@ -57,6 +54,7 @@ def portray(crop: np.ndarray) -> np.ndarray:
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
+    """Flatten and scale to length 1; zeros stay zeros."""
     norm = float(np.linalg.norm(values))
     return values.ravel() / norm if norm > 0 else values.ravel()
 
@@ -66,16 +64,16 @@ class Track:
     """One face followed within one shot.
 
     Attributes:
-        number: Counts the tracks of a video.
-        shot: Counts the shots of a video.
+        number: Number of the track in its video.
+        shot: Number of the shot in its video.
         first, last: Frame numbers.
         box, landmarks: At the last frame.
         best: Highest score.
-        presence: Sum over frames of the face's size as a part of the picture's shorter side.
-        centre: Sum over frames of the face's horizontal place, 0..1.
+        presence: Sum over frames of the face's size relative to the picture's shorter side.
+        centre: Sum over frames of the face's horizontal position, 0..1.
         length: Number of frames with a face.
-        look: Running mean of the quick looks.
-        portraits: Closer looks at the frames 1, 2, 4, 8, ... of the track.
+        look: Running mean of :func:`describe`.
+        portraits: Result of :func:`portray` for the 1st, 2nd, 4th, 8th, ... face of the track.
     """
 
     number: int
@@ -92,7 +90,7 @@ class Track:
     portraits: list[np.ndarray] = field(default_factory=list)
 
     def extend(self, frame: int, shape: tuple[int, ...], face: Faces, crop: np.ndarray, look: np.ndarray) -> None:
-        """Add the one face of a frame whose picture has the given shape."""
+        """Add the face of a frame whose picture has the given shape."""
         box = face.boxes[0]
         self.last, self.box, self.landmarks = frame, box, face.landmarks[0]
         self.best = max(self.best, float(face.scores[0]))
@@ -100,13 +98,13 @@ class Track:
         self.presence += float((box[2:] - box[:2]).mean()) / min(shape[:2])
         self.centre += float(box[0] + box[2]) / 2 / shape[1]
         self.look = 0.9 * self.look + 0.1 * look
-        if self.length & (self.length - 1) == 0:
+        if self.length.bit_count() == 1:
             self.portraits.append(portray(crop))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A face given to a track; a bridged one has no score, and its picture is still to be cut."""
+    """A face assigned to a track; an interpolated one has no score, and its picture has yet to be cut."""
 
     track: int
     frame: int
@@ -118,7 +116,7 @@ class Seen:
 
 
 class Tracker:
-    """Gives the faces of successive frames to tracks."""
+    """Assigns the faces of successive frames to tracks."""
 
     def __init__(self) -> None:
         self.tracks: list[Track] = []
@@ -126,7 +124,7 @@ class Tracker:
         self._shot = 0
 
     def cut(self) -> None:
-        """End all tracks: a new shot begins."""
+        """End all tracks, because a new shot starts."""
         self._open = []
         self._shot += 1
 
@@ -140,7 +138,7 @@ class Tracker:
             crops: The N aligned faces.
 
         Returns:
-            The faces with their tracks, and the faces of bridged frames before this one.
+            The faces with their tracks, each after the interpolated faces that fill the gap before it.
         """
         self._open = [track for track in self._open if frame - track.last <= MAX_GAP + 1]
         looks = np.array([describe(crop) for crop in crops], np.float32).reshape(len(crops), LOOK)
@@ -162,7 +160,7 @@ class Tracker:
 
 
 def _bridge(track: Track, frame: int, box: np.ndarray, landmarks: np.ndarray) -> list[Seen]:
-    """Faces on the straight way from a track's last frame to this one."""
+    """Interpolate linearly between a track's last frame and this one."""
     bridged = []
     for between in range(track.last + 1, frame):
         part = (between - track.last) / (frame - track.last)
@@ -175,16 +173,20 @@ def _bridge(track: Track, frame: int, box: np.ndarray, landmarks: np.ndarray) ->
 
 
 SAME_PERSON = 0.68
-"""Least likeness of two tracks of one person in different shots."""
+"""Minimum similarity of two tracks of one person in different shots."""
 SAME_PLACE = 0.5
-"""The same for a face that comes back where it was lost, in the same shot."""
+"""The same for a face that reappears where it was lost, in the same shot."""
 
 
 def group_subjects(tracks: Sequence[Track], frames: int) -> list[list[Track]]:
-    """Join the tracks of one person of a video of so many frames, the most present person first.
+    """Group the tracks of a video by person, the most present person first.
 
-    Tracks that share a frame are different people. Tracks too short or too uncertain to be a person are left out,
-    unless there is nothing else.
+    Tracks that share a frame are different people. Tracks that are too short or have too low a score are dropped,
+    unless there are no others.
+
+    Args:
+        tracks: All tracks.
+        frames: Number of frames of the video.
     """
     certain = [track for track in tracks if track.best >= STRONG and track.length >= min(3, frames)]
     subjects: list[list[Track]] = []
@@ -198,7 +200,7 @@ def group_subjects(tracks: Sequence[Track], frames: int) -> list[list[Track]]:
 
 
 def _same_person(track: Track, subject: Sequence[Track]) -> float:
-    """How far a track's likeness with a subject is above the threshold; negative if they cannot be one person."""
+    """How far a track's similarity to a subject exceeds the threshold; negative if they are different people."""
     if any(track.first <= other.last and other.first <= track.last for other in subject):
         return -1.0
     best = -1.0
@@ -214,12 +216,13 @@ def name_subjects(subjects: Sequence[Sequence[Track]], names: Sequence[str] = ()
 
     Args:
         subjects: From :func:`group_subjects`.
-        names: Subjects that a data set names: "left" and "right" by position, "" (main subject) otherwise. Nobody else
-            is kept then, and where it names only the main subject, shots in which that person is not recognised show
-            their most present one. Empty: everybody is kept; the most present person is "", the others "2", "3", ...
+        names: Subjects that the data set names: "left" and "right" by position, and "" for the main subject. Only these
+            are kept. If only the main subject is named, shots in which that person is not recognised use the most
+            present person instead. If `names` is empty, everybody is kept: the most present person is "", the others
+            are "2", "3", ...
 
     Returns:
-        Tracks by name; a name without a person has none.
+        Tracks by name; a name without a person has no tracks.
     """
     if not names:
         return {"": [], **{"" if k == 0 else str(k + 1): list(subject) for k, subject in enumerate(subjects)}}
@@ -230,7 +233,7 @@ def name_subjects(subjects: Sequence[Sequence[Track]], names: Sequence[str] = ()
     # The two most present people, from left to right.
     pair = sorted(subjects[:2], key=lambda s: sum(t.centre for t in s) / sum(t.length for t in s))
     places = ["left", "right"]
-    if "" in names:  # the main subject is the one of the two that the other name does not place
+    if "" in names:  # the main subject takes the place that the other name leaves
         places[0 if "right" in names else 1] = ""
     for place, subject in zip(places, pair, strict=False):
         if place in named:
@@ -239,7 +242,7 @@ def name_subjects(subjects: Sequence[Sequence[Track]], names: Sequence[str] = ()
 
 
 def _one_person(subjects: Sequence[Sequence[Track]]) -> list[Track]:
-    """The tracks of the first subject, and the most present ones of the shots without that."""
+    """The tracks of the first subject, and the most present track of every shot without that subject."""
     kept = list(subjects[0]) if subjects else []
     others = [track for subject in subjects[1:] for track in subject]
     for track in sorted(others, key=lambda t: (-t.presence, t.number)):

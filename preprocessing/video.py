@@ -1,4 +1,4 @@
-"""Frames of a video: every one once, in order, upright, with its own time stamp."""
+"""Reads the frames of a video: each one once, in order, upright and with its own time stamp."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import av
 import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from checkpoints.errors import UserError
 
-if TYPE_CHECKING:
-    import av
-    from av.video.stream import VideoStream
-
 MAX_PIXELS = 8192 * 8192
-"""Larger pictures are refused unread: a file of a few bytes can claim any size."""
+"""Larger pictures are refused before they are read: a file of a few bytes can claim any size."""
+
+Stamped = tuple[int | None, av.VideoFrame | None]
+"""A time stamp and its frame, which is None if it could not be decoded."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Frame:
 
     Attributes:
         index: 1-based number of the frame.
-        time_s: Presentation time in seconds, as the stream says; NaN where the source has no clock.
+        time_s: Presentation time in seconds, from the stream; NaN if the source has no time stamps.
         image: RGB, uint8 [H, W, 3], turned upright; None if the frame could not be decoded.
     """
 
@@ -38,18 +40,18 @@ class Frame:
 def read_frames(path: Path, report: Callable[[str], None]) -> Iterator[Frame]:
     """Decode a video from its first to its last frame.
 
-    The length of a video is the number of frames that come out: headers lie. A frame whose data are damaged keeps its
-    number and comes out without an image, so that the frames after it stay aligned with labels.
+    The length of a video is the number of frames that come out, because headers are often wrong. A damaged frame keeps
+    its number and comes out without an image, so that the frames after it stay aligned with the labels.
 
     Args:
-        path: Any container FFmpeg reads.
-        report: Called with one line for each thing that is wrong with an otherwise readable file.
+        path: Any container that FFmpeg reads.
+        report: Called with one line for each problem in an otherwise readable file.
 
     Yields:
-        The frames, one in memory at a time.
+        The frames. Only one is in memory at a time.
 
     Raises:
-        UserError: The file holds no readable video at all.
+        UserError: The file holds no readable video.
     """
     with _opened(path) as container:
         stream = _video_stream(container)
@@ -57,7 +59,7 @@ def read_frames(path: Path, report: Callable[[str], None]) -> Iterator[Frame]:
 
 
 def count_frames(path: Path, report: Callable[[str], None]) -> int:
-    """Number of frames that :func:`read_frames` yields, several times faster.
+    """Count the frames that :func:`read_frames` yields, several times faster.
 
     Raises:
         UserError: The file holds no readable video.
@@ -68,9 +70,7 @@ def count_frames(path: Path, report: Callable[[str], None]) -> int:
 
 
 def _opened(path: Path) -> av.container.InputContainer:
-    import av
-
-    # Only local files: a playlist that calls itself a video must not reach for the network.
+    # Only local files: a playlist posing as a video must not open network addresses.
     try:
         return av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
@@ -78,82 +78,105 @@ def _opened(path: Path) -> av.container.InputContainer:
 
 
 def _video_stream(container: av.container.InputContainer) -> VideoStream:
-    from av.stream import Disposition
-
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:  # the cover of an audio file
+        if not stream.disposition & Disposition.attached_pic:  # cover art of an audio file
             break
     else:
         raise UserError("has no video stream")
     context = stream.codec_context
     if context.width * context.height > MAX_PIXELS:
         raise UserError(f"claims frames of {context.width}x{context.height} pixels; at most {MAX_PIXELS} are read")
-    context.thread_count = 1  # workers share the cores; frames of one video come out the same whatever the machine
+    context.thread_count = 1  # workers share the cores, and the frames do not depend on the machine
     context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
 
 
 def _decode(
     container: av.container.InputContainer, stream: VideoStream, report: Callable[[str], None]
-) -> Iterator[tuple[int | None, av.VideoFrame | None]]:
-    """Yield (time stamp, frame) in order of presentation; the frame is None where a packet could not be decoded."""
-    import av
-
-    waiting: list[int] = []  # time stamps of packets whose frame has not come out yet
-    last: int | None = None
-    packets = damaged = late = 0
-    lost = False  # time stamps have run backwards: files joined into one, a writer that numbers packets wrongly
+) -> Iterator[Stamped]:
+    """Decode a stream in presentation order, with an empty frame where a packet could not be decoded."""
+    timeline = _Timeline()
+    packets = 0
     try:
         for packet in container.demux(stream):
             packets += packet.size > 0
-            if packet.size and packet.pts is not None and not packet.is_discard:
-                heapq.heappush(waiting, packet.pts)
+            if (pts := _shown_at(packet)) is not None:
+                timeline.expect(pts)
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
-                damaged += 1
-                if lost:
-                    yield None, None
+                yield from timeline.skip()
                 continue
             for frame in frames:
-                damaged += frame.is_corrupt
-                if frame.pts is not None and last is not None and frame.pts <= last and damaged and not lost:
-                    late += 1  # its place has been given up
-                    continue
-                lost = lost or (frame.pts is not None and last is not None and frame.pts <= last)
-                if lost:  # the decoder's order is what there is
-                    yield None, frame
-                    continue
-                missing = _up_to(frame.pts, waiting)
-                # Without damage a packet may rightly yield no picture (edit lists, open groups of pictures).
-                yield from ((pts, None) for pts in missing if damaged)
-                last = frame.pts
-                yield frame.pts, frame
+                yield from timeline.place(frame)
     except (av.FFmpegError, OSError) as error:
         report(f"reading stopped after packet {packets}: {error.strerror or error}")
-    if damaged:
-        yield from ((pts, None) for pts in sorted(waiting) if not lost)
-        report(f"damaged packets or frames: {damaged}; frames that came too late: {late}")
-    if lost:
-        report("time stamps run backwards: frames are kept as they are decoded, and their times go on evenly")
+    yield from timeline.finish(report)
     if packets < stream.frames:
         report(f"the file ends early: it holds {packets} of the {stream.frames} packets its header lists")
 
 
-def _up_to(pts: int | None, waiting: list[int]) -> list[int]:
-    """Take the time stamps up to `pts` from a heap; those before it."""
-    before = []
-    while pts is not None and waiting and waiting[0] <= pts:
-        before.append(heapq.heappop(waiting))
-    return [stamp for stamp in before if stamp != pts]
+def _shown_at(packet: av.Packet) -> int | None:
+    """Time stamp of the frame that a packet announces, if it announces one."""
+    return packet.pts if packet.size and not packet.is_discard else None
 
 
-def _numbered(frames: Iterator[tuple[int | None, av.VideoFrame | None]], stream: VideoStream) -> Iterator[Frame]:
+class _Timeline:
+    """Notices which frames are missing, by comparing the frames that come out with the time stamps of the packets.
+
+    Time stamps usually rise. If they run backwards in an undamaged file (files joined into one, or a writer that
+    numbers packets wrongly), they say nothing: from there on, frames are kept in the order of the decoder.
+    """
+
+    def __init__(self) -> None:
+        self._expected: list[int] = []  # a heap of time stamps whose frames have not come out yet
+        self._last: int | None = None  # time stamp of the latest frame
+        self._damaged = self._late = 0
+        self._backwards = False
+
+    def expect(self, pts: int) -> None:
+        """Note that a packet announces a frame at this time."""
+        heapq.heappush(self._expected, pts)
+
+    def skip(self) -> Iterator[Stamped]:
+        """Note that a packet could not be decoded. Its place is filled once a later frame shows it to be missing."""
+        self._damaged += 1
+        if self._backwards:
+            yield None, None
+
+    def place(self, frame: av.VideoFrame) -> Iterator[Stamped]:
+        """Yield a decoded frame, after empty ones for those missing before it."""
+        self._damaged += frame.is_corrupt
+        if not self._backwards and frame.pts is not None and self._last is not None and frame.pts <= self._last:
+            if self._damaged:  # an empty frame has already taken its place
+                self._late += 1
+                return
+            self._backwards = True
+        if self._backwards:
+            yield None, frame
+            return
+        while frame.pts is not None and self._expected and self._expected[0] <= frame.pts:
+            missing = heapq.heappop(self._expected)
+            # In an undamaged file a packet may rightly yield no frame (edit lists, open groups of pictures).
+            if self._damaged and missing != frame.pts:
+                yield missing, None
+        self._last = frame.pts
+        yield frame.pts, frame
+
+    def finish(self, report: Callable[[str], None]) -> Iterator[Stamped]:
+        """Yield empty frames for those missing at the end, and report what was wrong."""
+        if self._damaged:
+            if not self._backwards:
+                yield from ((pts, None) for pts in sorted(self._expected))
+            report(f"damaged packets or frames: {self._damaged}; frames that came too late: {self._late}")
+        if self._backwards:
+            report("time stamps run backwards: frames keep the order of the decoder and get evenly spaced times")
+
+
+def _numbered(frames: Iterator[Stamped], stream: VideoStream) -> Iterator[Frame]:
     """Number the frames, turn them upright and give each a time."""
-    from av.video.reformatter import VideoReformatter
-
-    convert = VideoReformatter()  # one for all frames: preparing it takes longer than converting a frame
-    aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel; a face must not come out squeezed
+    convert = VideoReformatter()  # shared by all frames: preparing it takes longer than converting a frame
+    aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel: a face must not come out squeezed
     step = float(1 / stream.average_rate) if stream.average_rate else float("nan")
     index, decoded, time_s = 0, 0, -step
     for index, (pts, frame) in enumerate(frames, start=1):
@@ -171,16 +194,11 @@ def _numbered(frames: Iterator[tuple[int | None, av.VideoFrame | None]], stream:
 
 
 def read_times(path: Path) -> list[float]:
-    """Presentation times of a video's frames in seconds, without decoding them; empty if it cannot be read."""
-    import av
-
+    """Presentation times of a video's frames in seconds, without decoding; empty if the video cannot be read."""
     try:
         with _opened(path) as container:
-            times = [
-                float(packet.pts * packet.time_base)
-                for packet in container.demux(_video_stream(container))
-                if packet.size and packet.pts is not None and not packet.is_discard
-            ]
+            packets = container.demux(_video_stream(container))
+            times = [float(pts * packet.time_base) for packet in packets if (pts := _shown_at(packet)) is not None]
     except (av.FFmpegError, OSError, UserError):
         return []
     return sorted(times)

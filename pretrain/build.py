@@ -1,4 +1,4 @@
-"""What stage 1 starts from and leaves behind: the network, and the encoder directory with its decoder."""
+"""The network of stage 1: builds it, loads it, and writes it as an encoder directory with its decoder."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ from checkpoints.encoder import (
     load_encoder,
     load_tensors,
     load_weights,
+    refuse_misfits,
     save_encoder,
     save_tensors,
 )
@@ -31,7 +32,11 @@ from wildaffect.training.rundir import RunDirectory
 
 
 def build(config: Pretrain) -> MaskedAutoencoder:
-    """Make the network that a recipe describes, with fresh weights or those of `config.init`."""
+    """Build the network that a recipe describes, with fresh weights or those of `config.init`.
+
+    Raises:
+        UserError: The sizes do not fit together, or the weights do not fit the network.
+    """
     check_sizes(config)
     encoder = Encoder(
         EncoderConfig(
@@ -64,10 +69,10 @@ def build(config: Pretrain) -> MaskedAutoencoder:
 
 
 def check_sizes(config: Pretrain) -> None:
-    """Refuse sizes that do not go together.
+    """Check that the sizes fit together.
 
     Raises:
-        UserError: Names the options.
+        UserError: They do not; the message names the options.
     """
     for whole, parts in (
         ("image_size", "patch_size"),
@@ -76,7 +81,7 @@ def check_sizes(config: Pretrain) -> None:
     ):
         if getattr(config, whole) % getattr(config, parts):
             options = (f"--{name.replace('_', '-')} {getattr(config, name)}" for name in (whole, parts))
-            raise UserError("{} is no multiple of {}".format(*options))
+            raise UserError("{} is not a multiple of {}".format(*options))
     patches = (config.image_size // config.patch_size) ** 2
     if not 0 < int(patches * (1 - config.mask_ratio)) < patches:
         raise UserError(
@@ -85,7 +90,7 @@ def check_sizes(config: Pretrain) -> None:
 
 
 def unseen_settings(model: MaskedAutoencoder) -> dict[str, Any]:
-    """Option -> value, of what no weight's shape tells but what the weights mean depends on."""
+    """Settings that the weights depend on but their shapes do not show, by option."""
     config = model.encoder.config
     return {
         "--num-heads": model.encoder.backbone.blocks[0].attn.num_heads,
@@ -96,50 +101,58 @@ def unseen_settings(model: MaskedAutoencoder) -> dict[str, Any]:
 
 
 def load_mae(directory: Path) -> MaskedAutoencoder:
-    """Load a stage-1 encoder directory with its decoder, as one network.
+    """Load an encoder directory of stage 1 and its decoder as one network.
 
     Raises:
-        UserError: It was not written by stage 1.
+        UserError: The directory has no decoder, so it is not from stage 1.
     """
     directory = encoder_directory(directory)
     encoder = load_encoder(directory)
     header = read_header(directory, "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
     if "decoder" not in header:
-        raise UserError(f"{directory} holds no decoder: it is no product of stage 1")
+        raise UserError(f"{directory} has no decoder: it was not made by stage 1")
     settings = header["decoder"]
     decoder = DecoderConfig(settings["dim"], settings["depth"], settings["num_heads"])
     model = MaskedAutoencoder(
         encoder, decoder, mask_ratio=settings["mask_ratio"], norm_pix_loss=settings["norm_pix_loss"]
     )
-    load_decoder(model, directory)
+    if not (directory / DECODER).exists():
+        raise UserError(f"{directory} has no {DECODER}: stage 1 can only continue from an encoder of stage 1")
+    weights = load_tensors(directory / DECODER)
+    shapes = {name: tensor.shape for name, tensor in model.decoder_state().items()}
+    refuse_misfits(shapes, weights, source=directory / DECODER)
+    model.load_state_dict(weights, strict=False)
     return model.eval()
 
 
-def load_decoder(model: MaskedAutoencoder, directory: Path) -> None:
-    """Load the decoder's weights that stand beside an encoder's."""
-    if not (directory / DECODER).exists():
-        raise UserError(f"{directory} has no {DECODER}: stage 1 can only continue from a product of stage 1")
-    decoder = torch.nn.Module()
-    for name, child in model.named_children():
-        if name != "encoder":
-            decoder.add_module(name, child)
-    for name, parameter in model.named_parameters(recurse=False):
-        decoder.register_parameter(name, parameter)
-    load_weights(decoder, load_tensors(directory / DECODER), source=directory / DECODER)
+def build_optimizer(model: MaskedAutoencoder, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW as in the paper; only matrices have weight decay."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=lr,
+        betas=(0.9, 0.95),
+        fused=model.mask_token.is_cuda,
+    )
 
 
-def fingerprints(init: Path | None) -> dict[str, str]:
-    """Fingerprint of what a run continues from, if anything.
+def parent_fingerprints(init: Path | None) -> dict[str, str]:
+    """Fingerprint of the weights that a run continues from, if any.
 
     Raises:
-        UserError: It is no encoder directory.
+        UserError: There is no encoder directory at `init`.
     """
-    if init is not None:
-        read_header(encoder_directory(init), "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
-    return {} if init is None else {"init": fingerprint(encoder_directory(init) / "model.safetensors")}
+    if init is None:
+        return {}
+    directory = encoder_directory(init)
+    read_header(directory, "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
+    return {"init": fingerprint(directory / "model.safetensors")}
 
 
-def write_product(
+def write_result(
     run: RunDirectory,
     model: MaskedAutoencoder,
     faces: Faces,
@@ -147,7 +160,7 @@ def write_product(
     pictures_seen: int,
     name: str = "encoder",
 ) -> None:
-    """Write `RUN/<name>`: weights, decoder, where they come from."""
+    """Write `RUN/<name>`: encoder, decoder and provenance."""
     provenance = {
         "stage": "pretrain",
         "synthetic": faces.synthetic,
@@ -179,26 +192,16 @@ def write_encoder(
     decoder: dict[str, Any],
     recipe: dict[str, Any],
     parents: dict[str, str],
-    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write an encoder directory with the decoder beside the encoder.
 
     Args:
-        directory: Where to.
-        model: What to write.
-        decoder: Fields of its `DecoderConfig`, `mask_ratio` and `norm_pix_loss`.
+        directory: The directory.
+        model: The network.
+        decoder: The fields of its `DecoderConfig`, `mask_ratio` and `norm_pix_loss`.
         recipe: Resolved configuration of the training.
         parents: Fingerprints of what it was trained on.
-        dtype: Precision of the stored weights.
     """
-    save_tensors(directory / DECODER, {name: tensor.to(dtype) for name, tensor in model.decoder_state().items()})
-    save_encoder(
-        directory,
-        model.encoder,
-        made_by="pretrain/run.py",
-        recipe=recipe,
-        parents=parents,
-        dtype=dtype,
-        decoder=decoder,
-    )
+    save_tensors(directory / DECODER, model.decoder_state())
+    save_encoder(directory, model.encoder, made_by="pretrain/run.py", recipe=recipe, parents=parents, decoder=decoder)
     write_product_card(directory)

@@ -1,4 +1,4 @@
-"""Near-duplicates across faces stores, found by perceptual hash: FER2013 and FER+, for one, hold the same pictures."""
+"""Finds near-duplicates across faces stores by perceptual hash; FER2013 and FER+, for example, share their pictures."""
 
 import os
 from collections.abc import Sequence
@@ -6,22 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from checkpoints.artifact import atomic_file
 from preprocessing.faces import CACHE, FacesStore
 
 BITS = 64
 MOST = 3
-"""Bits in which two pictures may differ and still count as one. See docs/pretrain.md for what that finds."""
+"""Bits in which the hashes of two near-duplicates may differ; docs/pretrain.md says what this finds."""
 _BANDS = tuple(np.uint64(shift) for shift in range(0, BITS, BITS // (MOST + 1)))
 _LOW = np.uint64((1 << BITS // (MOST + 1)) - 1)
 _CHUNK = 1 << 14
 
 
 def perceptual_hash(jpeg: bytes) -> int:
-    """64-bit perceptual hash (pHash, Zauner 2010): signs of the lowest frequencies about their median.
+    """64-bit perceptual hash (pHash, Zauner 2010): which of the lowest frequencies exceed their median.
 
-    Scaling, compression, grey tones and brightness hardly change it. A picture that cannot be decoded has the hash 0.
+    Scaling, compression, removing colour and changing brightness hardly change it. A picture that cannot be decoded has
+    hash 0.
     """
     grey = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if jpeg else None
     if grey is None:
@@ -32,12 +34,10 @@ def perceptual_hash(jpeg: bytes) -> int:
 
 
 def store_hashes(store: FacesStore) -> np.ndarray:
-    """`[N]` uint64: the hash of every row's picture, 0 where there is none.
+    """Hashes of the pictures of all rows, `[N]` uint64; 0 for rows without a picture.
 
-    They are kept in the store, beside the copy that `datasets` makes of it, if it can be written.
+    They are cached in the store, beside the copy that `datasets` makes of it, if the store is writable.
     """
-    from tqdm import tqdm
-
     path = store.path / CACHE / f"phash-{store.fingerprint[:16]}.npy"
     if path.exists():
         return np.load(path, allow_pickle=False)
@@ -54,10 +54,10 @@ def store_hashes(store: FacesStore) -> np.ndarray:
 
 
 def duplicates_of(earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
-    """Which of the later hashes are within `MOST` bits of an earlier one.
+    """Find the later hashes that are within `MOST` bits of an earlier one.
 
-    Two hashes that differ in at most three bits agree in one of four bands of 16 bits, so only pairs that share a band
-    are compared. Hash 0, of what cannot be decoded, is nobody's duplicate.
+    Two hashes that differ in at most three bits agree in at least one of four bands of 16 bits, so only pairs with a
+    band in common are compared. Hash 0 (no readable picture) is never a duplicate.
 
     Args:
         earlier: `[N]` uint64.
@@ -85,9 +85,9 @@ def duplicates_of(earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
 
 
 def duplicates_across(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For each store `[N]` bool: its pictures that a store before it holds already.
+    """For each store, mark the pictures that an earlier store has already, `[N]` bool.
 
-    Within a store nothing is compared: neighbouring frames of a video are near-duplicates by nature.
+    Pictures of the same store are not compared, since neighbouring frames of a video are always near-duplicates.
     """
     kept: list[np.ndarray] = []
     found = []

@@ -1,10 +1,11 @@
-"""The pictures of one or several faces stores as one numbered list, and which of them each place of an epoch holds."""
+"""The pictures of one or several faces stores as one numbered list, and the order in which epochs use them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from checkpoints.artifact import combine_hashes
@@ -15,38 +16,38 @@ from wildaffect.tasks.folds import group_of, read_ids, without
 
 
 class Faces(Protocol):
-    """What a run needs of its pictures beside batches."""
+    """What a run needs to know about its pictures, apart from batches."""
 
     def __len__(self) -> int:
         """Number of pictures."""
 
     @property
     def synthetic(self) -> bool:
-        """Whether they are drawn."""
+        """Whether all of them are drawn."""
 
     @property
     def videos(self) -> list[str]:
         """Names of the videos that they come from."""
 
     def jpeg(self, index: int) -> bytes:
-        """JPEG bytes of one to look at."""
+        """JPEG bytes of one picture, to look at."""
 
 
 class FacesMixture:
-    """Every picture of every store, numbered from 0, less what is left out.
+    """All pictures of all stores, numbered from 0, except those left out.
 
-    Without weights an epoch is every picture once. With weights it is as long, and each store has its share of it: a
-    store goes through its pictures in shuffled passes that carry on from epoch to epoch, so that each is seen before
-    one is seen again. What stands at a place of an epoch depends on the seed alone.
+    Without weights, an epoch has every picture once. With weights it has the same length, and each store gets its share
+    of the places. A store fills its places with shuffled passes over its pictures that continue from epoch to epoch, so
+    every picture is used before any is used again. The order depends only on the seed.
 
     Args:
-        paths: Faces stores. Of near-duplicates in different stores the first store's is kept.
-        weights: Share of each store in the batches; none: by number of pictures.
+        paths: Faces stores. If a picture is in several stores, only the first store's copy is used.
+        weights: Share of each store in the batches; empty: in proportion to the number of pictures.
         exclude: List of ids whose recordings are left out, one per line.
         seed: Seed of the passes.
 
     Raises:
-        UserError: A store cannot be read, weights do not fit, or a store holds no picture to train on.
+        UserError: A store cannot be read or has no picture to train on, or the weights are invalid.
     """
 
     def __init__(
@@ -68,17 +69,16 @@ class FacesMixture:
         for store, rows, out in zip(self.stores, self._rows, self._left_out, strict=True):
             if not len(rows):
                 raise UserError(
-                    f"{store.path}: no picture with a face to train on ({out['excluded']} are left out by --exclude, "
-                    f"{out['duplicates']} as duplicates of those in stores named before it)"
+                    f"{store.path}: no picture with a face to train on (--exclude leaves out {out['excluded']}; "
+                    f"{out['duplicates']} are duplicates of pictures in earlier stores)"
                 )
 
-        # Pictures are numbered store by store, and so are the places of an epoch: largest remainders of the weights.
+        # Pictures and places are numbered store by store. Example: stores of 20 and 9 pictures with weights 1 and 3 get
+        # 7 and 22 of an epoch's 29 places. The second has pictures 20 to 28 and places 7 to 28. Epoch 0 uses the first
+        # 22 pictures of its endless sequence of shuffled passes, epoch 1 the next 22.
         sizes = np.array([len(rows) for rows in self._rows])
-        shares = np.array(weights or sizes, float)
-        exact = shares / shares.sum() * sizes.sum()
-        self._places = np.floor(exact).astype(int)
-        self._places[np.argsort(self._places - exact, kind="stable")[: sizes.sum() - self._places.sum()]] += 1
-        self._starts, self._first = np.cumsum(sizes) - sizes, np.cumsum(self._places) - self._places
+        self._places = _divided(int(sizes.sum()), np.array(weights or sizes, float))
+        self._first_picture, self._first_place = (np.cumsum(counts) - counts for counts in (sizes, self._places))
         self._row, self._store = np.concatenate(self._rows), np.repeat(np.arange(len(sizes)), sizes)
 
     def __len__(self) -> int:
@@ -88,14 +88,14 @@ class FacesMixture:
         """Number of the picture at a place of an epoch."""
         if not self.weights:
             return place
-        store = int(np.searchsorted(self._first, place, side="right")) - 1
+        store = int(np.searchsorted(self._first_place, place, side="right")) - 1
         size = len(self._rows[store])
-        drawn = epoch * int(self._places[store]) + place - int(self._first[store])
-        turn, within = divmod(drawn, size)
-        return int(self._starts[store]) + int(_pass(self._seed, store, turn, size)[within])
+        used_before = epoch * int(self._places[store]) + place - int(self._first_place[store])
+        turn, position = divmod(used_before, size)
+        return int(self._first_picture[store]) + int(_pass(self._seed, store, turn, size)[position])
 
     def statistics(self, epochs: float) -> list[dict[str, Any]]:
-        """Of each store: what it brings, what was left out of it, how often a run of so many epochs goes through it."""
+        """For each store: its pictures, what was left out, and the passes over it in a run of `epochs` epochs."""
         found = []
         for store, rows, left_out, places in zip(self.stores, self._rows, self._left_out, self._places, strict=True):
             grey = [_brightness(store, row) for row in rows[:: max(1, len(rows) // 200)].tolist()]
@@ -106,13 +106,13 @@ class FacesMixture:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Fingerprint of each store, in the order given, and of what the list leaves out."""
+        """Fingerprint of each store, in the order given, and of the excluded ids."""
         found = {f"faces_{number}": store.fingerprint for number, store in enumerate(self.stores)}
         return found | ({"excluded": combine_hashes(dict.fromkeys(self._ids, ""))} if self._ids else {})
 
     @property
     def synthetic(self) -> bool:
-        """Whether all stores say that their faces are drawn."""
+        """Whether all stores declare their faces to be drawn."""
         return all(store.header.get("synthetic", False) for store in self.stores)
 
     @property
@@ -127,7 +127,7 @@ class FacesMixture:
     def jpeg(self, index: int) -> bytes:
         """JPEG bytes of picture `index`."""
         jpeg = self.stores[self._store[index]].jpeg(int(self._row[index]))
-        assert jpeg is not None  # rows without a picture are not in the list
+        assert jpeg is not None  # the list has only rows with a picture
         return jpeg
 
     def name(self, index: int) -> str:
@@ -137,7 +137,7 @@ class FacesMixture:
 
 
 def as_text(statistics: Sequence[dict[str, Any]]) -> str:
-    """Statistics of a mixture for people, one line per store."""
+    """Format the statistics of a mixture, one line per store."""
     lines = []
     for part in statistics:
         left_out = [f"{part[what]:,} {what}" for what in ("excluded", "duplicates") if part[what]]
@@ -150,6 +150,14 @@ def as_text(statistics: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _divided(total: int, weights: np.ndarray) -> np.ndarray:
+    """Divide `total` places in proportion to weights, rounded by largest remainder: 29 by (1, 3) gives (7, 22)."""
+    exact = weights / weights.sum() * total
+    places = np.floor(exact).astype(int)
+    places[np.argsort(places - exact, kind="stable")[: total - places.sum()]] += 1
+    return places
+
+
 @lru_cache(maxsize=16)
 def _pass(seed: int, store: int, turn: int, size: int) -> np.ndarray:
     """Order of a store's pictures in one pass."""
@@ -157,16 +165,16 @@ def _pass(seed: int, store: int, turn: int, size: int) -> np.ndarray:
 
 
 def _known(ids: Sequence[str], stores: Sequence[FacesStore], path: Path) -> list[str]:
-    """The ids whose recordings a store holds; a warning names the others."""
+    """The ids whose recordings are in a store; warns about the others."""
     present = {group_of(seq.id) for store in stores for seq in store.sequences()}
     unknown = [id for id in ids if group_of(id) not in present]
     if unknown:
-        print(f"warning: no store holds {len(unknown)} of the {len(ids)} ids in {path}, such as {unknown[0]!r}")
+        print(f"warning: {len(unknown)} of the {len(ids)} ids in {path} are in no store, such as {unknown[0]!r}")
     return [id for id in ids if group_of(id) in present]
 
 
 def _allowed(store: FacesStore, excluded: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Rows with a picture, and how many further ones belong to excluded recordings."""
+    """Rows with a picture that are not excluded, and how many are."""
     sequences = store.sequences() if excluded else []
     stay = set(without([seq.id for seq in sequences], excluded))
     allowed = np.ones(len(store), bool)
@@ -177,7 +185,5 @@ def _allowed(store: FacesStore, excluded: Sequence[str]) -> tuple[np.ndarray, in
 
 def _brightness(store: FacesStore, row: int) -> float:
     """Mean grey value of a picture, NaN if it cannot be decoded."""
-    import cv2
-
     grey = cv2.imdecode(np.frombuffer(store.jpeg(row) or b"\0", np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_4)
     return float("nan") if grey is None else float(grey.mean())

@@ -1,9 +1,9 @@
-"""What is looked at now and then while stage 1 trains: reconstructions, and a probe on labelled faces."""
+"""What stage 1 does at intervals during training: draws reconstructions, and probes the encoder on labelled faces."""
 
 from typing import Any
 
 from checkpoints.errors import UserError
-from pretrain.build import write_product
+from pretrain.build import write_result
 from pretrain.mae import MaskedAutoencoder
 from pretrain.mixture import Faces
 from pretrain.probe import Probe
@@ -14,18 +14,18 @@ from wildaffect.training.rundir import RunDirectory
 BEST = "best"
 
 
-class Looks:
-    """Looks at a run so many times, evenly spaced, and after its last step.
+class Monitor:
+    """Watches a run: `config.looks` times, evenly spaced, and after the last step.
 
     Args:
-        run: Where records and pictures go.
+        run: Where records and pictures are written.
         model: The network.
-        faces: What it is trained on.
+        faces: The pictures that it is trained on.
         config: The run's settings.
         steps: Steps of the whole run.
 
     Raises:
-        UserError: The probe has faces without labels, labels without faces, or too few of them.
+        UserError: Only one of the probe's faces and labels is given, or they are too few.
     """
 
     def __init__(self, run: RunDirectory, model: MaskedAutoencoder, faces: Faces, config: Pretrain, steps: int) -> None:
@@ -33,16 +33,16 @@ class Looks:
         self.every = -(-steps // max(1, config.looks))
         self.probe: Probe | None = None
         if (config.probe_faces is None) != (config.probe_labels is None):
-            raise UserError("--probe-faces and --probe-labels belong together: give both or none")
+            raise UserError("--probe-faces and --probe-labels belong together: pass both or neither")
         if config.probe_faces is not None and config.probe_labels is not None:
             self.probe = Probe(config.probe_faces, config.probe_labels, config.image_size)
 
     def after_step(self, step: int, facts: dict[str, Any]) -> None:
-        """Draw, score and keep the best encoder, if it is time.
+        """If it is time, draw reconstructions, score the encoder, and keep it if it is the best so far.
 
         Args:
             step: Steps done.
-            facts: What survives a kill; holds the best score so far.
+            facts: Values that survive a kill; the best scores so far are kept here.
         """
         if step % self.every and step != self.steps:
             return
@@ -54,7 +54,7 @@ class Looks:
         better = scores["probe_linear"] > facts.get("probe_linear", -1.0)
         if better:
             facts.update(scores, probe_step=step)
-            write_product(self.run, self.model, self.faces, self.config, step * self.config.batch_size, BEST)
+            write_result(self.run, self.model, self.faces, self.config, step * self.config.batch_size, BEST)
         print(
             f"step {step}/{self.steps}  probe: nearest neighbours {scores['probe_knn']:.4f}, linear "
             f"{scores['probe_linear']:.4f}" + ("  (best so far)" if better else ""),
@@ -62,5 +62,5 @@ class Looks:
         )
 
     def best(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """For the record: the best probe's scores and step, if there was one."""
+        """The best probe's scores and step for the summary; empty if nothing was probed."""
         return {key: facts[key] for key in ("probe_linear", "probe_knn", "probe_step") if key in facts}

@@ -1,4 +1,4 @@
-"""How well frozen features tell expressions apart while stage 1 trains: its loss alone says little about that."""
+"""A probe during stage 1: how well frozen features separate expressions, about which the loss says little."""
 
 from pathlib import Path
 
@@ -9,38 +9,40 @@ from torch.nn import functional
 from checkpoints.encoder import Encoder
 from checkpoints.errors import UserError
 from preprocessing.faces import FacesStore
+from preprocessing.views import StillFrames
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.folds import hold_out, without
 from wildaffect.tasks.labels import TRAIN, VALIDATION, Tracks, read_annotations
-from wildaffect.training.images import decode, readable, resize
+from wildaffect.training.images import readable
 
 FRAMES = (2000, 1000)
-"""Most frames that are fitted and scored, evenly spaced over the videos."""
+"""Most frames to fit and to score, evenly spaced over the videos."""
 NEIGHBOURS = 20
 GRID = 4
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 class Probe:
-    """k nearest neighbours and a linear classifier on frozen features of labelled faces.
+    """k-nearest-neighbour and linear classifiers on frozen features of labelled faces.
 
-    Frames of the labels' training split are fitted and those of its validation split are scored (videos held out of the
-    first where there is no second); no recording is in both. The features of the neighbours are the mean of the patch
-    tokens; those of the linear classifier are the tokens averaged to a 4 x 4 grid, side by side, because in an aligned
-    face a place says which part of the face it is.
+    They are fitted on the labels' training split and scored on the validation split (or, if there is none, on videos
+    held out of the training split); no recording is in both. Nearest neighbours use the mean of the patch tokens. The
+    linear classifier uses the tokens averaged to a 4 x 4 grid and concatenated, because in an aligned face a position
+    tells which part of the face it shows.
 
     Args:
         faces: Faces store.
         labels: Expression annotations; see :func:`wildaffect.tasks.labels.read_annotations`.
-        image_size: Side of the encoder's input in pixels.
+        image_size: The encoder's input size in pixels.
 
     Raises:
-        UserError: There are too few labelled faces, or only of one kind.
+        UserError: There are too few labelled faces, or all show the same expression.
     """
 
     def __init__(self, faces: Path, labels: Path, image_size: int) -> None:
         self.store, self.image_size = FacesStore(faces), image_size
-        train, scored = (read_annotations(labels, TASKS["expr"], split) for split in (TRAIN, VALIDATION))
+        spans = self.store.spans()
+        train, scored = (read_annotations(labels, TASKS["expr"], split, spans=spans) for split in (TRAIN, VALIDATION))
         if not scored and len(train) > 1:
             _, held = hold_out({id: len(track) for id, track in train.items()}, 0.3)
             scored = {id: train[id] for id in held}
@@ -51,7 +53,7 @@ class Probe:
         if len(set(self.targets.tolist())) < 2 or not len(self.scored_targets):
             raise UserError(
                 f"--probe-labels {labels} and --probe-faces {faces} share {len(self.targets)} frames to fit and "
-                f"{len(self.scored_targets)} to score, and need two expressions"
+                f"{len(self.scored_targets)} to score; the probe needs both, and at least two expressions"
             )
 
     @torch.no_grad()
@@ -76,9 +78,9 @@ class Probe:
         """`[N, D]` means and `[N, 16 D]` places of some rows, float32 on the CPU."""
         means, places = [], []
         device = next(encoder.parameters()).device
+        stills = StillFrames(self.store, ["full"], self.image_size)
         for start in range(0, len(rows), 128):
-            pictures = [decode(self.store.jpeg(row) or b"") for row in rows[start : start + 128].tolist()]
-            images = torch.stack([resize(picture, self.image_size) for picture in pictures]).to(device)
+            images = stills.__getitems__(rows[start : start + 128].tolist())["images"][:, 0].to(device)
             tokens = encoder.backbone.forward_features(encoder.normalise(images))
             tokens = tokens[:, encoder.backbone.num_prefix_tokens :].float()
             side = int(tokens.shape[1] ** 0.5)
@@ -89,7 +91,7 @@ class Probe:
 
 
 def nearest_neighbours(features: torch.Tensor, targets: np.ndarray, queries: torch.Tensor) -> np.ndarray:
-    """`[M]` class with the most cosine similarity among the nearest neighbours, classes weighted by their rarity."""
+    """Classes `[M]` by votes of the nearest neighbours, weighted by cosine similarity and by the rarity of classes."""
     centre = features.mean(0)
     features, queries = (functional.normalize(part - centre, dim=1) for part in (features, queries))
     similarity, nearest = (queries @ features.T).topk(min(NEIGHBOURS, len(features)), dim=1)
@@ -101,10 +103,10 @@ def nearest_neighbours(features: torch.Tensor, targets: np.ndarray, queries: tor
 
 
 def linear(features: torch.Tensor, targets: np.ndarray, queries: torch.Tensor) -> np.ndarray:
-    """`[M]` class of a ridge classifier with balanced classes.
+    """Classes `[M]` by a ridge classifier with balanced classes.
 
-    Its penalty is chosen on every fourth stretch of fifty of the frames it is fitted on (frames are in the order of
-    videos); then all are fitted. Solved in the dual, so that the cost goes with the number of frames.
+    The penalty is chosen on every fourth block of fifty of the frames to fit (frames are in the order of videos); then
+    all are fitted. It is solved in the dual form, so the cost depends mainly on the number of frames.
     """
     mean, std = features.mean(0), features.std(0) + 1e-6
     features, queries = (torch.cat([(x - mean) / std, torch.ones(len(x), 1)], 1) for x in (features, queries))
@@ -126,7 +128,7 @@ def linear(features: torch.Tensor, targets: np.ndarray, queries: torch.Tensor) -
 
 
 def _rarity(targets: np.ndarray) -> torch.Tensor:
-    """`[8]` weights that give every class that is there the same mass."""
+    """Class weights `[8]` that give all classes present the same total weight."""
     counts = torch.bincount(torch.from_numpy(targets), minlength=len(TASKS["expr"].columns)).float()
     return torch.where(counts > 0, len(targets) / counts.clamp_min(1), 0) / (counts > 0).sum()
 

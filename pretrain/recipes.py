@@ -1,4 +1,4 @@
-"""Stage-1 recipes: named settings of `pretrain/run.py`."""
+"""The recipes of stage 1: named configurations of `pretrain/run.py`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,84 +12,84 @@ class Pretrain:
     """Masked-autoencoder pretraining on faces stores (stage 1)."""
 
     faces: tuple[str | Path, ...] = tyro.MISSING
-    """Faces stores to train on. Of near-duplicates in different stores the first store's is kept. A single one may be
-    an address (s3://..., hf://..., file://...): it is streamed, shard by shard."""
+    """Faces stores to train on. If a picture is in several stores, only the first store's copy is used. A single store
+    may be an address (s3://..., hf://..., file://...), from which it is streamed shard by shard."""
     weights: tuple[float, ...] = ()
-    """Share of each store in the batches, in the order of the stores; none: by number of pictures."""
+    """Share of each store in the batches, in the order of the stores; empty: in proportion to their pictures."""
     exclude: Path | None = None
-    """List of ids whose recordings are left out, one per line, as `audit/folds.py` writes them."""
+    """File with ids of recordings to leave out, one per line, as written by `audit/folds.py`."""
     out: Path = tyro.MISSING
-    """Run directory; an interrupted run in it is resumed."""
+    """Run directory; if it holds an interrupted run, the run is resumed."""
     init: Path | None = None
-    """Stage-1 encoder directory (with its decoder) to continue from."""
+    """Encoder directory of stage 1 (with its decoder) to continue from."""
 
     probe_faces: Path | None = None
-    """Labelled faces store: classifiers on frozen features are scored on it now and then, and the encoder that was best
-    at it is kept in `best/`."""
+    """Labelled faces store for a probe: classifiers on frozen features are scored on it at intervals, and the best
+    encoder so far is kept in `best/`."""
     probe_labels: Path | None = None
-    """Its expression annotations."""
+    """Expression annotations of the probe's faces."""
 
     architecture: str = "vit_base_patch16_224"
-    """timm Vision Transformer that gives the encoder its defaults."""
+    """timm Vision Transformer that the encoder's other settings come from."""
     image_size: int = 224
-    """Side of the input in pixels."""
+    """Input size in pixels."""
     patch_size: int = 16
-    """Side of a patch in pixels."""
+    """Patch size in pixels."""
     embed_dim: int = 768
     """Width of the encoder."""
     depth: int = 12
-    """Blocks of the encoder."""
+    """Number of encoder blocks."""
     num_heads: int = 12
     """Attention heads per encoder block."""
     decoder_dim: int = 384
     """Width of the decoder."""
     decoder_depth: int = 4
-    """Blocks of the decoder."""
+    """Number of decoder blocks."""
     decoder_heads: int = 12
     """Attention heads per decoder block."""
     mask_ratio: float = 0.75
-    """Share of patches that are hidden."""
+    """Fraction of patches that are masked."""
     norm_pix_loss: bool = True
-    """Normalise each target patch."""
+    """Normalise each target patch to mean 0 and variance 1."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Subtracted from images in [0, 1], per channel."""
+    """Per-channel mean, subtracted from images in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Divided by, per channel."""
+    """Per-channel standard deviation that images are divided by."""
 
     crop_scale: tuple[float, float] = (0.5, 1.0)
-    """Smallest and largest share of the picture's area in a crop."""
+    """Smallest and largest fraction of a picture's area in a crop."""
     batch_size: int = 1024
     """Pictures per optimizer step, over all processes."""
     micro_batch_size: int = 256
-    """Most pictures that one process takes at once; accumulation steps follow from it."""
+    """Most pictures per forward pass of one process; the number of accumulation steps follows from it."""
     epochs: float = 400
-    """Passes over the pictures; decides the number of steps unless `steps` is given."""
+    """Passes over the pictures; sets the number of steps unless `steps` is given."""
     steps: int = 0
-    """Optimizer steps; 0: from `epochs`."""
+    """Optimizer steps; 0: computed from `epochs`."""
     warmup: float = 0.05
-    """Share of the steps in which the learning rate rises."""
+    """Fraction of the steps used for learning-rate warm-up."""
     lr: float = 6e-4
     """Learning rate after the warm-up (for this batch size)."""
     weight_decay: float = 0.05
-    """AdamW weight decay of matrices."""
+    """AdamW weight decay; applies only to matrices."""
     clip_grad: float = 0.0
-    """Largest gradient norm; 0: no limit."""
+    """Largest gradient norm; 0: no clipping."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic; auto: bf16 where the hardware has it."""
+    """Precision of the computation; auto: bf16 where the hardware supports it natively."""
     compile: bool = False
-    """Compile the network first: minutes at the start, faster steps on GPUs."""
+    """Compile the network: takes minutes at the start, then steps are faster on GPUs."""
     workers: int = 8
-    """Processes per training process that prepare batches; 0: none."""
+    """Data-loading processes per training process; 0: load in the training process."""
     save_every: int = 500
-    """Steps between states to resume from."""
+    """Steps between saved states to resume from."""
     log_every: int = 20
-    """Steps between records."""
+    """Steps between log records."""
     looks: int = 10
-    """How often reconstructions are drawn and the probe is scored, evenly over the run."""
+    """Number of times that reconstructions are drawn and the probe is scored, evenly spaced over the run."""
     tracker: str = ""
-    """Send records to this experiment tracker too, by Accelerate's name for it (tensorboard, wandb, ...)."""
+    """Also send records to this experiment tracker, by its name in Accelerate (tensorboard, wandb, ...)."""
     seed: int = 0
-    """Of weights, order, crops and masks."""
+    """Seed of initial weights, order, crops and masks."""
 
 
 VIT_BASE = Pretrain()

@@ -1,185 +1,22 @@
 """Stage 1: `accelerate launch pretrain/run.py RECIPE --faces STORE... --out RUN`."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from checkpoints.errors import UserError, guarded
-from checkpoints.ranges import check_ranges
+import tyro
+
+from checkpoints.errors import guarded
 from pretrain.recipes import RECIPES, Pretrain
-
-if TYPE_CHECKING:
-    from pretrain.mixture import FacesMixture
-    from pretrain.streaming import FacesStream
-    from wildaffect.training.batches import BatchPlan
-
-MADE_BY = "pretrain/run.py"
-# Where things stand and who watches is not part of what a run is.
-APART = ("faces", "out", "init", "exclude", "probe_faces", "probe_labels", "tracker")
 
 
 def main(config: Pretrain) -> dict[str, Any]:
-    """Train, from nothing, from `config.init` or from where a killed run stopped; returns what `finished.json` says.
+    """Pretrain an encoder; see :func:`pretrain.train.train`, which loads torch."""
+    from pretrain.train import train
 
-    Raises:
-        UserError: Inputs are missing or do not fit; the run directory holds another run.
-    """
-    import torch
-
-    from pretrain.build import build, fingerprints, write_product
-    from pretrain.mixture import as_text
-    from pretrain.monitor import Looks
-    from pretrain.run_report import write_report
-    from wildaffect.training.batches import BatchPlan
-    from wildaffect.training.launch import chosen_precision, start, track
-    from wildaffect.training.loop import Loop
-    from wildaffect.training.meter import count_flops
-    from wildaffect.training.rundir import RunDirectory
-    from wildaffect.training.schedule import warmup_cosine
-
-    # What to train on, and with how many.
-    check_ranges(config)
-    accelerator = start(config.precision, config.tracker, config.out)
-    # The first process leaves what it finds out in the stores, and so does each node's first where they are copies.
-    with accelerator.main_process_first(), accelerator.local_main_process_first():
-        faces = open_faces(config)
-    plan = BatchPlan.derive(
-        count=len(faces),
-        batch_size=config.batch_size,
-        most=config.micro_batch_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        seed=config.seed,
-    )
-    steps = config.steps or plan.steps(config.epochs)
-    warmup = max(1, round(config.warmup * steps))
-    run = RunDirectory(
-        config.out,
-        made_by=MADE_BY,
-        config={key: value for key, value in asdict(config).items() if key not in APART}
-        | {"steps": steps, "arithmetic": chosen_precision(accelerator)},
-        parents=faces.fingerprints | fingerprints(config.init),
-        main=accelerator.is_main_process,
-    )
-    accelerator.wait_for_everyone()
-    if run.finished:
-        accelerator.print(f"{config.out} is finished: loss {run.finished['loss']:.4f} after {steps} steps")
-        return run.finished
-    track(accelerator, run, asdict(config))
-
-    # The network and its optimizer.
-    torch.manual_seed(config.seed)
-    model = build(config).to(accelerator.device)
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=config.lr,
-        betas=(0.9, 0.95),
-        fused=accelerator.device.type == "cuda",
-    )
-    size = config.image_size
-    picture = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=accelerator.device)
-    flops = count_flops(model, picture, torch.zeros(1, model.num_patches, device=accelerator.device))
-    epochs = steps * config.batch_size / len(faces)
-    statistics = faces.statistics(epochs)
-    accelerator.print(
-        f"{len(faces):,} pictures of {len(statistics)} store(s):\n{as_text(statistics)}\n"
-        f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
-        f"{plan.micro_batch_size}) = {epochs:.1f} epochs; lr {config.lr:.1e} after {warmup} steps; "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights; "
-        f"{3 * flops * steps * config.batch_size / 1e15:.2f} PFLOP in all"
-    )
-
-    # The loop.
-    loop = Loop(
-        run=run,
-        accelerator=accelerator,
-        model=model,
-        optimizer=optimizer,
-        steps=steps,
-        batch_size=config.batch_size,
-        accumulation=plan.accumulation,
-        lr_at=lambda step: warmup_cosine(step, total=steps, warmup=warmup, peak=config.lr),
-        seed=config.seed,
-        clip_grad=config.clip_grad,
-        log_every=config.log_every,
-        save_every=config.save_every,
-        flops=flops,
-        compile=config.compile,
-    )
-    looks = Looks(run, model, faces, config, steps)
-    first = loop.resume()
-    loop.train(
-        batches(config, faces, plan, first, steps, model.num_patches),
-        lambda network, batch: network(batch["images"], batch["noise"]).loss,
-        (lambda step: looks.after_step(step, loop.facts)) if accelerator.is_main_process else None,
-    )
-
-    # The product.
-    summary: dict[str, Any] = {"steps": steps, "pictures_seen": steps * config.batch_size, "stores": statistics}
-    summary["bad_pictures"] = loop.facts.get("bad_pictures", 0)
-    if accelerator.is_main_process:
-        summary["loss"] = next(record["loss"] for record in reversed(run.metrics()) if "loss" in record)
-        summary |= looks.best(loop.facts)
-        write_product(run, model, faces, config, summary["pictures_seen"])
-        write_report(run, model, faces, summary)
-        accelerator.print(f"encoder in {Path(config.out) / 'encoder'}, pictures in {Path(config.out) / 'report.html'}")
-    run.finish(summary)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return summary
-
-
-def open_faces(config: Pretrain) -> "FacesMixture | FacesStream":
-    """The stores to train on, or the one that is streamed.
-
-    Raises:
-        UserError: A store cannot be read; a streamed one stands beside others or shall leave something out.
-    """
-    from pretrain.mixture import FacesMixture
-    from pretrain.streaming import FacesStream, is_address
-
-    if not config.faces:
-        raise UserError("--faces names no store")
-    if not any(map(is_address, config.faces)):
-        return FacesMixture([Path(path) for path in config.faces], config.weights, config.exclude, config.seed)
-    if len(config.faces) > 1 or config.weights or config.exclude:
-        raise UserError(
-            "a streamed store is trained on alone and whole: copy stores that are to be mixed or thinned out to a disk"
-        )
-    return FacesStream(str(config.faces[0]))
-
-
-def batches(
-    config: Pretrain, faces: "FacesMixture | FacesStream", plan: "BatchPlan", first: int, last: int, patches: int
-) -> Iterable[Any]:
-    """This process's micro-batches of steps `first` to `last`: `images` uint8 `[B, 3, S, S]`, `noise` `[B, L]`."""
-    from pretrain.streaming import FacesStream, StreamedCrops
-    from wildaffect.training.images import CropDataset, work_ahead
-
-    size, scale = config.image_size, config.crop_scale
-    if isinstance(faces, FacesStream):
-        crops = StreamedCrops(faces, plan, first, last, size=size, scale=scale, patches=patches)
-        return work_ahead(crops, faces.workers(config.workers, plan.world), start="spawn")  # Arrow's threads hold locks
-    dataset = CropDataset(
-        count=len(faces),
-        jpeg=faces.jpeg,
-        name=faces.name,
-        size=size,
-        scale=scale,
-        seed=config.seed,
-        pick=faces.pick,
-        extras=lambda rng, _index: {"noise": rng.random(patches, dtype="float32")},
-    )
-    return work_ahead(dataset, config.workers, plan.micro_batches(first, last))
+    return train(config)
 
 
 def command_line() -> None:
     """Parse the command line and train."""
-    import tyro
-
     main(tyro.extras.overridable_config_cli(RECIPES, description=__doc__))
 
 

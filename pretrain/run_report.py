@@ -1,4 +1,4 @@
-"""What a person looks at after stage 1: reconstructions and the run's page."""
+"""The report of a stage-1 run: reconstructions, pictures of its progress, and the page that shows them."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ GRIDS = "pictures"
 def reconstructions(
     model: MaskedAutoencoder, faces: Faces, count: int = 8
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Original, masked and predicted pictures of evenly spaced faces, uint8 `[H, W, 3]`, each masked its own way.
+    """Original, masked and predicted pictures of evenly spaced faces, uint8 `[H, W, 3]`, each with its own mask.
 
-    In place of one that cannot be decoded stands the next one.
+    A picture that cannot be decoded is replaced by the next one.
     """
     size = model.encoder.config.image_size
     indices = [_readable_from(faces, index) for index in np.linspace(0, len(faces) - 1, count).astype(int).tolist()]
@@ -39,13 +39,13 @@ def reconstructions(
 
 
 def _readable_from(faces: Faces, index: int) -> int:
-    """The first picture from `index` on that can be decoded; where there is none, training has stopped before."""
+    """The first readable picture from `index` on; training would have stopped if there were none."""
     candidates = ((index + number) % len(faces) for number in range(IN_A_ROW))
     return next(number for number in candidates if readable(faces.jpeg(number)))
 
 
 def write_grid(run: Path, model: MaskedAutoencoder, faces: Faces, step: int) -> None:
-    """Write `RUN/pictures/step_<step>.png`: the same few faces after each stretch, masked, predicted, original."""
+    """Write `RUN/pictures/step_<step>.png`: always the same few faces, masked, predicted and original."""
     grid = np.vstack(
         [np.hstack([masked, predicted, original]) for original, masked, predicted in reconstructions(model, faces, 4)]
     )
@@ -54,7 +54,7 @@ def write_grid(run: Path, model: MaskedAutoencoder, faces: Faces, step: int) -> 
 
 
 def growth(run: Path, size: int, most: int = 10) -> Figure | None:
-    """The predictions in a run's grids side by side, by step; None if there are none."""
+    """Show the predictions of a run's grids side by side, by step; None if there are no grids."""
     files = sorted((run / GRIDS).glob("step_*.png"))
     if not files:
         return None
@@ -71,7 +71,7 @@ def growth(run: Path, size: int, most: int = 10) -> Figure | None:
 
 
 def write_report(run: RunDirectory, model: MaskedAutoencoder, faces: Faces, summary: dict[str, Any]) -> None:
-    """Write `RUN/report.html`: reconstructions, curves, the stores, settings."""
+    """Write `RUN/report.html`: reconstructions, curves, stores, settings."""
     stores = summary["stores"]
     scores = {key: value for key, value in summary.items() if key != "stores"}
     settings = {"architecture": model.encoder.config.architecture, **model.encoder.config.kwargs, **scores}
@@ -81,7 +81,7 @@ def write_report(run: RunDirectory, model: MaskedAutoencoder, faces: Faces, summ
         Figure(loss_curves(records, ("loss", "grad_norm")), "Mean squared error over masked patches, gradient norm")
     ]
     if any("probe_linear" in record for record in records):
-        what = "Macro-F1 of classifiers on frozen features, on labelled faces of other videos than they were fitted on"
+        what = "Macro-F1 of classifiers on frozen features, scored on videos that they were not fitted on"
         curves.append(Figure(loss_curves(records, ("probe_linear", "probe_knn")), what))
     write_page(
         run.path / "report.html",
@@ -92,8 +92,8 @@ def write_report(run: RunDirectory, model: MaskedAutoencoder, faces: Faces, summ
                 [
                     Figure(
                         mae_reconstructions(reconstructions(model, faces)),
-                        "Faces of the training stores: what the encoder saw, what was imagined (visible patches pasted "
-                        "in), the original",
+                        "Faces of the training stores: what the encoder saw, what was predicted (visible patches "
+                        "pasted in), the original",
                     ),
                     *([grown] if grown else []),
                 ],

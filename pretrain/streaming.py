@@ -1,16 +1,14 @@
-"""A faces store that is larger than memory or stands on remote storage, read shard by shard.
+"""Streams a faces store that is larger than memory or on remote storage, shard by shard, without copying it.
 
-Nothing of it is copied. An address is what fsspec understands: `s3://bucket/faces`, `hf://datasets/me/faces`,
-`file:///data/faces`. Shards are permuted by (seed, epoch) and dealt out to the loaders' processes; each reads its own
-through Arrow, shuffles blocks of pictures, and knows from the step alone where it stands: a resumed run reads on
-from (shard, row) and equals the uninterrupted one. With another number of processes or workers the shards are dealt out
-otherwise, and batches hold other pictures.
+An address is anything that fsspec understands: `s3://bucket/faces`, `hf://datasets/me/faces`, `file:///data/faces`.
+Shards are permuted by (seed, epoch) and dealt to the workers of all processes. Each worker reads its shards with Arrow
+and shuffles blocks of pictures. Its position follows from the step alone, so a resumed run continues at (shard, row)
+and equals the uninterrupted one. With another number of processes or workers the shards are dealt differently, and
+batches hold other pictures.
 
-Shards are read with Arrow and not by `datasets`' streaming: that deals its shards out to loaders' workers once more by
-itself, and reads a shard from its beginning where here a row group is found by its number.
+Shards are read with Arrow rather than by streaming with `datasets`, which would divide the shards among workers once
+more and reads each shard from its beginning, while here a row group is found by its number.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Iterator
@@ -19,21 +17,25 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from checkpoints.errors import UserError
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
+from preprocessing.views import face_views
 from wildaffect.training.batches import BatchPlan, sample_rng
 from wildaffect.training.images import decode, first_readable, random_resized_crop, readable, stacked
 
 BLOCK = 4096
-"""Pictures that a process holds, as JPEG, and shuffles among themselves."""
+"""Pictures, as JPEG, that a worker holds and shuffles at a time."""
 SHOWN = 64
+"""Pictures used for statistics and reconstructions."""
 
 
 def is_address(faces: object) -> bool:
-    """Whether a store is named by an address and not by a folder."""
+    """Whether a store is given by address rather than as a folder."""
     return "://" in str(faces)
 
 
@@ -44,12 +46,10 @@ class FacesStream:
         address: Its directory.
 
     Raises:
-        UserError: It cannot be reached, or is no complete faces store.
+        UserError: It cannot be read, or is not a complete faces store.
     """
 
     def __init__(self, address: str) -> None:
-        import fsspec
-
         self.address = address.rstrip("/")
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.address)
@@ -57,10 +57,10 @@ class FacesStream:
         except (OSError, ImportError, ValueError) as error:
             raise UserError(
                 f"{self.address} cannot be read as a faces store ({type(error).__name__}: {error}): expected a "
-                f"complete one with its {HEADER}; s3:// and the like need their fsspec package (`pip install s3fs`)"
+                f"complete store with {HEADER}; s3:// and similar need their fsspec package (`pip install s3fs`)"
             ) from None
         if self.header.get("kind") != KIND or self.header.get("schema") != SCHEMA:
-            raise UserError(f"{self.address} is no {KIND} of schema {SCHEMA}")
+            raise UserError(f"{self.address} is not a {KIND} of schema {SCHEMA}")
         self.shards = [f"{self._root}/{DATA}/{shard['name']}" for shard in self.header["shards"]]
         try:
             with ThreadPoolExecutor(16) as pool:
@@ -72,9 +72,7 @@ class FacesStream:
             raise UserError(f"{self.address}: no picture with a face to train on")
 
     def _count(self, shard: str) -> int:
-        """Pictures in a shard, from its footer."""
-        import pyarrow.parquet as pq
-
+        """Number of pictures in a shard, from its footer."""
         with self._fs.open(shard) as file:
             return sum(_pictures_by_group(pq.read_metadata(file)))
 
@@ -82,7 +80,7 @@ class FacesStream:
         return int(self.faces.sum())
 
     def workers(self, asked: int, world: int) -> int:
-        """Workers of each of so many processes: as asked for, or fewer where there are too few shards.
+        """Number of workers for each of `world` processes: `asked`, or fewer if there are too few shards.
 
         Raises:
             UserError: There are fewer shards than processes.
@@ -91,7 +89,7 @@ class FacesStream:
             raise UserError(f"{self.address} has {len(self.shards)} shards, too few for {world} processes")
         most = len(self.shards) // world
         if asked > most:
-            print(f"note: {self.address} has {len(self.shards)} shards: {most} worker(s) for each process", flush=True)
+            print(f"note: {self.address} has {len(self.shards)} shards: {most} worker(s) per process", flush=True)
         return min(asked, most)
 
     @property
@@ -101,14 +99,12 @@ class FacesStream:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the store says that its faces are drawn."""
+        """Whether the store declares its faces to be drawn."""
         return bool(self.header.get("synthetic", False))
 
     @cached_property
     def videos(self) -> list[str]:
         """Names of the videos (not of single pictures) that the pictures come from."""
-        import pyarrow.parquet as pq
-
         names: dict[str, int] = {}
         for shard in self.shards:
             with self._fs.open(shard) as file:
@@ -117,7 +113,7 @@ class FacesStream:
         return sorted(name for name, count in names.items() if count > 1)
 
     def statistics(self, epochs: float) -> list[dict[str, Any]]:
-        """What is known of the store before training, as of the stores of a mixture."""
+        """Facts about the store before training, in the same form as those of a mixture."""
         facts = {"store": self.address, "pictures": len(self), "image_size": self.header["image_size"]}
         facts |= {"excluded": 0, "duplicates": 0, "share": 1.0, "passes": epochs}
         grey = [float(decode(jpeg).float().mean()) for jpeg in self._first]
@@ -125,22 +121,20 @@ class FacesStream:
 
     @cached_property
     def _first(self) -> list[bytes]:
-        """The first pictures of the store, to look at."""
+        """The first readable pictures of the store, to look at."""
         return [jpeg for _, jpeg in islice(self.read(np.arange(len(self.shards)), 0), SHOWN) if readable(jpeg)]
 
     def jpeg(self, index: int) -> bytes:
-        """One of the first pictures of the store, evenly picked by `index` of all."""
+        """One of the first pictures of the store: `index` counts all pictures and is scaled to those."""
         return self._first[index * len(self._first) // len(self)]
 
     def name(self, number: int) -> str:
-        """Shard and picture in it, for messages."""
+        """Shard and position of a picture, for messages."""
         shard = int(np.searchsorted(self.starts, number, side="right")) - 1
         return f"{self.shards[shard]}, picture {number - int(self.starts[shard]) + 1}"
 
     def read(self, shards: np.ndarray, skip: int) -> Iterator[tuple[int, bytes]]:
-        """Numbers and JPEG bytes of the pictures of some shards in turn, from the `skip`-th on."""
-        import pyarrow.parquet as pq
-
+        """Numbers and JPEG bytes of the pictures in these shards, in turn, without the first `skip`."""
         for shard in shards.tolist():
             if skip >= self.faces[shard]:
                 skip -= int(self.faces[shard])
@@ -149,7 +143,7 @@ class FacesStream:
             with self._fs.open(self.shards[shard]) as remote:
                 file = pq.ParquetFile(remote)
                 for group, count in enumerate(_pictures_by_group(file.metadata)):
-                    if skip >= count:  # not even fetched
+                    if skip >= count:  # without fetching it
                         skip, number = skip - count, number + count
                         continue
                     images = file.read_row_group(group, columns=["image.bytes"], use_threads=False)["image"]
@@ -160,21 +154,21 @@ class FacesStream:
                     number, skip = number + skip, 0
 
     def order(self, seed: int, epoch: int, lane: int, lanes: int) -> np.ndarray:
-        """Shards that one of so many readers goes through in an epoch."""
+        """Shards that reader `lane` of `lanes` reads in an epoch, in this order."""
         return np.random.default_rng((seed, epoch)).permutation(len(self.shards))[lane::lanes]
 
 
 class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
-    """Micro-batches of crops of a streamed store, from a step on.
+    """Micro-batches of crops from a streamed store, from a given step on.
 
     Args:
         faces: The store.
-        plan: Sizes, process and seed.
+        plan: Batch sizes, process and seed.
         first: First step.
-        last: Step after the last.
-        size: Side of the crops in pixels.
+        last: The step after the last.
+        size: Size of the crops in pixels.
         scale: See :func:`wildaffect.training.images.random_resized_crop`.
-        patches: Numbers of mask noise per sample.
+        patches: Length of the mask noise of a sample.
     """
 
     def __init__(
@@ -197,7 +191,7 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
         info = torch.utils.data.get_worker_info()
         workers, worker = (1, 0) if info is None else (info.num_workers, info.id)
         begin, end = self.first * self.plan.accumulation, self.last * self.plan.accumulation
-        turn = (begin + worker) % workers  # the loader asks worker 0 first, wherever it begins
+        turn = (begin + worker) % workers  # the loader always asks worker 0 first
         done = len(range(turn, begin, workers))
         lanes = self.plan.world * workers
         samples = self._samples(self.plan.rank * workers + turn, lanes, done * self.plan.micro_batch_size)
@@ -205,7 +199,7 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
             yield stacked([next(samples) for _ in range(self.plan.micro_batch_size)], self.skipped)
 
     def _samples(self, lane: int, lanes: int, position: int) -> Iterator[dict[str, Any]]:
-        """One reader's endless stream of samples from a position on."""
+        """One reader's endless stream of samples, from a position on."""
         epoch = 0
         while True:
             shards = self.faces.order(self.plan.seed, epoch, lane, lanes)
@@ -224,18 +218,24 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
             position, epoch = 0, epoch + 1
 
     def _crop(self, held: list[tuple[int, bytes]], place: int, epoch: int) -> dict[str, Any]:
-        """Crop one picture of a block; one that cannot be decoded gives its place to the next."""
+        """Crop one picture of a block; the next one takes the place of a picture that cannot be decoded."""
         rng = sample_rng(self.plan.seed, epoch, held[place][0])
-        found = first_readable((*held[place:], *held[:place]), self.faces.name, self.skipped)
+        found = first_readable(
+            (*range(place, len(held)), *range(place)),
+            lambda at: face_views(held[at][1])[0],
+            lambda at: self.faces.name(held[at][0]),
+            self.skipped,
+        )
         if found is None:
             raise UserError(f"no picture of a block of {self.faces.address} can be decoded")
-        number, picture = found
+        taken, picture = found
         crop = random_resized_crop(picture, rng, self.size, self.scale)
-        return {"name": self.faces.name(number), "images": crop, "noise": rng.random(self.patches, dtype="float32")}
+        noise = rng.random(self.patches, dtype="float32")
+        return {"name": self.faces.name(held[taken][0]), "images": crop, "noise": noise}
 
 
 def _pictures_by_group(metadata: Any) -> list[int]:
-    """Pictures in each row group of a shard."""
+    """Number of pictures in each row group of a shard."""
     paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
     column = paths.index("image.path")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]

@@ -1,4 +1,4 @@
-"""Draw the features of a face; each of the twelve action units changes them in its own visible way."""
+"""Draws the features of a face; each of the twelve action units visibly changes them in its own way."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ class FacePainter(HeadPainter):
     # -- the upper face ----------------------------------------------------------------------------------------------
 
     def forehead(self) -> None:
-        """Folds of the raised brows (AU1 in the middle, AU2 above the tails) and of the lowered ones (AU4)."""
+        """Wrinkles of raised brows (AU1 in the middle, AU2 above the tails) and of lowered ones (AU4)."""
         au1, au2, au4, age = self.do["AU1"], self.do["AU2"], self.do["AU4"], self.who.age
         rest = 0.25 * max(age - 0.4, 0)
         for y in (-0.60, -0.69):
@@ -26,7 +26,7 @@ class FacePainter(HeadPainter):
         self.wrinkle([(-0.11, -0.17), (0.0, -0.20), (0.11, -0.17)], 0.7 * au4 + self.do["AU9"], 0.03)
 
     def brow(self, sign: int) -> None:
-        """One brow: AU1 lifts the inner end, AU2 the outer half, AU4 pulls all down and together."""
+        """One brow: AU1 lifts the inner end, AU2 the outer half, AU4 pulls all of it down and inwards."""
         who, au1, au2, au4 = self.who, self.do["AU1"], self.do["AU2"], self.do["AU4"]
         u = np.linspace(0, 1, 7)  # inner end to tail
         inner, tail = (1 - u) ** 1.5, u**1.2
@@ -56,7 +56,7 @@ class FacePainter(HeadPainter):
         lid_low = np.maximum(cy + slant + low * (1 - u**2), lid_up + 0.004)
         x = cx + half * u
         top, bottom = np.stack([x, lid_up], 1), np.stack([x, lid_low], 1)
-        # the socket: a soft shade that carries the eye's shape even when it is nearly closed
+        # the socket: a soft shade that shows the eye's shape even when it is nearly closed
         self.fill(self.on_face(ellipse(cx, cy - 0.03, half * 1.25, 0.17, 14)), who.skin * 0.9)
         self.fill(
             self.on_face(np.concatenate([top, bottom[::-1]])),
@@ -83,7 +83,7 @@ class FacePainter(HeadPainter):
         )
 
     def cheek(self, sign: int) -> None:
-        """AU6: the cheek rises into a ball, its upper edge folds under the eye, crow's feet open at the corner."""
+        """AU6 raises the cheek, folds the skin under the eye and makes crow's feet at the corner."""
         who, au6, au12 = self.who, self.do["AU6"], self.do["AU12"]
         cx, corner = sign * who.eye_gap, sign * (who.eye_gap + who.eye_size + 0.04)
         if au6 > 0.08:
@@ -213,7 +213,7 @@ class FacePainter(HeadPainter):
         self.stroke(self.on_face(np.array([[-gap, 0.0], [0, -0.03], [gap, 0.0]]), 0.15), frame, 0.035)
 
     def paint(self) -> Landmarks:
-        """Draw everything, back to front; returns the true landmarks."""
+        """Draw everything from back to front and return the true landmarks."""
         self.body()
         self.back_hair()
         self.skull()
@@ -234,5 +234,5 @@ class FacePainter(HeadPainter):
 
 
 def draw_face(canvas: Image, who: Identity, action: Action, pose: Pose) -> Landmarks:
-    """Draw one face onto a BGR canvas ``[H, W, 3]`` in place and return where its parts are."""
+    """Draw one face onto a BGR canvas ``[H, W, 3]`` in place and return its landmarks."""
     return FacePainter(canvas, who, action, pose).paint()

@@ -1,4 +1,4 @@
-"""Draw a head: projection, drawing primitives, body, skull and hair.
+"""Draws a head: projection, drawing primitives, body, skull and hair.
 
 Points lie on an ellipsoid, are turned by the pose and scaled to pixels; every shape is an anti-aliased polygon, so
 drawing costs what the shape covers and not what the canvas holds.
@@ -13,7 +13,7 @@ SHIFT = 4  # OpenCV's fixed-point bits: polygons are placed to a sixteenth of a 
 
 
 class HeadPainter:
-    """Draws a head without its features; made per face and frame, so that methods share identity, action and pose."""
+    """Draws a head without its features. One object per face and frame holds identity, action and pose."""
 
     def __init__(self, canvas: Image, who: Identity, action: Action, pose: Pose):
         self.canvas, self.who, self.do, self.pose = canvas, who, action, pose
@@ -45,13 +45,13 @@ class HeadPainter:
         cv2.fillPoly(self.canvas, [fixed], colour.tolist(), cv2.LINE_AA, SHIFT)
 
     def stroke(self, pixels: Array, colour: Array, width: float) -> None:
-        """Draw an open line of ``width`` face units given in pixels; below one pixel it keeps one pixel."""
+        """Draw an open line given in pixels; its width is in face units, but at least one pixel."""
         fixed = np.rint(pixels * (1 << SHIFT)).astype(np.int32)
         thick = max(1, round(width * self.pose.scale))
         cv2.polylines(self.canvas, [fixed], False, colour.tolist(), thick, cv2.LINE_AA, SHIFT)
 
     def wrinkle(self, points: list[tuple[float, float]] | Array, strength: float, width: float = 0.028) -> None:
-        """Draw a skin fold whose darkness follows ``strength``; faint ones are left out."""
+        """Draw a skin fold as dark as its ``strength``; faint ones are not drawn."""
         if strength > 0.08:
             colour = mix(self.who.skin, self.dark, 0.15 + 0.75 * strength)
             self.stroke(self.on_face(np.asarray(points, float)), colour, width)
@@ -78,7 +78,7 @@ class HeadPainter:
         self.fill(slope * s + base, self.who.cloth)
 
     def back_hair(self) -> None:
-        """The part of the hair that is behind the face."""
+        """The hair behind the face."""
         w, style, colour = self.who.width, self.who.hair_style, self.who.hair * 0.85
         if style == "long":
             self.fill(
@@ -114,7 +114,7 @@ class HeadPainter:
             self.fill(self.flat(ellipse(0, -0.32, 1.08 * w, 1.1)), colour)
 
     def skull(self) -> None:
-        """Ears and the shaded face, softened at the end so that the light looks round."""
+        """Ears and the shaded face, blurred at the end so that the shading looks round."""
         who, skin = self.who, self.who.skin
         side = np.sin(self.pose.yaw)
         for sign in (-1, 1):

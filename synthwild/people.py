@@ -1,6 +1,6 @@
-"""Who a synthetic person is, what the face does and where it looks: the values that a drawing is made from.
+"""Who a synthetic person is, what the face does and where it looks: the values that a drawing needs.
 
-Face coordinates: x to the right, y down, the origin on the nose bridge, one unit is half the width of an average face.
+Face coordinates: x to the right, y down, origin on the nose bridge; one unit is half the width of an average face.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ IRISES = ((40, 60, 90), (60, 90, 110), (110, 90, 50), (140, 120, 80), (90, 120, 
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything about a face that does not change while a video lasts; colours are BGR."""
+    """Everything about a face that does not change during a video; colours are BGR."""
 
     skin: Array
     hair: Array
@@ -71,7 +71,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head is: angles in radians, centre and scale (pixels per face unit) in pixels."""
+    """Where a head is: centre in pixels, scale in pixels per face unit, angles in radians."""
 
     x: float
     y: float
@@ -83,7 +83,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """True geometry of a drawn face in pixels: five points (eyes, nose, mouth corners) ``[5, 2]`` and box ``[4]``."""
+    """True geometry of a drawn face in pixels: points ``[5, 2]`` (eyes, nose, mouth corners) and box ``[4]``."""
 
     points: Array
     box: Array
@@ -102,7 +102,7 @@ class Action:
 
 
 def random_identity(rng: np.random.Generator) -> Identity:
-    """Draw a person from the generator's distribution of people."""
+    """Draw a person at random."""
     between = rng.uniform
     skin = np.array(SKINS[rng.integers(len(SKINS))]) * between(0.88, 1.06) + rng.normal(0, 4, 3)
     hair = np.array(HAIRS[rng.integers(len(HAIRS))]) * between(0.8, 1.2)

@@ -1,4 +1,4 @@
-"""Which synthetic videos there are: names, people, splits, lengths and nasties, all decided before a frame is drawn."""
+"""Plans the synthetic videos before a frame is drawn: names, people, splits, lengths and deliberate irregularities."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 TRAIN, VALIDATION, TEST = "Train_Set", "Validation_Set", "Test_Set"
 TASK_NAMES = ("va", "expr", "au")
 RATES = (30.0, 29.97, 25.0, 7.5, 24.0, 30.0, 15.0, 30.0, 23.976, 12.5, 29.97, 10.0)
-#: Label lines minus frames, in about the release's shares (+1 in two thirds of the files).
+#: Label lines minus frames, in roughly the same proportions as in the release (+1 in two thirds of the files).
 LINE_OFFSETS = (1, 0, 1, 2, 1, -1, 1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1)
 
 
@@ -16,7 +16,7 @@ LINE_OFFSETS = (1, 0, 1, 2, 1, -1, 1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1)
 class Size:
     """How large a corpus is: videos and frames per video in each split, and the unlabelled pool."""
 
-    code: int  # part of every random seed: corpora of two sizes share no person
+    code: int  # part of every random seed, so that corpora of two sizes have no person in common
     videos: dict[str, int]
     frames: dict[str, int]
     unlabelled: int
@@ -35,7 +35,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Subject:
-    """One person of a video: suffix of the label file ('' for the main one), identity, split by task."""
+    """One person in a video: suffix of the label file ('' for the main subject), identity, and split by task."""
 
     suffix: str
     identity: tuple[int, ...]
@@ -45,7 +45,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Video:
-    """One video file, before it is drawn; ``seed`` starts its stream of random numbers."""
+    """One video file before it is drawn; ``seed`` starts its random numbers."""
 
     name: str
     extension: str
@@ -66,13 +66,13 @@ class Video:
 
 
 def visit_order(rng: np.random.Generator) -> Iterator[int]:
-    """Expression classes in shuffled rounds, so that every split sees all of them; Neutral comes twice a round."""
+    """Expression classes in shuffled rounds, so that every split has all of them; 0 and 4 come twice per round."""
     while True:
         yield from (int(k) for k in rng.permutation([0, 0, 1, 2, 3, 4, 4, 5, 6, 7]))
 
 
 def video_name(index: int, kind: int) -> str:
-    """A name in one of the release's styles; the middle number is a nominal rate and not to be relied on."""
+    """A name in one of the release's styles. The number in the middle is a nominal frame rate, not the true one."""
     return (
         f"{index}-30-1280x720",
         f"{index}",
@@ -84,7 +84,7 @@ def video_name(index: int, kind: int) -> str:
 
 
 def plan_pool(size: Size, seed: int) -> list[Video]:
-    """The unlabelled videos of stage 1: one person each, seen nowhere else."""
+    """The unlabelled videos for stage 1, each of a person who appears nowhere else."""
     videos = []
     for index in range(size.unlabelled):
         stream = (seed, size.code, 9, index)
@@ -103,7 +103,7 @@ def plan_pool(size: Size, seed: int) -> list[Video]:
 
 
 def subject_suffixes(index: int) -> tuple[str, ...]:
-    """Who is in the ``index``-th video of a split: some have two subjects, some of those a main one without suffix."""
+    """The subjects of a split's ``index``-th video: some have two, of whom one may be the main one, without suffix."""
     if index % 11 == 0:
         return ("_left", "_right")
     if index == 1 or index % 23 == 13:
@@ -112,7 +112,7 @@ def subject_suffixes(index: int) -> tuple[str, ...]:
 
 
 def plan_split(size: Size, seed: int, split: str, first_number: int) -> list[Video]:
-    """The labelled videos of one split; all tasks share it, most videos carry all three tasks' labels."""
+    """The labelled videos of one split. All tasks share the split, and most videos have labels for all three."""
     part = (TRAIN, VALIDATION, TEST).index(split)
     rng = np.random.default_rng([seed, size.code, part, 1_000_003])
     visits = visit_order(rng)
@@ -160,10 +160,10 @@ def plan_split(size: Size, seed: int, split: str, first_number: int) -> list[Vid
 
 
 def leak(videos: list[Video]) -> list[Video]:
-    """Give the corpus the release's overlaps between the tasks' splits.
+    """Reproduce the release's overlaps between the tasks' splits.
 
-    Every third validation video of VA becomes an Expr training video, every third training video of VA an Expr
-    validation video, and of each two-subject training video the right one moves to Expr validation.
+    Every third VA validation video becomes an Expr training video, and every third VA training video an Expr validation
+    video. In a video with two subjects, the second one moves to the other Expr split.
     """
 
     def moved(subject: Subject, split: str) -> Subject:

@@ -1,9 +1,9 @@
-"""What a synthetic person feels and does over time, and what an annotator would write down.
+"""Simulates what a synthetic person feels and does over time, and what an annotator would write down.
 
-Valence and arousal follow an Ornstein-Uhlenbeck walk that is drawn towards one emotion after another; the expression
-follows from the region with hysteresis; action units follow the expression's EMFACS prototype times intensity, plus
-activity of their own (speech, flashes); the annotation of valence and arousal lags a few frames. Time is counted in
-frames, so that short clips still hold several expressions.
+Valence and arousal follow an Ornstein-Uhlenbeck walk towards one emotion after another. The expression follows from
+their region, with hysteresis. Action units follow the expression's EMFACS prototype times intensity, plus independent
+activity (speech, flashes). The annotation of valence and arousal lags by a few frames. Time is counted in frames, so
+that even short clips contain several expressions.
 """
 
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ from wildaffect.tasks import AUS
 Array = NDArray[np.float64]
 DRAWN = AUS + HIDDEN_AUS
 
-#: Where each expression lives in the plane of valence and arousal.
+#: The (valence, arousal) of each expression.
 CENTRES = np.array(
     [[0.0, 0.0], [-0.7, 0.4], [-0.65, -0.1], [-0.35, 0.8], [0.65, 0.3], [-0.45, -0.55], [0.2, 0.75], [0.4, -0.45]]
 )
-#: EMFACS-like prototypes; "Other" is contempt and doubt: pressed lips, a raised tail of the brow.
+#: EMFACS-like prototypes; "Other" is contempt and doubt: pressed lips and a raised outer brow.
 PROTOTYPES: tuple[dict[str, float], ...] = (
     {},
     {"AU4": 1.0, "AU7": 0.85, "AU23": 0.9, "AU24": 0.15},
@@ -34,7 +34,7 @@ PROTOTYPES: tuple[dict[str, float], ...] = (
     {"AU1": 0.85, "AU2": 1.0, "AU5": 0.85, "AU25": 0.9, "AU26": 0.9},
     {"AU24": 1.0, "AU2": 0.75, "AU7": 0.35},
 )
-ON = 0.30  # intensity from which an annotator marks an action unit as present
+ON = 0.30  # intensity above which an annotator marks an action unit as present
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class Course:
         valence_arousal: annotated values ``[T, 2]`` in [-1, 1].
         expression: annotated class ``[T]``.
         au: annotated presence ``[T, 12]``.
-        drawn: intensities to draw ``[T, 16]`` (the twelve and the hidden ones), resting bias and jitter included.
-        gaze: ``[T, 2]``; rounding: lip rounding of speech ``[T]``.
+        drawn: intensities to draw ``[T, 16]`` (the twelve and the hidden ones), including resting bias and jitter.
+        gaze: direction ``[T, 2]``.
+        rounding: lip rounding of speech ``[T]``.
     """
 
     valence_arousal: Array
@@ -119,7 +120,7 @@ def walk(rng: np.random.Generator, length: int, dwell: float, visits: Iterable[i
 
 
 def regions(va: Array, margin: float = 0.15) -> NDArray[np.int64]:
-    """Expression ``[T]`` of the region; another one must be nearer by ``margin`` before it takes over (hysteresis)."""
+    """Nearest expression ``[T]``; it changes only if another one is nearer by ``margin`` (hysteresis)."""
     distance = np.linalg.norm(va[:, None] - CENTRES[None], axis=2)
     out = np.empty(len(va), np.int64)
     state = int(distance[0].argmin())
@@ -132,7 +133,7 @@ def regions(va: Array, margin: float = 0.15) -> NDArray[np.int64]:
 
 
 def prototype_course(rng: np.random.Generator, va: Array, expression: NDArray[np.int64], temper: Temper) -> Array:
-    """Intensities ``[T, 16]`` that the expression calls for; each visit leaves some units out and varies the others."""
+    """Intensities ``[T, 16]`` of the expression's units; each visit drops some units and varies the others."""
     out = np.zeros((len(va), len(DRAWN)))
     strength = np.clip(0.45 + 0.65 * np.linalg.norm(va, axis=1), 0, 1.1)
     starts = np.flatnonzero(np.diff(expression, prepend=-1))
@@ -145,7 +146,7 @@ def prototype_course(rng: np.random.Generator, va: Array, expression: NDArray[np
 
 
 def own_activity(rng: np.random.Generator, length: int, temper: Temper) -> tuple[Array, Array]:
-    """What the face does for reasons of its own: flashes of single units, blinks, speech; ``[T, 16]`` and rounding."""
+    """Activity unrelated to the expression: flashes of single units, blinks, speech ``[T, 16]``, and lip rounding."""
     extra = np.zeros((length, len(DRAWN)))
     for group in (
         ("AU1", "AU2"),
@@ -174,14 +175,14 @@ def own_activity(rng: np.random.Generator, length: int, temper: Temper) -> tuple
 
 
 def simulate(rng: np.random.Generator, length: int, temper: Temper, dwell: float, visits: Iterable[int]) -> Course:
-    """One person's course over ``length`` frames.
+    """Simulate one person over ``length`` frames.
 
     Args:
-        rng: the video's stream of random numbers.
+        rng: random numbers of the video.
         length: number of frames, T.
-        temper: the person's way of moving.
+        temper: how the person's face moves.
         dwell: mean number of frames between two emotional goals.
-        visits: expression classes to visit in turn (again from the first when the video is longer).
+        visits: expression classes to visit in turn; repeated if the video is longer.
     """
     va = walk(rng, length, dwell, visits)
     expression = regions(va)

@@ -1,7 +1,10 @@
 """Write synthetic videos in the form of the 6th ABAW release: videos, crops, annotations, lists, examples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import cast
 
@@ -31,7 +34,7 @@ ALIGNED_SIZE = 112
 
 
 def box_crop(frame: Image, marks: Landmarks) -> Image:
-    """The face's box with a tenth around it, cut at the frame's edge."""
+    """Cut out the face's box plus a margin of a tenth, clipped to the frame."""
     x0, y0, x1, y1 = marks.box
     pad = 0.1 * (y1 - y0)
     height, width = frame.shape[:2]
@@ -40,12 +43,12 @@ def box_crop(frame: Image, marks: Landmarks) -> Image:
 
 
 def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write a BGR picture; one that an interrupted run cut short is written again by the next run."""
+    """Write a BGR picture. If the run is interrupted here, the next run writes it again."""
     path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
 
 
 class VideoWriter:
-    """Encode BGR frames with true timestamps, on one thread so that the bytes depend on the frames alone."""
+    """Encodes BGR frames with true time stamps, on one thread so that the bytes depend only on the frames."""
 
     def __init__(self, path: Path, video: Video, rng: np.random.Generator):
         avi = video.extension == ".avi"
@@ -82,7 +85,7 @@ class VideoWriter:
 
 
 def players(video: Video) -> list[Actor]:
-    """The people of a video and what they go through; depends on the plan alone."""
+    """The people in a video and what they do; depends only on the plan."""
     actors = []
     for k, subject in enumerate(video.subjects):
         who = np.random.default_rng([*subject.identity, 11])
@@ -94,16 +97,16 @@ def players(video: Video) -> list[Actor]:
 
 
 def runs(rng: np.random.Generator, length: int, share: float) -> np.ndarray:
-    """A mask ``[T]`` of contiguous runs that covers about ``share`` of the frames."""
+    """A mask ``[T]`` of contiguous runs that together cover about ``share`` of the frames."""
     threshold = np.quantile(rng.normal(size=2048), share)
     return smooth_noise(rng, length, 6)[:, 0] < threshold
 
 
 def annotate(course: Course, video: Video, first: bool) -> dict[str, np.ndarray]:
-    """Label arrays ``[lines, width]`` per task with the release's markers.
+    """Label arrays ``[lines, width]`` per task, with the release's markers for missing labels.
 
-    While the face is out of the frame all labels are marked; otherwise runs of frames have no expression, no valence
-    or no arousal (one of the two), or single units missing.
+    While the face is out of the frame, all labels are missing. Elsewhere, runs of frames lack the expression, one of
+    valence and arousal, or single action units.
     """
     rng = np.random.default_rng([*video.seed, 17, int(first)])
     n = video.lines
@@ -122,7 +125,7 @@ def annotate(course: Course, video: Video, first: bool) -> dict[str, np.ndarray]
 
 
 def label_text(task: str, labels: np.ndarray) -> str:
-    """The official label file."""
+    """The text of an official label file."""
     if task == "va":
         rows = [",".join("-5" if x == -5 else f"{x:.3f}" for x in row) for row in labels]
     else:
@@ -137,7 +140,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_labels(root: Path, video: Video, actors: Sequence[Actor]) -> None:
-    """Label files of one video: into the release for training and validation, beside it for the test split."""
+    """Write the label files of one video: into the release, or into `answers` for the test split."""
     for k, (subject, actor, name) in enumerate(zip(video.subjects, actors, video.ids(), strict=True)):
         labels = annotate(actor.course, video, first=k == 0)
         for task, split in subject.splits.items():
@@ -150,7 +153,7 @@ def write_labels(root: Path, video: Video, actors: Sequence[Actor]) -> None:
 
 
 def make_video(root: Path, video: Video) -> None:
-    """Draw one video with its crops and labels; the video file comes last, so its presence means all is there."""
+    """Draw one video with its crops and labels. The video file is written last: if it exists, the rest does too."""
     cv2.setNumThreads(1)
     path = root / video.folder / (video.name + video.extension)
     if path.exists():
@@ -168,7 +171,7 @@ def make_video(root: Path, video: Video) -> None:
         for t, (picture, seen) in enumerate(frames):
             writer.write(picture, t)
             for k, marks in enumerate(seen if labelled else ()):
-                if marks is not None and rng.random() > 0.02:  # the release's detector missed faces too
+                if marks is not None and rng.random() > 0.02:  # the detector of the real release missed faces too
                     name = f"{t + 1:05d}.jpg"
                     write_jpeg(crops[k] / name, box_crop(picture, marks))
                     write_jpeg(aligned[k] / name, align(picture, marks.points, ALIGNED_SIZE, margin=0.0))
@@ -177,8 +180,21 @@ def make_video(root: Path, video: Video) -> None:
         writer.close()
 
 
+def make_videos(root: Path, videos: Sequence[Video], workers: int) -> Iterator[Video]:
+    """Draw videos in several processes, or in this one if `workers` is 1, and yield each one when it is done."""
+    make = partial(make_video, root)
+    if workers <= 1:
+        for video in videos:
+            make(video)
+            yield video
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for video, _ in zip(videos, pool.map(make, videos, chunksize=8), strict=True):
+            yield video
+
+
 def write_lists(root: Path, videos: Sequence[Video]) -> None:
-    """The names of each task's test set and the example files that list every frame to predict."""
+    """Write the names of each task's test videos, and the example files that list every frame to predict."""
     for task in TASKS:
         tested = [
             (name, v.lines)

@@ -1,21 +1,20 @@
 """SynthWild: a synthetic corpus in the form of Aff-Wild2, so that every stage runs without licensed data.
 
-Writes DIR/release (the 6th ABAW release's tree), DIR/answers (labels of the test split, kept apart), DIR/unlabelled
-(videos of other people for stage 1) and, last, DIR/synthwild.json.
+Writes DIR/release (same tree as the 6th ABAW release), DIR/answers (labels of the test split, kept separate),
+DIR/unlabelled (videos of other people, for stage 1) and, last, DIR/synthwild.json.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import tyro
+from tqdm import tqdm
 
 from checkpoints.artifact import read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
-
-if TYPE_CHECKING:
-    from synthwild.plan import Video
+from synthwild.plan import Video, plan
 
 KIND, SCHEMA, HEADER = "synthwild corpus", 1, "synthwild.json"
 STARTED = ".synthwild-config.json"
@@ -26,64 +25,46 @@ class Config:
     """Write a synthetic corpus in the form of the 6th ABAW release of Aff-Wild2."""
 
     out: Path | None = None
-    """Folder to write; a finished corpus of the same settings is left alone, an interrupted one is finished."""
+    """Folder to write. A finished corpus with the same settings is left alone; an interrupted one is completed."""
     size: Literal["tiny", "small", "medium", "pool"] = "small"
-    """tiny: tests; small: the demo (< 8,000 frames); medium: studies (< 40,000); pool: unlabelled videos only."""
+    """tiny: for tests; small: for the demo (< 8,000 frames); medium: for studies (< 40,000); pool: unlabelled only."""
     seed: int = 0
-    """Corpora of different seeds or sizes share no person."""
+    """Corpora with different seeds or sizes have no person in common."""
     leaky: bool = False
-    """Reproduce the release's overlaps between the tasks' splits."""
+    """Reproduce the overlaps between the tasks' splits that the real release has."""
     workers: int = 1
-    """Processes; the result does not depend on their number."""
+    """Number of processes; it does not change the result."""
     contact_sheet: Path | None = None
-    """NAME.png: also draw NAME_identities.png and NAME_aus.png, every expression and every action unit to look at."""
+    """NAME.png: also draw NAME_identities.png and NAME_aus.png, which show every expression and action unit."""
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """The settings that decide the corpus's bytes."""
+    """The settings that determine the bytes of the corpus."""
     return {"size": config.size, "seed": config.seed, "leaky": config.leaky}
 
 
 def check_folder(out: Path, config: Config) -> bool:
-    """Whether the corpus is already there; refuses a folder that holds something else."""
+    """Whether the corpus is already there.
+
+    Raises:
+        UserError: The folder holds something else.
+    """
     if (out / HEADER).exists():
         found = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"]
         if found != settings(config):
-            raise UserError(f"{out} holds another corpus ({found}): choose another --out or delete it")
+            raise UserError(f"{out} holds a different corpus ({found}): choose another --out or delete it")
         return True
     if (out / STARTED).exists():
         found = read_json(out / STARTED)
         if found != settings(config):
-            raise UserError(f"{out} holds an unfinished other corpus ({found}): choose another --out or delete it")
+            raise UserError(f"{out} holds a different, unfinished corpus ({found}): choose another --out or delete it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no SynthWild corpus: choose another --out")
     return False
 
 
-def make_all(out: Path, config: Config, videos: "list[Video]") -> None:
-    """Draw every video, in this process or several."""
-    from tqdm import tqdm
-
-    from synthwild.release import make_video
-
-    make = partial(make_video, out)
-    frames = sum(video.frames for video in videos)
-    with tqdm(total=frames, unit="frame", desc=f"synthwild {config.size}", mininterval=1.0) as bar:
-        if config.workers <= 1:
-            for video in videos:
-                make(video)
-                bar.update(video.frames)
-            return
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
-
-        with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-            for video, _ in zip(videos, pool.map(make, videos, chunksize=8), strict=True):
-                bar.update(video.frames)
-
-
-def describe(video: "Video") -> dict[str, Any]:
-    """What the header says of one video."""
+def describe(video: Video) -> dict[str, Any]:
+    """The header's entry for one video."""
     subjects = {
         name: {"identity": "-".join(map(str, subject.identity)), "splits": subject.splits}
         for subject, name in zip(video.subjects, video.ids(), strict=True)
@@ -99,8 +80,8 @@ def describe(video: "Video") -> dict[str, Any]:
     }
 
 
-def count(videos: "list[Video]") -> dict[str, int]:
-    """How much there is."""
+def count(videos: Sequence[Video]) -> dict[str, int]:
+    """The header's counts."""
     pool = [video for video in videos if video.folder == "unlabelled"]
     labelled = [video for video in videos if video.folder != "unlabelled"]
     return {
@@ -116,10 +97,9 @@ def generate(out: Path, config: Config) -> Path:
     """Write the corpus and return its folder.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: The folder holds something else.
     """
-    from synthwild.plan import plan
-    from synthwild.release import write_lists
+    from synthwild import release  # heavy, and `--help` does not need it
 
     if check_folder(out, config):
         print(f"{out}: complete, nothing to do")
@@ -127,8 +107,11 @@ def generate(out: Path, config: Config) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / STARTED, settings(config))
     videos = plan(config.size, config.seed, config.leaky)
-    make_all(out, config, videos)
-    write_lists(out, videos)
+    frames = sum(video.frames for video in videos)
+    with tqdm(total=frames, unit="frame", desc=f"synthwild {config.size}", mininterval=1.0) as bar:
+        for video in release.make_videos(out, videos, config.workers):
+            bar.update(video.frames)
+    release.write_lists(out, videos)
     write_header(
         out,
         HEADER,
@@ -150,12 +133,12 @@ def generate(out: Path, config: Config) -> Path:
 
 
 def main() -> None:
-    """Command line."""
+    """Read the command line and write the corpus, contact sheets, or both."""
     config = tyro.cli(Config, description=__doc__)
     if config.out is None and config.contact_sheet is None:
         raise UserError("nothing to do: give --out DIR, or --contact-sheet NAME.png")
     if config.contact_sheet:
-        from synthwild.sheet import write_sheets
+        from synthwild.contact_sheets import write_sheets
 
         for path in write_sheets(config.contact_sheet, config.seed):
             print(path)

@@ -1,4 +1,4 @@
-"""Film synthetic people: background, light, head motion, occlusion, blur and noise, frame by frame."""
+"""Films synthetic people frame by frame: background, light, head motion, occlusion, blur and noise."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ class Actor:
 
 @dataclass(frozen=True)
 class Look:
-    """How hard a video is to see; the defaults were set by measurement (benchmarks/synthwild_difficulty.py)."""
+    """How difficult a video is; the defaults come from measurements (benchmarks/synthwild_difficulty.py)."""
 
-    occlusions: float = 0.04  # occlusions begun per frame and actor
-    blurs: float = 0.02  # blurred episodes begun per frame
+    occlusions: float = 0.04  # occlusions started per frame and actor
+    blurs: float = 0.02  # blurred episodes started per frame
     yaw: float = 0.24
     pitch: float = 0.11
     roll: float = 0.10
 
 
 def background(rng: np.random.Generator, width: int, height: int) -> Image:
-    """A room: soft colours and a few out-of-focus things ``[H, W, 3]``."""
+    """A room ``[H, W, 3]``: soft colours and a few out-of-focus objects."""
     base = rng.uniform(50, 190) + rng.normal(0, 18, 3)
     coarse = np.clip(base + rng.normal(0, 16, (5, 6, 3)) + rng.normal(0, 14, (5, 6, 1)), 0, 255).astype(np.uint8)
     room = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -47,7 +47,7 @@ def background(rng: np.random.Generator, width: int, height: int) -> Image:
 
 
 def light_map(rng: np.random.Generator, width: int, height: int) -> Image:
-    """Directional tinted light ``[H, W, 3]``; 128 leaves a pixel as it is."""
+    """Directional tinted light ``[H, W, 3]``; 128 leaves a pixel unchanged."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.38)
     y, x = np.mgrid[0:height, 0:width]
     ramp = 1 + strength * (np.cos(angle) * (x / width * 2 - 1) + np.sin(angle) * (y / height * 2 - 1))
@@ -59,7 +59,7 @@ def light_map(rng: np.random.Generator, width: int, height: int) -> Image:
 def poses(
     rng: np.random.Generator, length: int, look: Look, centre: tuple[float, float], scale: float, pace: int
 ) -> list[Pose]:
-    """Head motion over ``length`` frames around ``centre``; ``pace`` is how many frames a movement takes."""
+    """Head motion over ``length`` frames around ``centre``; ``pace`` is the number of frames per movement."""
     angles = smooth_noise(rng, length, pace, 3) * [look.yaw, look.pitch, look.roll]
     angles = np.clip(angles + rng.normal(0, 0.4, 3) * [look.yaw, look.pitch, look.roll], -0.6, 0.6)
     shift = smooth_noise(rng, length, 2 * pace, 2) * 0.10 * scale + rng.normal(0, 0.06, 2) * scale
@@ -71,7 +71,7 @@ def poses(
 
 
 def leave(track: list[Pose], start: int, end: int, distance: float) -> list[Pose]:
-    """Let the head slide out of the frame over frames ``start`` to ``end`` and come back."""
+    """Let the head leave the frame from ``start`` to ``end`` and come back."""
     out = list(track)
     for t in range(max(start - 5, 0), min(end + 5, len(track))):
         away = distance * min(1.0, (t - start + 5) / 5, (end + 5 - t) / 5)
@@ -82,7 +82,7 @@ def leave(track: list[Pose], start: int, end: int, distance: float) -> list[Pose
 
 @dataclass(frozen=True)
 class Occlusion:
-    """Something in front of a face for a few frames; offset in face units."""
+    """An object in front of a face for a few frames; the offset is in face units."""
 
     start: int
     end: int
@@ -92,7 +92,7 @@ class Occlusion:
     colour: Array
 
     def draw(self, canvas: Image, pose: Pose) -> None:
-        """Draw it where the face is."""
+        """Draw the object relative to the face."""
         s = pose.scale
         centre = np.array([pose.x, pose.y]) + np.array(self.offset) * s
         along = np.array([np.cos(self.angle), np.sin(self.angle)])
@@ -172,16 +172,16 @@ def film(
     """Film a video.
 
     Args:
-        rng: the video's stream of random numbers.
-        actors: one or two people, left to right.
+        rng: random numbers of the video.
+        actors: one or two people, from left to right.
         size: (width, height) of the frame.
         length: number of frames; the actors' courses may be longer.
         away: frames (start, end) in which the first actor is out of the frame.
-        pace: frames that a head movement takes.
-        look: how hard the video is to see.
+        pace: number of frames per head movement.
+        look: how difficult the video is.
 
     Yields:
-        For every frame the picture ``[H, W, 3]`` (BGR) and per actor the landmarks, or None when the face is outside.
+        For every frame, the picture ``[H, W, 3]`` (BGR) and each actor's landmarks, or None if the face is outside.
     """
     width, height = size
     look = look or Look()

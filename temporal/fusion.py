@@ -1,7 +1,7 @@
-"""Joining the features of several caches, frame by frame.
+"""Combines the features of several caches, frame by frame.
 
-`Concatenate` and `Mean` are the plain forms. `AttentionFusion` is nguyen2024 (Nguyen et al., CVPRW 2024) as its code
-has it: the 1,024 numbers of a frame are a sequence of 1,024 one-dimensional tokens.
+`Concatenate` and `Mean` are the simple forms. `AttentionFusion` is nguyen2024 (Nguyen et al., CVPRW 2024) as in its
+code: the 1,024 numbers of a frame are a sequence of 1,024 one-dimensional tokens.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from torch import nn
 
 from checkpoints.errors import UserError
 
-# Frames attended at once: a frame costs 1024 x 1024 scores, 4 MiB where they are kept.
+# Frames per attention call: each frame needs 1024 x 1024 scores, which are 4 MiB if they are stored.
 _CHUNK = 64
 
 
 class Concatenate(nn.Module):
-    """`[..., D1 + D2 + ...]` as it comes.
+    """Keep the concatenated features `[..., D1 + D2 + ...]` as they are.
 
     Args:
         dims: widths of the caches.
@@ -27,24 +27,24 @@ class Concatenate(nn.Module):
         self.dim = sum(dims)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The identity."""
+        """Return `x` unchanged."""
         return x
 
 
 class Mean(nn.Module):
-    """Mean of the caches' features: two encoders that were fine-tuned from one parent still speak one language.
+    """Mean of the caches' features. It makes sense for encoders that were fine-tuned from the same weights.
 
     Args:
-        dims: widths of the caches, all the same.
+        dims: widths of the caches, all equal.
 
     Raises:
-        UserError: they differ.
+        UserError: the widths differ.
     """
 
     def __init__(self, dims: tuple[int, ...]) -> None:
         super().__init__()
         if len(set(dims)) > 1:
-            raise UserError(f"mean fusion joins caches of one width, {dims} given: take another fusion")
+            raise UserError(f"mean fusion needs caches of equal width, {dims} given: choose another --fusion")
         self.dims, self.dim = dims, dims[0]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

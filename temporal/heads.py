@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from checkpoints.artifact import atomic_file, read_header, write_header
 from checkpoints.errors import UserError
@@ -25,15 +27,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class HeadInput:
-    """One cache a head reads.
+    """One cache that a head reads.
 
     Attributes:
-        feature_id: what its features mean.
-        dim: their width.
-        encoder: where the encoder stands, relative to the head's directory, or `timm:NAME`; empty when unknown.
-        view: part of the face the encoder looks at.
+        feature_id: identifies what its features mean.
+        dim: width of the features.
+        encoder: path of the encoder, relative to the head's directory, or `timm:NAME`; empty if unknown.
+        view: part of the face that the encoder sees.
         flip: whether features are averaged over each picture and its mirror image.
-        pooling: how tokens became one vector; None: as the encoder was trained.
+        pooling: how tokens were pooled into one vector; None: as in the encoder's training.
     """
 
     feature_id: str
@@ -52,13 +54,13 @@ class Head:
         network: in evaluation mode.
         tasks: what it predicts, in the order of its outputs.
         architecture: of the network.
-        inputs: the caches it reads, in order.
-        recipe: name of the recipe it was trained with.
+        inputs: the caches that it reads, in order.
+        recipe: name of its recipe.
         smoothing: task name -> how its values are smoothed.
         thresholds: AU thresholds `[12]`, or None for 0.5.
-        trained_on: ids of the videos whose labels it was trained or tuned on.
-        encoder_trained_on: task name -> ids whose labels the encoders were trained on.
-        record: further facts for people: seed, validation scores, the encoders' own record.
+        trained_on: ids of the videos on whose labels it was trained or tuned.
+        encoder_trained_on: task name -> ids of the videos on whose labels the encoders were trained.
+        record: further facts for the reader: seed, steps, scores.
     """
 
     network: HeadNetwork
@@ -78,32 +80,32 @@ class Head:
         return task_name(self.tasks)
 
     def split(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Outputs `[..., sum of out_dim]` by task name."""
+        """Split outputs `[..., sum of out_dim]` by task name."""
         widths = [task.out_dim for task in self.tasks]
         return {task.name: part for task, part in zip(self.tasks, outputs.split(widths, dim=-1), strict=True)}
 
     def decode(self, task: str, values: np.ndarray, rate: float = 30.0) -> np.ndarray:
-        """Smoothed values `[T, out_dim]` as they stand in a label file `[T, label_width]`."""
+        """Decode smoothed values `[T, out_dim]` to labels `[T, label_width]` as in a label file."""
         decoded = TASKS[task].decode(values, self.thresholds if task == "au" else None)
         return self.smoothing.get(task, RAW).on_decoded(decoded, rate)
 
-    def check_inputs(self, feature_ids: Sequence[str], where: str = "the features") -> None:
-        """Refuse features that are not those the head was trained on.
+    def check_inputs(self, feature_ids: Sequence[str], where: str = "these features") -> None:
+        """Refuse features other than those that the head was trained on.
 
         Raises:
-            UserError: naming both ids.
+            UserError: the feature ids differ; the message names both.
         """
         expected = [item.feature_id for item in self.inputs]
         if list(feature_ids) != expected:
             raise UserError(
-                f"{where} are of another encoder or view than the {self.name} head was trained on (feature id "
+                f"the {self.name} head was trained on features of another encoder or view than {where} (feature id "
                 f"{', '.join(i[:12] for i in feature_ids)} instead of {', '.join(i[:12] for i in expected)}): extract "
-                "features with the head's own encoder, or train a head on these"
+                "features with the head's own encoder, or train a head on these features"
             )
 
 
 def task_name(tasks: Sequence[Task]) -> str:
-    """`joint` for several tasks, else the task's own name."""
+    """`joint` for several tasks, otherwise the name of the task."""
     return tasks[0].name if len(tasks) == 1 else "joint"
 
 
@@ -114,8 +116,6 @@ def tasks_of(name: str) -> tuple[Task, ...]:
 
 def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, Any], parents: dict[str, str]) -> None:
     """Write `model.safetensors` and, last, `config.json`."""
-    from safetensors.torch import save_file
-
     with atomic_file(directory / "model.safetensors") as temporary:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.network.state_dict().items()}
         save_file(tensors, temporary)
@@ -140,11 +140,7 @@ def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, An
 
 
 def head_directories(path: Path | str) -> list[Path]:
-    """Directories of the head(s) at a path: RUN, RUN/head, or a run of several folds or seeds.
-
-    Raises:
-        UserError: where there is none.
-    """
+    """Directories of the head(s) at a path: RUN, RUN/head, or a run with several folds or seeds."""
     path = Path(path)
     members = [folder for pattern in ("fold*/head", "seed*/head") for folder in path.glob(pattern)]
     if members:
@@ -162,17 +158,14 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
     """Read a head from its directory or its run's.
 
     Raises:
-        UserError: for a missing, incomplete or damaged head, or one of another schema.
+        UserError: the head is missing, incomplete or damaged, or its schema is unknown.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     (directory, *others) = head_directories(path)
     if others:
         raise UserError(f"{path} holds {len(others) + 1} heads: name one, such as {directory.parent}")
     header = read_header(directory, HEADER, kind=KIND, schema=SCHEMA)
     if set(header["architecture"]) != {item.name for item in fields(Architecture)}:
-        raise UserError(f"{directory / HEADER} describes an architecture this version does not know")
+        raise UserError(f"{directory / HEADER} describes an architecture that this version does not know")
     tasks = tasks_of(header["task"])
     inputs = tuple(HeadInput(**item) for item in header["inputs"])
     architecture = Architecture(**header["architecture"])
@@ -197,5 +190,5 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
 
 
 def load_heads(paths: Sequence[Path | str], device: torch.device | str = "cpu") -> list[Head]:
-    """All heads at the given paths; a run of several folds or seeds counts as its heads."""
+    """Load all heads at the given paths; a run with several folds or seeds has several heads."""
     return [load_head(directory, device) for path in paths for directory in head_directories(path)]

@@ -1,7 +1,7 @@
 """Sequence layers of the heads: temporal convolutions, a Transformer encoder, masked batch normalisation.
 
-All take `[B, T, D]` and `inside` `[B, T]` bool. What they give for frames inside does not depend on padding: a
-padded window and the shorter sequence by itself give the same numbers.
+All take `[B, T, D]` and `inside` `[B, T]` bool. Outputs of frames inside do not depend on padding: a padded window and
+the shorter sequence alone give the same numbers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class TemporalBlock(nn.Module):
     Args:
         dim_in: input channels.
         dim_out: output channels.
-        kernel: taps, odd unless causal.
-        dilation: frames between taps.
-        causal: look back only; otherwise centred.
+        kernel: kernel size, odd unless causal.
+        dilation: frames between taps of the kernel.
+        causal: see past frames only; otherwise centred.
         dropout: after each convolution.
     """
 
@@ -56,8 +56,8 @@ class TCN(nn.Module):
     Args:
         dim: input width.
         channels: width of each block.
-        kernel: taps.
-        causal: look back only.
+        kernel: kernel size.
+        causal: see past frames only.
         dropout: in each block.
     """
 
@@ -82,18 +82,18 @@ class Transformer(nn.Module):
     """A Transformer encoder with a padding mask.
 
     Args:
-        dim: input width, projected to `width` where it differs.
+        dim: input width; projected to `width` if they differ.
         width: of the encoder.
-        layers: how many.
+        layers: number of layers.
         heads: attention heads.
         feedforward: width of the hidden layer.
         positions: add sinusoidal positions.
         norm_first: pre-norm with GELU; otherwise post-norm with ReLU, as in both papers.
-        causal: attend to the past only.
+        causal: attend to past frames only.
         dropout: in each layer.
 
     Raises:
-        UserError: the heads do not divide the width.
+        UserError: the width is not divisible by the number of heads.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class Transformer(nn.Module):
         x = self.project(x)
         if self.positions:
             x = x + sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
-        # Without padding there is no mask, and attention takes its fast kernel.
-        # (An exported graph must hold for both.)
+        # Without padding no mask is needed, and attention uses its fast kernel.
+        # (An exported graph must cover both cases.)
         padding = None if not torch.compiler.is_exporting() and bool(inside.all()) else ~inside
         causal = _causal_mask(x.shape[1], x.device) if self.causal else None
         return self.encoder(x, mask=causal, src_key_padding_mask=padding, is_causal=self.causal)
@@ -154,13 +154,13 @@ def _causal_mask(time: int, device: torch.device) -> torch.Tensor:
 
 
 class FrameBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over frames, whose statistics leave padding out."""
+    """Batch normalisation over frames, with padding excluded from the statistics."""
 
     def forward(self, x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """`[B, T, D]` -> the same shape; padded frames are 0."""
+        """`[B, T, D]` -> the same shape; in training, padded frames become 0."""
         if not self.training:
             return super().forward(x.flatten(0, 1)).view_as(x)
         out = torch.zeros_like(x)
-        # In float32 whatever the autocast dtype, like BatchNorm itself.
+        # Computed in float32 regardless of autocast, like BatchNorm itself.
         out[inside] = super().forward(x[inside]).to(x.dtype)
         return out

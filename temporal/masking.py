@@ -1,7 +1,7 @@
-"""Random masking of features in training, and what stands in for missing frames.
+"""Random masking of features during training, and what replaces missing frames.
 
-min2024 (Min et al., CVPRW 2024) names random *frame* masking; its code masks single *elements* of the feature matrix.
-Both are here, and spans of frames, which is how faces really go missing.
+min2024 (Min et al., CVPRW 2024) describes random *frame* masking, but its code masks single *elements* of the feature
+matrix. This module has both, and spans of frames, which is how faces go missing in real videos.
 """
 
 from __future__ import annotations
@@ -15,29 +15,25 @@ SPAN = 10  # mean length of a masked span, in frames
 
 
 class RandomMasking(nn.Module):
-    """Hide part of `[B, T, D]` features, each sample for itself, in training only.
+    """Hide part of `[B, T, D]` features, independently in each sample, during training only.
 
     With `frames` and `spans` a hidden frame is treated like a frame without a face: its validity flag becomes false and
-    its features are filled in the same way, so that training shows the network what missing frames look like:
+    its features are filled in the same way. So the network sees during training what missing frames look like:
 
-    * `nearest`: as the cache does at test time, the nearest frame that is there;
-    * `zero`: zeros (after normalisation: the average frame);
-    * `token`: a learned vector.
+    * `nearest`: the nearest frame that is present, as the cache does at test time;
+    * `zero`: zeros (after normalisation: the average frame).
 
-    `elements` sets single numbers to 0, without rescaling (as in min2024's code), and leaves flags alone.
+    `elements` sets single numbers to 0 without rescaling, as in min2024's code, and does not change the flags.
 
     Args:
         form: what is hidden.
-        ratio: expected share of it.
-        fill: what is put in place of hidden and missing frames.
-        dim: D.
+        ratio: expected share that is hidden.
+        fill: what replaces hidden and missing frames.
     """
 
-    def __init__(self, form: MaskForm, ratio: float, fill: MaskFill, dim: int) -> None:
+    def __init__(self, form: MaskForm, ratio: float, fill: MaskFill) -> None:
         super().__init__()
         self.form, self.ratio, self.fill = form, ratio, fill
-        if fill == "token":
-            self.token = nn.Parameter(torch.zeros(dim))
 
     def forward(
         self, features: torch.Tensor, valid: torch.Tensor, inside: torch.Tensor
@@ -50,7 +46,7 @@ class RandomMasking(nn.Module):
             inside: `[B, T]` bool, false for padding.
 
         Returns:
-            The features and the flags as the network shall see them.
+            The features and the flags that the network sees.
         """
         hide = self.training and self.form != "none"
         if hide and self.form == "elements":
@@ -60,16 +56,15 @@ class RandomMasking(nn.Module):
             if self.fill == "nearest":
                 features = _nearest(features, seen & inside)
             valid = seen
-        if self.fill != "nearest":
-            stand_in = self.token.to(features.dtype) if self.fill == "token" else features.new_zeros(())
-            features = torch.where(valid[..., None], features, stand_in)
+        if self.fill == "zero":
+            features = torch.where(valid[..., None], features, features.new_zeros(()))
         return features, valid
 
     def _hidden(self, batch: int, time: int, device: torch.device) -> torch.Tensor:
-        """`[batch, time]` bool with an expected share of `ratio` true."""
+        """Draw `[batch, time]` bool, of which an expected share of `ratio` is true."""
         if self.form == "frames":
             return torch.rand(batch, time, device=device) < self.ratio
-        # Two-state chain: spans of mean length SPAN, in a stationary share of `ratio`.
+        # A two-state Markov chain whose spans have mean length SPAN and cover a share of `ratio`.
         leave, enter = 1 / SPAN, min(1.0, self.ratio / max(1e-6, 1 - self.ratio) / SPAN)
         draws = torch.rand(time, batch, device=device)
         state = draws[0] < self.ratio
@@ -81,7 +76,7 @@ class RandomMasking(nn.Module):
 
 
 def _nearest(features: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Replace rows that are not `seen` by the nearest seen row (all stay where none is seen)."""
+    """Replace rows that are not `seen` by the nearest seen row. If no row is seen, nothing changes."""
     time = features.shape[1]
     steps = torch.arange(time, device=features.device).expand_as(seen)
     before = torch.where(seen, steps, -10 * time).cummax(dim=1).values

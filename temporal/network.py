@@ -1,4 +1,4 @@
-"""The network of a temporal head; one covers all recipes: fusion, masking, optional TCN and Transformer, readout."""
+"""The network of a temporal head, the same for all recipes: masking, fusion, optional TCN and Transformer, readout."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class HeadNetwork(nn.Module):
     """The network of a head.
 
     Args:
-        architecture: see there.
+        architecture: see `temporal.recipes.Architecture`.
         dims: widths of the caches.
-        out_dim: numbers per frame.
+        out_dim: number of outputs per frame.
     """
 
     mean: torch.Tensor
@@ -33,7 +33,7 @@ class HeadNetwork(nn.Module):
         total = sum(dims)
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("std", torch.ones(total))
-        self.masking = RandomMasking(a.mask_form, a.mask_ratio, a.mask_fill, total)
+        self.masking = RandomMasking(a.mask_form, a.mask_ratio, a.mask_fill)
         if a.fusion == "attention" and len(self.dims) != 2:
             raise UserError(
                 f"attention fusion joins two feature caches, {len(self.dims)} given: pass --features MAIN AUX"
@@ -66,15 +66,15 @@ class HeadNetwork(nn.Module):
         self.readout = nn.Linear(a.hidden or dim, out_dim)
 
     def forward(self, features: torch.Tensor, valid: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        """Outputs of a batch of windows.
+        """Compute the outputs of a batch of windows.
 
         Args:
-            features: `[B, T, D]`, the caches' features side by side, gaps filled.
+            features: `[B, T, D]`, the caches' features concatenated, with gaps filled.
             valid: `[B, T, C]` bool, one flag per cache.
             inside: `[B, T]` bool, false for padding.
 
         Returns:
-            `[B, T, out_dim]`; with `readout="last"` all frames but the last are 0.
+            `[B, T, out_dim]`; with `readout="last"` all frames except the last are 0.
         """
         a = self.architecture
         x = (features.float() - self.mean) / self.std
@@ -106,14 +106,14 @@ class HeadNetwork(nn.Module):
         return x
 
     def _mean_so_far(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Mean of the known frames of each window, `[B, 1, D]`; up to each frame, `[B, T, D]`, in a causal head."""
+        """Mean of the known frames of each window `[B, 1, D]`; in a causal head up to each frame `[B, T, D]`."""
         weight = known[..., None].to(x.dtype)
         if self.architecture.tcn_causal and self.architecture.attention_causal:
             return (x * weight).cumsum(1) / weight.cumsum(1).clamp_min(1)
         return (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
 
     def _drop_caches(self, x: torch.Tensor, flags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hide whole caches from samples, never all of one sample's."""
+        """Hide whole caches from samples. Every sample keeps at least one."""
         keep = torch.rand(len(x), len(self.dims), device=x.device) >= self.architecture.cache_dropout
         spared = torch.randint(len(self.dims), (len(x),), device=x.device)
         keep[torch.arange(len(x), device=x.device), spared] = True

@@ -1,15 +1,16 @@
-"""Plots and pages about temporal predictions: of a training run, and of anybody's predictions."""
+"""Plots and pages about predictions of frames: of a training run, and of predictions from any source."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure as Drawing
 
-from temporal.recipes import Temporal
+from temporal.recipes import PATHS, Temporal
 from temporal.scoring import Scored, parts_of
 from wildaffect.report import figures
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
@@ -17,10 +18,7 @@ from wildaffect.report.palette import EXPRESSION_COLOURS, SERIES
 from wildaffect.tasks import AUS, EXPRESSIONS, TASKS
 from wildaffect.tasks.metrics import confusion
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
-
-SHORT = 30  # frames below which a video is no example of anything
+SHORT = 30  # a video with fewer frames is not shown as an example
 
 
 def write_run_report(
@@ -30,14 +28,14 @@ def write_run_report(
     summary: Mapping[str, Any],
     scored: Mapping[str, Sequence[Scored]],
 ) -> None:
-    """Write a training run's page.
+    """Write the page of a training run.
 
     Args:
         path: the HTML file.
-        config: what was trained.
+        config: the configuration of the run.
         records: lines of `metrics.jsonl`.
         summary: as `temporal/run.py` returns it.
-        scored: task name -> sequences to draw.
+        scored: task name -> sequences to plot.
     """
     part = "validation" if summary["validation"] else "held_out"
     rows = []
@@ -51,29 +49,29 @@ def write_run_report(
         for name, item in summary["smoothing"].items()
     )
     if config.tune_on == "validation":
-        who = "the validation videos, here held out, so these scores flatter: score a test split"
+        who = "the validation videos, so their scores are too high: score a test split"
     else:
-        who = "the held-out videos, so the held-out scores flatter; validation videos chose nothing"
+        who = "the held-out videos, so held-out scores are too high; validation videos were not used for it"
     blocks: list[Any] = [
         Table(header, rows, "Official metrics over all annotated frames. The interval is a bootstrap over videos."),
-        f"Smoothing - {chosen}. Epoch, smoothing and AU thresholds were chosen on {who}.",
+        f"Smoothing: {chosen}. Epoch, smoothing and AU thresholds were chosen on {who}.",
     ]
     if len(summary["members"]) > 1:
         members = [
             [item["name"], *(item["validation"].get(name, {}).get("score") for name in scored)]
             for item in summary["members"]
         ]
-        blocks.append(Table(["head", *scored], members, "Validation scores of the single heads"))
+        blocks.append(Table(["head", *scored], members, "Validation scores of each head"))
     sections = [Section("Scores", blocks)]
     if any("held_out" in record for record in records):
         curves = figures.loss_curves(records, ["loss", "held_out"])
         sections.append(
-            Section("Training", [Figure(curves, "Training loss; raw official score on the held-out videos")])
+            Section("Training", [Figure(curves, "Training loss, and raw official score on the held-out videos")])
         )
     for name, items in scored.items():
         if items:
             sections += task_sections(name, summary[part][name], items, part.replace("_", "-"))
-    settings = {key: value for key, value in asdict(config).items() if key not in ("features", "labels", "out")}
+    settings = {key: value for key, value in asdict(config).items() if key not in PATHS}
     sections.append(
         Section("Settings", [Table(["option", "value"], [[key, str(value)] for key, value in settings.items()])])
     )
@@ -109,9 +107,9 @@ def task_sections(name: str, result: Mapping[str, Any], items: Sequence[Scored],
     """Tables and plots of one task.
 
     Args:
-        name: of the task.
+        name: the task.
         result: its scores.
-        items: the sequences scored.
+        items: the scored sequences.
         what: which videos they are, for the captions.
     """
     draw = {"va": _va_blocks, "expr": _expression_blocks, "au": _action_unit_blocks}[name]
@@ -123,20 +121,20 @@ def task_sections(name: str, result: Mapping[str, Any], items: Sequence[Scored],
     ranked = rank_videos(name, items)
     if ranked:
         best, worst = ranked[-1], ranked[0]
-        title = "CCC" if name == "va" else "share of labels right"
+        title = "CCC" if name == "va" else "share of correct labels"
         blocks += [
             Figure(timeline(name, item), f"The {which} of the {what} videos by {title}: {item.id} ({value:.2f})")
             for which, (value, item) in (("best", best), ("worst", worst))
         ]
     else:
-        blocks.append(Note(f"No video of {SHORT} frames or more: no time lines."))
+        blocks.append(Note(f"No video has {SHORT} frames or more, so no time line is shown."))
     return [Section(TASKS[name].title, blocks)]
 
 
 def rank_videos(name: str, items: Sequence[Scored]) -> list[tuple[float, Scored]]:
-    """Sequences of some length with their own score, the worst first.
+    """Rank the sequences that are long enough by their own score, the worst first.
 
-    For VA the mean CCC; for Expr and AU the share of labels that are right, since few classes occur in one video.
+    For VA this is the mean CCC; for Expr and AU the share of correct labels, because few classes occur in one video.
     """
     ranked = []
     for item in items:
@@ -155,9 +153,13 @@ def _va_blocks(_: Mapping[str, Any], items: Sequence[Scored]) -> list[Any]:
     predicted = np.concatenate([item.decoded[seen] for item, seen in zip(items, both, strict=True)])
     error = np.linalg.norm(predicted - labels, axis=1)
     return [
-        Figure(figures.va_circumplex(labels), "Where the labels lie", 460),
-        Figure(figures.va_circumplex(predicted), "Where the predictions lie", 460),
-        Figure(figures.va_circumplex(labels, error), "Mean distance between prediction and label, by label", 460),
+        Figure(figures.va_circumplex(labels), "Distribution of the labels", 460),
+        Figure(figures.va_circumplex(predicted), "Distribution of the predictions", 460),
+        Figure(
+            figures.va_circumplex(labels, error),
+            "Mean distance between prediction and label",
+            460,
+        ),
     ]
 
 
@@ -168,7 +170,7 @@ def _expression_blocks(result: Mapping[str, Any], items: Sequence[Scored]) -> li
     counts = confusion(predicted, labels, len(EXPRESSIONS))
     blocks: list[Any] = [
         Figure(figures.f1_bars(result["f1"]), "F1 by expression"),
-        Figure(figures.confusion_matrix(counts, EXPRESSIONS), "Confusion of annotated frames"),
+        Figure(figures.confusion_matrix(counts, EXPRESSIONS), "Confusion matrix of the annotated frames"),
     ]
     if all(item.values is not None for item in items):
         values = np.concatenate([np.asarray(item.values) for item in items])
@@ -191,18 +193,18 @@ def _action_unit_blocks(result: Mapping[str, Any], items: Sequence[Scored]) -> l
         blocks.append(
             Figure(
                 precision_recall(values, decoded, labels, mask),
-                "Precision over recall; the dot is where the threshold lies",
+                "Precision over recall; the dot marks the threshold",
             )
         )
     return blocks
 
 
 def precision_recall(values: np.ndarray, decoded: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> Drawing:
-    """Precision over recall of every AU, with the operating point.
+    """Plot precision over recall of every AU, with the operating point.
 
     Args:
         values: `[N, 12]` probabilities.
-        decoded: `[N, 12]` zeros and ones, as decided.
+        decoded: `[N, 12]` decisions, 0 or 1.
         labels: `[N, 12]`.
         mask: `[N, 12]` bool.
     """
@@ -227,7 +229,7 @@ def precision_recall(values: np.ndarray, decoded: np.ndarray, labels: np.ndarray
 
 
 def timeline(name: str, item: Scored) -> Drawing:
-    """Predictions and labels of one sequence over its frames."""
+    """Plot predictions and labels of one sequence over its frames."""
     shown = np.where(item.mask, item.labels, np.nan)
     if name == "va":
         drawing = figures.va_timeline(item.frames, item.decoded, shown, title=item.id)

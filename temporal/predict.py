@@ -1,4 +1,4 @@
-"""From features to one prediction per frame: overlapping windows, averaged before decoding, then smoothed."""
+"""From features to one prediction per frame. Overlapping windows are averaged before decoding, then smoothed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import torch
 
 from checkpoints.errors import UserError
 from features.cache import FeatureCache, Features
-from temporal.data import frame_rate, take
+from temporal.caches import pick_caches
+from temporal.data import FrameTable, frame_rate, take
 from temporal.heads import Head
 from temporal.network import HeadNetwork
-from temporal.smoothing import RAW
+from temporal.smoothing import RAW, Predicted
 from temporal.windows import FrameAverage, Windows
 from wildaffect.tasks import TASKS
 
 BATCH_FRAMES = {"cpu": 1024, "cuda": 8192}
-"""Frames taken through the network at once; a processor is no faster with more, and they would fill its memory."""
+"""Frames per forward pass. On a CPU more frames are not faster and only use more memory."""
+
+ByTask = dict[str, list[Predicted]]
+"""Task name -> predictions of labelled sequences."""
 
 
 def predict_sequence(
@@ -31,25 +35,25 @@ def predict_sequence(
     """Predict every frame of one sequence.
 
     Args:
-        head: one head, or several whose values are averaged (each smoothed in its own way).
-        features: `[T, D]`, gaps filled with the nearest frame; several caches side by side, in the head's order.
-        valid: `[T]` or `[T, C]` bool, frames with a face, per cache.
+        head: one head, or several whose values are averaged (each with its own smoothing).
+        features: `[T, D]`, gaps filled with the nearest frame; several caches concatenated in the head's order.
+        valid: `[T]` or `[T, C]` bool, true for frames with a face, for each cache.
         rate: frames per second, for smoothing widths in seconds.
-        smooth: False for the raw values.
+        smooth: false for the raw values.
 
     Returns:
-        task name -> values `[T, out_dim]` float32: valence and arousal, or probabilities. `Head.decode` makes labels
-        of them.
+        task name -> values `[T, out_dim]` float32: valence and arousal, or probabilities. `Head.decode` turns them into
+        labels.
 
     Raises:
-        UserError: when the features are not as wide as the head expects.
+        UserError: the features are not as wide as the head expects.
     """
     if not isinstance(head, Head):
         every = [predict_sequence(one, features, valid, rate=rate, smooth=smooth) for one in head]
         return average(every)
     expected = sum(item.dim for item in head.inputs)
     if features.ndim != 2 or features.shape[1] != expected:
-        raise UserError(f"features of shape {tuple(features.shape)} given to a head that reads [T, {expected}]")
+        raise UserError(f"the features have the shape {tuple(features.shape)}, but the head reads [T, {expected}]")
     flags = torch.from_numpy(np.asarray(valid, bool)).reshape(len(features), -1)
     flags = flags.expand(-1, len(head.inputs))
     values = predict_spans(
@@ -65,7 +69,7 @@ def predict_sequence(
 
 
 def average(every: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Plain mean of several heads' values, task by task (a task counts the heads that predict it)."""
+    """Plain mean of several heads' values, task by task, over the heads that predict the task."""
     names = dict.fromkeys(name for values in every for name in values)
     return {name: np.mean([values[name] for values in every if name in values], axis=0) for name in names}
 
@@ -78,17 +82,17 @@ def predict_spans(
     spans: list[tuple[int, int]],
     head: Head,
 ) -> dict[str, torch.Tensor]:
-    """Raw values of every frame of some spans of a table.
+    """Predict raw values of every frame of some spans of a table.
 
     Args:
         network: the head's network, or another state of it (a moving average).
-        features: `[N, D]`, wherever it lies; batches go to the network's device.
+        features: `[N, D]` on any device; batches are moved to the network's device.
         valid: `[N, C]` bool.
         spans: (first row, length) of each sequence.
-        head: knows the tasks.
+        head: gives the tasks.
 
     Returns:
-        task name -> `[N, out_dim]` float32 on the CPU; NaN for rows of no span.
+        task name -> `[N, out_dim]` float32 on the CPU; NaN for rows outside all spans.
     """
     a = network.architecture
     device = network.mean.device
@@ -108,16 +112,18 @@ def predict_spans(
     return {name: item.mean().cpu() for name, item in averages.items()}
 
 
-def pick_caches(head: Head, caches: Sequence[FeatureCache]) -> list[FeatureCache]:
-    """The caches a head reads, in its order.
+def predict_labelled(head: Head, table: FrameTable, ids: Sequence[str], network: HeadNetwork | None = None) -> ByTask:
+    """Predict raw values of labelled sequences, paired with their labels.
 
-    Raises:
-        UserError: when one of them is not there: the given ones are of another encoder or view.
+    Args:
+        head: the head.
+        table: features and labels.
+        ids: sequences of the table.
+        network: another state of the head's network (a moving average); None for its own.
     """
-    by_id = {cache.feature_id: cache for cache in caches}
-    if not all(item.feature_id in by_id for item in head.inputs):
-        head.check_inputs([cache.feature_id for cache in caches], ", ".join(str(cache.path) for cache in caches))
-    return [by_id[item.feature_id] for item in head.inputs]
+    spans = [table.spans[i] for i in table.select(ids)]
+    values = predict_spans(network or head.network, table.features, table.valid, spans, head)
+    return {name: table.predicted(name, item.numpy(), ids) for name, item in values.items()}
 
 
 def predict_cached(
@@ -126,14 +132,14 @@ def predict_cached(
     """Predict one cached sequence with the plain average of several heads.
 
     Args:
-        heads: each reads those of the caches it was trained on.
+        heads: each reads the caches that it was trained on.
         caches: open caches.
         id: the sequence.
-        length: frames wanted, from 1 (an example file's last frame); None for the frames cached.
-        smooth: False for raw values.
+        length: number of frames from frame 1 (an example file's last frame); None for the cached frames.
+        smooth: false for raw values.
 
     Returns:
-        task name -> values `[T, out_dim]`, and what was read of the first head's first cache.
+        task name -> values `[T, out_dim]`, and what was read from the first head's first cache.
     """
     every, first = [], None
     for head in heads:
@@ -143,12 +149,12 @@ def predict_cached(
         valid = np.stack([item.valid for item in read], axis=1)
         every.append(predict_sequence(head, features, valid, rate=frame_rate(read[0].time_s), smooth=smooth))
     if first is None:
-        raise UserError("no head given")
+        raise UserError("no head was given")
     return average(every), first
 
 
 def decode(heads: Sequence[Head], task: str, values: np.ndarray, rate: float) -> np.ndarray:
-    """Averaged values `[T, out_dim]` as they stand in a label file: with the heads' mean thresholds and mode filter."""
+    """Decode averaged values `[T, out_dim]` with the heads' mean thresholds and the first head's mode filter."""
     able = [head for head in heads if any(item.name == task for item in head.tasks)]
     chosen = [head.thresholds for head in able if head.thresholds is not None]
     thresholds = np.mean(chosen, axis=0) if chosen and task == "au" else None

@@ -1,7 +1,7 @@
-"""Stage-3 recipes: named settings of `temporal/run.py`, one table per task.
+"""Stage-3 recipes: named configurations of `temporal/run.py`, one table per task.
 
-The dataclasses say everything a head is and how it is trained; recipes are instances of them. Where the papers' values
-come from: docs/temporal.md.
+The dataclasses hold everything that defines a head and its training, and a recipe is an instance of them.
+docs/temporal.md says where the papers' values come from.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -11,57 +11,63 @@ from typing import Annotated, Literal
 import tyro
 
 MaskForm = Literal["none", "frames", "elements", "spans"]
-MaskFill = Literal["nearest", "zero", "token"]
-SmoothingKind = Literal["none", "box", "gaussian", "median", "mode"]
+MaskFill = Literal["nearest", "zero"]
+SmoothingKind = Literal["none", "box", "gaussian", "mode"]
 SmoothingUnit = Literal["frames", "seconds"]
 TaskName = Literal["va", "expr", "au", "joint"]
+
+PATHS = ("features", "labels", "class_map", "out")
+"""Options that say where things are. They are not part of what defines a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a training reads and where it goes."""
+    """What a run reads and where it writes."""
 
     features: tuple[Path, ...] = tyro.MISSING
-    """Feature caches; several are read side by side."""
+    """Feature caches. Several are concatenated frame by frame."""
     labels: Path = tyro.MISSING
-    """Annotations: the release root or a folder in it, an MTL folder, or a CSV/Parquet table."""
+    """Labels: the Aff-Wild2 release or a folder in it, an MTL file or folder, a CSV or Parquet table, or class-named
+    folders of pictures."""
+    class_map: Path | None = None
+    """JSON file that maps the labels' class names to the eight expressions (null leaves a class out)."""
     out: Path = tyro.MISSING
-    """Run directory; an interrupted run in it is resumed."""
+    """Run directory. An interrupted run in it is resumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Everything that fixes the shape and arithmetic of a head."""
+    """Everything that determines the shape and arithmetic of a head."""
 
     window: int = 300
-    """Frames the network sees at once."""
+    """Frames that the network sees at once."""
     stride: int = 200
-    """Frames between the windows, in training and prediction; overlapping predictions are averaged."""
+    """Frames between window starts, in training and prediction. Overlapping predictions are averaged."""
     normalise: bool = False
-    """Standardise each feature with mean and deviation of the training frames."""
+    """Standardise each feature with the mean and standard deviation of the training frames."""
     deviation: bool = False
-    """Append each feature's deviation from its mean over the window's valid frames: how this face differs from its
-    usual self (Baltrusaitis et al. 2015 correct action units so). A causal head takes the mean so far."""
+    """Append each feature's deviation from its mean over the window's valid frames: how the face differs from its usual
+    appearance (Baltrusaitis et al. 2015 correct action units this way). A causal head uses the mean so far."""
     valid_flag: bool = False
     """Append each cache's validity flag to its features."""
     cache_dropout: float = 0.0
-    """Probability of hiding a whole cache from a training sample (never all of them)."""
+    """Probability of hiding a whole cache from a training sample. At least one cache is always kept."""
     mask_form: MaskForm = "none"
-    """What random masking hides in training."""
+    """What random masking hides during training."""
     mask_ratio: float = 0.5
-    """Expected share of it."""
+    """Expected share that is hidden."""
     mask_fill: MaskFill = "nearest"
-    """What stands in for hidden and for missing frames: the nearest one, zeros, or a learned token."""
+    """What replaces hidden and missing frames: the nearest frame, or zeros."""
     fusion: Literal["concat", "mean", "attention"] = "concat"
-    """How several caches become one vector (attention: nguyen2024)."""
+    """How the features of several caches are combined (attention: nguyen2024)."""
     fusion_width: int = 1024
     """Width of the attention fusion."""
     tcn_channels: tuple[int, ...] = ()
-    """Width of each temporal block; none for no TCN."""
+    """Width of each temporal block; empty for no TCN."""
     tcn_kernel: int = 5
-    """Taps of its convolutions."""
+    """Kernel size of its convolutions."""
     tcn_causal: bool = False
-    """Convolutions look back only."""
+    """Convolutions see past frames only."""
     layers: int = 0
     """Transformer layers; 0 for none."""
     width: int = 512
@@ -69,23 +75,23 @@ class Architecture:
     attention_heads: int = 4
     """Heads per layer."""
     feedforward: int = 512
-    """Hidden width of a layer."""
+    """Hidden width of each layer."""
     positions: bool = False
     """Add sinusoidal positions."""
     norm_first: bool = False
-    """Pre-norm and GELU; otherwise post-norm and ReLU."""
+    """Pre-norm with GELU; otherwise post-norm with ReLU."""
     attention_causal: bool = False
-    """Attend to the past only."""
+    """Attend to past frames only."""
     dropout: float = 0.0
-    """In TCN and Transformer."""
+    """Dropout in the TCN and the Transformer."""
     readout: Literal["frames", "last"] = "frames"
-    """One prediction per frame of a window; or one per window, of its last frame, from all its frames flattened."""
+    """frames: one prediction per frame; last: one per window, for its last frame, from all frames flattened."""
     hidden: int = 0
     """Width of the readout's hidden layer; 0 for none."""
     hidden_norm: bool = False
-    """Batch normalisation after it."""
+    """Batch normalisation after the hidden layer."""
     hidden_activation: bool = False
-    """GELU after it."""
+    """GELU after the hidden layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +102,16 @@ class Temporal(Architecture, Inputs):
     recipe: Annotated[str, tyro.conf.Suppress] = ""
 
     folds: int = 0
-    """Train this many heads, each on all but one fold of the training videos; 0: one head. The folds are the same for
-    every task of a release, and hold about the same of every label."""
+    """Train this many heads, each on all but one fold of the training videos; 0: train one head. The folds are the same
+    for all tasks of a release and are balanced by label."""
     hold_out: float = 0.1
-    """Share of the training videos kept aside to choose epoch, smoothing and thresholds (without folds)."""
+    """Share of the training videos held out to choose epoch, smoothing and thresholds (without folds)."""
     tune_on: Literal["hold_out", "validation"] = "hold_out"
-    """Which videos choose epoch, smoothing and thresholds. With `validation` all training videos train, and the run has
-    no score of its own: score its predictions on a test split. The better choice where the encoder was trained on
-    labels of all training videos, whose features flatter."""
+    """Videos on which epoch, smoothing and thresholds are chosen. With `validation` the head is trained on all training
+    videos, and the run has no unbiased score: score its predictions on a test split. Use it if the encoder was trained
+    on labels of all training videos, because their features are then better than those of new videos."""
     seeds: int = 1
-    """Train this many heads per split, from consecutive seeds; their average is scored."""
+    """Train this many heads per split, with consecutive seeds. Their average is scored."""
     epochs: float = 20
     """Passes over the windows."""
     batch_size: int = 32
@@ -115,68 +121,64 @@ class Temporal(Architecture, Inputs):
     weight_decay: float = 1e-5
     """AdamW weight decay of matrices."""
     warmup: float = 0.05
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps over which the learning rate rises."""
     clip_grad: float = 0.0
-    """Largest gradient norm; 0: no limit."""
+    """Maximum gradient norm; 0: no clipping."""
     ema: float = 0.0
-    """Decay of the moving average of the weights that is evaluated and kept; 0: none."""
+    """Decay of the moving average of the weights, which is then what is evaluated and saved; 0: no average."""
     jitter: bool = False
-    """Move every window by up to half a stride, anew in each epoch."""
+    """Shift every window by up to half a stride, at random in each epoch."""
     evaluations: int = 10
-    """How often the held-out videos are scored in a run; the best state is kept."""
+    """How many times the held-out videos are scored during a run. The best state is kept."""
     patience: int = 0
-    """Stop after so many evaluations without a better score; 0: never."""
+    """Stop after this many evaluations without a better score; 0: never."""
 
     ccc_over: Literal["batch", "window", "both"] = "batch"
-    """Frames over which the CCC loss takes its moments."""
+    """Frames over which the CCC loss computes its moments."""
     mse: float = 0.0
     """Weight of the squared error in the VA loss."""
-    mae: float = 0.0
-    """Weight of the absolute error in the VA loss."""
     focal: bool = False
     """Focal loss for Expr and AU (alpha .25, gamma 2)."""
     class_weights: Literal["none", "balanced", "complement"] = "none"
-    """Expr: none; balanced: inverse square root of the class's share; complement: 1 - share (min2024)."""
+    """Expr. balanced: inverse square root of the class's share; complement: 1 - share (min2024)."""
     pos_weight: Literal["none", "balanced"] = "none"
-    """AU: none; balanced: square root of negatives over positives, as a true pos_weight."""
-    label_smoothing: float = 0.0
-    """For Expr and AU."""
+    """AU. balanced: square root of negatives over positives, passed to the loss as `pos_weight`."""
 
     smoothing: SmoothingKind = "none"
-    """Filter over the predictions."""
+    """Filter applied to the predictions."""
     smoothing_width: float = 0.0
-    """Its width; 0: chosen on the held-out videos."""
+    """Width of the filter; 0: chosen on the held-out videos."""
     smoothing_unit: SmoothingUnit = "frames"
     """Unit of the width."""
     thresholds: Literal["half", "chosen"] = "half"
-    """AU thresholds: 0.5, or chosen on the held-out videos."""
+    """AU thresholds: 0.5 for all, or chosen on the held-out videos."""
 
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
-    """Arithmetic of training; auto: bf16 where the hardware has it."""
+    """Arithmetic used in training; auto: bf16 if the hardware supports it."""
     save_every: int = 200
-    """Steps between states to resume from."""
+    """Steps between saved states, from which a run can resume."""
     log_every: int = 20
-    """Steps between records."""
+    """Steps between log records."""
     seed: int = 0
-    """Of weights, order, masks and splits."""
+    """Seed of weights, order, masks and splits."""
     allow_leak: bool = False
     """Also score validation videos whose labels the encoder was trained on."""
     rule_clean: bool = False
-    """Refuse encoders trained on labels of another task or of validation videos (the challenge's uni-task rule)."""
+    """Refuse encoders trained on another task's labels or on validation videos (the challenge's uni-task rule)."""
 
 
 def architecture_of(config: Temporal) -> Architecture:
-    """The part of a configuration that is stored in the head."""
+    """The part of a configuration that is saved with the head."""
     return Architecture(**{item.name: getattr(config, item.name) for item in fields(Architecture)})
 
 
 def _by_task(values: dict[str, float], task: str) -> float:
-    """A value given per task; `joint` takes the longest."""
+    """The value for a task; `joint` uses the largest."""
     return values.get(task, max(values.values()))
 
 
 def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
-    """Recipes of a task: name -> (one line about it, settings)."""
+    """Recipes of a task: name -> (description, configuration)."""
     ours = Temporal(
         window=256,
         stride=128,
@@ -302,31 +304,31 @@ def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
         nguyen, fusion="concat", normalise=True, hidden_activation=True, epochs=10, lr=1e-3, evaluations=10
     )
     table = {
-        "demo": ("small TCN and Transformer: seconds on a laptop", demo),
-        "framewise": ("linear, frame by frame: the baseline any temporal head must beat", framewise),
+        "demo": ("small TCN and Transformer; trains in seconds on a laptop", demo),
+        "framewise": ("linear and frame by frame: the baseline for every temporal head", framewise),
         "mlp": ("one hidden layer, frame by frame", mlp),
         "ours": ("non-causal TCN and Transformer, span masking, validity flag, moving average, chosen smoothing", ours),
         "ours-causal": (
-            "the same looking back only, for predictions while a video runs",
+            "like ours, but sees past frames only, to predict while a video is running",
             replace(ours, tcn_causal=True, attention_causal=True, smoothing="none"),
         ),
         "ling2024": ("arXiv 2403.11440: causal TCN, 8-layer Transformer, windows 300/200", ling),
         "min2024": ("arXiv 2403.13731: random masking, the 100 frames ending at the target, flattened", minimum),
         "min2024-frames": (
-            "the paper's words: whole frames are hidden in training",
+            "as the paper describes it: whole frames are hidden in training",
             replace(minimum, mask_form="frames", mask_fill="zero"),
         ),
         "min2024-multi": (
-            "the same network with one prediction per frame of a window (its code's `multi`)",
+            "like min2024, but predicts every frame of a window (`multi` in its code)",
             replace(minimum, readout="frames", hidden=0, hidden_norm=False, batch_size=32),
         ),
         "nguyen2024": ("arXiv 2403.13039: attention between the scalars of two views, frame by frame", nguyen),
-        "nguyen2024-concat": ("two views side by side and an MLP: the plain form to beat", concat),
-        "nguyen2024-mean": ("the mean of two views of one width, and an MLP", replace(concat, fusion="mean")),
+        "nguyen2024-concat": ("two views concatenated, then an MLP: the baseline for nguyen2024", concat),
+        "nguyen2024-mean": ("the mean of two views of equal width, then an MLP", replace(concat, fusion="mean")),
     }
     return {name: (text, replace(config, task=task, recipe=name)) for name, (text, config) in table.items()}
 
 
 def recipe(name: str, task: TaskName) -> Temporal:
-    """Settings of a named recipe (`replace` fills in features, labels and out)."""
+    """Look up a recipe (use `replace` to fill in features, labels and out)."""
     return recipes(task)[name][1]

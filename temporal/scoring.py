@@ -1,4 +1,4 @@
-"""Official scores of predicted sequences, with an interval and what chance gives."""
+"""Official scores of predicted sequences, with confidence intervals and the score of chance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wildaffect.tasks import Task
+from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.folds import base_video
 
 BOOTSTRAP = 1000
@@ -24,7 +24,7 @@ class Scored:
         decoded: `[T, W]` as in a label file.
         labels: `[T, W]`.
         mask: `[T, W]` bool, true where annotated.
-        values: `[T, C]` values or probabilities, where they are known (a challenge file has classes only).
+        values: `[T, C]` values or probabilities, if they are known (a challenge file has classes only).
     """
 
     id: str
@@ -36,10 +36,10 @@ class Scored:
 
 
 def score_sequences(task: Task, items: Sequence[Scored]) -> dict[str, Any]:
-    """The official score over all annotated frames together and its parts.
+    """Compute the official score over all annotated frames together, and its parts.
 
     Returns:
-        `score`; `ccc_valence`, `ccc_arousal` or `f1` by name; `frames`; `videos`; `chance`, the score of the best
+        `score`; `ccc_valence` and `ccc_arousal`, or `f1` by name; `frames`; `videos`; `chance`, the score of the best
         constant prediction; `ci_low` and `ci_high`, the 95 % percentile interval of a bootstrap over base videos.
     """
     by_video: dict[str, np.ndarray] = {}
@@ -63,7 +63,7 @@ def score_sequences(task: Task, items: Sequence[Scored]) -> dict[str, Any]:
 
 
 def describe(results: Mapping[str, dict[str, Any]]) -> str:
-    """Scores of several tasks, for people."""
+    """Format the scores of several tasks as text."""
     lines = []
     for name, result in results.items():
         raw = f", {result['raw']:.4f} without smoothing and thresholds" if "raw" in result else ""
@@ -72,6 +72,16 @@ def describe(results: Mapping[str, dict[str, Any]]) -> str:
             f"{result['videos']} videos, {result['frames']:,} frames){raw}; best constant {result['chance']:.4f}"
         )
         lines.append("      " + "  ".join(f"{key} {value:.3f}" for key, value in parts_of(result).items()))
+    return "\n".join(lines)
+
+
+def describe_run(summary: Mapping[str, Any]) -> str:
+    """Format the scores of a training run as text: of the held-out videos and of the validation videos."""
+    lines = []
+    for part in ("held_out", "validation"):
+        if summary[part]:
+            tasks = {name: summary[part][name] for name in TASKS if name in summary[part]}
+            lines.append(f"{part.replace('_', ' ')}:\n{describe(tasks)}")
     return "\n".join(lines)
 
 

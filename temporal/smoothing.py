@@ -1,7 +1,7 @@
-"""Smoothing of frame predictions, and how its width and the AU thresholds are chosen.
+"""Smoothing of frame predictions, and how the filter width and the AU thresholds are chosen.
 
-Box, Gaussian and median filters act on values and probabilities, before decoding; the mode filter acts on decoded
-classes (ling2024). Sequences are smoothed one by one; at their ends the edge value is repeated.
+Box and Gaussian filters are applied to values and probabilities before decoding, the mode filter to decoded classes
+(ling2024). Each sequence is smoothed separately; beyond its ends the edge value is repeated.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from temporal.recipes import SmoothingKind, SmoothingUnit
 from wildaffect.tasks import Task
 from wildaffect.tasks.metrics import best_f1_threshold
 
-# Widths tried: about 1.4 times apart where gains are found (HSEmotion's notebooks: best near +-50 frames at 30/s).
+# Widths to try, about a factor of 1.4 apart where smoothing helps (HSEmotion's notebooks: best near +-50 frames at
+# 30 frames per second).
 WIDTHS = {"frames": (5, 9, 15, 25, 35, 51, 75, 101, 151), "seconds": (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)}
 
 
 @dataclass(frozen=True)
 class Smoothing:
-    """One filter.
+    """A smoothing filter.
 
     Attributes:
-        kind: which.
-        width: full width of box, median and mode; of a Gaussian, twice its standard deviation.
+        kind: which filter.
+        width: full width of a box or mode filter; of a Gaussian, twice its standard deviation.
         unit: of the width.
     """
 
@@ -41,21 +43,15 @@ class Smoothing:
 
     def on_values(self, values: np.ndarray, rate: float = 30.0) -> np.ndarray:
         """Filter `[T, C]` values or probabilities along time, at `rate` frames per second."""
-        from scipy import ndimage
-
         frames = self.frames(rate)
         if self.kind in ("none", "mode") or frames == 1 or not len(values):
             return values
         if self.kind == "box":
             return ndimage.uniform_filter1d(values, frames, axis=0, mode="nearest")
-        if self.kind == "gaussian":
-            return ndimage.gaussian_filter1d(values, frames / 2, axis=0, mode="nearest")
-        return ndimage.median_filter(values, size=(frames, 1), mode="nearest")
+        return ndimage.gaussian_filter1d(values, frames / 2, axis=0, mode="nearest")
 
     def on_decoded(self, decoded: np.ndarray, rate: float = 30.0) -> np.ndarray:
-        """Mode filter over `[T, 1]` class numbers; of equally frequent ones the smallest wins."""
-        from scipy import ndimage
-
+        """Apply the mode filter to `[T, 1]` class numbers; if several are equally frequent, the smallest is taken."""
         frames = self.frames(rate)
         if self.kind != "mode" or frames == 1 or not len(decoded):
             return decoded
@@ -87,7 +83,7 @@ def decode(task: Task, item: Predicted, smoothing: Smoothing, thresholds: np.nda
 def statistics(
     task: Task, items: Sequence[Predicted], smoothing: Smoothing = RAW, thresholds: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """Additive statistics of each sequence, as predicted with this smoothing and these thresholds."""
+    """Additive statistics of each sequence, predicted with this smoothing and these thresholds."""
     return [task.statistics(decode(task, item, smoothing, thresholds), item.labels, item.mask) for item in items]
 
 
@@ -99,9 +95,10 @@ def score(
 
 
 def choose_smoothing(task: Task, items: Sequence[Predicted], kind: SmoothingKind, unit: SmoothingUnit) -> Smoothing:
-    """The width that scores best on sequences neither trained on nor reported; no smoothing where none helps.
+    """Choose the width with the best score on sequences that are neither trained on nor reported.
 
-    Of widths within 0.002 of the best the smallest is taken: few videos cannot tell them apart.
+    The smallest width within 0.002 of the best score is taken, because few videos cannot tell such widths apart. If
+    smoothing does not help, there is none.
     """
     if kind == "none" or not items:
         return RAW
@@ -111,11 +108,11 @@ def choose_smoothing(task: Task, items: Sequence[Predicted], kind: SmoothingKind
 
 
 def choose_thresholds(items: Sequence[Predicted], smoothing: Smoothing) -> np.ndarray:
-    """AU thresholds `[12]` that score best on sequences neither trained on nor reported, drawn halfway back to 0.5.
+    """Choose AU thresholds `[12]` on sequences that are neither trained on nor reported.
 
-    Thresholds tuned to the full on one set of videos lose on the next one (.741 to .690 in one report, against
-    .731 with 0.5 throughout), so each moves only half of the way, and an AU with fewer than 20 positive frames
-    stays at 0.5.
+    Thresholds that are fully tuned on one set of videos do worse on the next (one report: from .741 to .690, against
+    .731 with 0.5 for all). So each threshold is halfway between 0.5 and the best one, and an AU with fewer than 20
+    positive frames keeps 0.5.
     """
     values = np.concatenate([smoothing.on_values(item.values, item.rate) for item in items])
     labels, mask = (np.concatenate([getattr(item, name) for item in items]) for name in ("labels", "mask"))

@@ -1,4 +1,4 @@
-"""Which sequences teach, which choose, which are scored."""
+"""Which sequences train the head, which ones choose epoch, smoothing and thresholds, and which are scored."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from checkpoints.errors import UserError
-from wildaffect.tasks.folds import base_video, group_of, groups
+from temporal.data import FrameTable
+from temporal.recipes import Temporal
+from wildaffect.tasks.folds import base_video, group_of, groups, release_folds
 
 
 @dataclass(frozen=True)
 class Split:
-    """Ids of a training.
+    """Ids of one training.
 
     Attributes:
-        train: teach.
-        tune: choose epoch, smoothing and thresholds.
-        report: are only scored.
+        train: sequences to train on.
+        tune: sequences on which epoch, smoothing and thresholds are chosen.
+        report: sequences that are only scored.
     """
 
     train: list[str]
@@ -27,11 +29,11 @@ class Split:
 
 
 def apart(train: Sequence[str], validation: Sequence[str]) -> list[str]:
-    """Training ids without those that share a video with a validation id.
+    """Leave out training ids that share a video with a validation id.
 
-    The other subject of a video may stand in the other split (in the release two Expr videos do), and for joint heads a
-    video may train one task and validate another. Parts of one recording stay where the organisers put them, so that
-    scores on the official split are comparable.
+    Two subjects of one video may be in different splits (in the release this happens in two Expr videos), and for joint
+    heads a video may be in the training split of one task and the validation split of another. Parts of one recording
+    stay where the organisers put them, so that scores on the official split are comparable.
     """
     held = {base_video(id) for id in validation}
     kept = [id for id in train if base_video(id) not in held]
@@ -51,21 +53,21 @@ def make_splits(
     seed: int,
     seen: Collection[str],
 ) -> list[Split]:
-    """One split, or one per fold; recordings are kept whole, with all their subjects and parts.
+    """Make one split, or one per fold. A recording is never divided, nor are its subjects and parts.
 
-    What is held out are, where there are enough of them, videos whose labels the encoder was not trained on either:
-    features of videos it was trained on are better than those of new ones and would mislead the choice.
+    If there are enough of them, the held-out videos are ones whose labels the encoder was not trained on either. It
+    gives better features for its own training videos than for new ones, which would mislead the choice.
 
     Args:
         lengths: training id -> frames.
         report: ids that are only scored.
-        folds: ids of each fold, whatever their task and split; none: hold out a share once.
-        share: that share of the videos.
-        seed: which of the many such splits.
+        folds: ids of each fold, of any task and split; empty: hold out a share once.
+        share: share of the videos to hold out.
+        seed: seed of the random choice.
         seen: ids whose labels the encoder was trained on.
 
     Raises:
-        UserError: when there are too few videos.
+        UserError: there are too few videos.
     """
     if folds:
         parts = [sorted(set(lengths) & set(fold)) for fold in folds]
@@ -78,7 +80,7 @@ def make_splits(
     wanted = max(1, round(share * len(together)))
     if len(together) < 2:
         raise UserError(
-            "there is one training video: none can be held out to choose the epoch (two subjects count as one)"
+            "there is only one training video, so none can be held out to choose the epoch (two subjects count as one)"
         )
     known = {group_of(id) for id in seen}
     fresh = [name for name, members in together.items() if not any(group_of(id) in known for id in members)]
@@ -86,3 +88,37 @@ def make_splits(
     order = np.random.default_rng(seed).permutation(len(pool))[: min(wanted, len(together) - 1)]
     held = sorted(id for index in order for id in together[pool[index]])
     return [Split(sorted(set(lengths) - set(held)), held, report)]
+
+
+def choose_splits(
+    config: Temporal, table: FrameTable, train: list[str], validation: list[str], encoder_saw: dict[str, list[str]]
+) -> list[Split]:
+    """Make the splits that a configuration asks for.
+
+    With `tune_on="validation"`, epoch, smoothing and thresholds are chosen on the validation videos, and none is only
+    scored.
+
+    Args:
+        config: the configuration.
+        table: the labelled features.
+        train: training ids.
+        validation: validation ids that may be scored.
+        encoder_saw: task -> ids whose labels the encoders were trained on.
+
+    Raises:
+        UserError: there are too few videos, or the options contradict each other.
+    """
+    if config.tune_on == "validation":
+        if not validation:
+            raise UserError(f"--tune-on validation: {config.labels} has no {config.task} validation split to choose on")
+        if config.folds:
+            raise UserError("--folds tunes each head on the fold that it leaves out: do not combine it with --tune-on")
+        return [Split(train, validation, [])]
+    return make_splits(
+        {id: table.spans[i][1] for id, i in zip(train, table.select(train), strict=True)},
+        validation,
+        folds=release_folds(config.labels, config.folds, config.seed) if config.folds else [],
+        share=config.hold_out,
+        seed=config.seed,
+        seen={id for ids in encoder_saw.values() for id in ids},
+    )

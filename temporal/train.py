@@ -1,48 +1,121 @@
-"""Training one head on a table of labelled features, with the held-out videos that choose what training cannot."""
+"""Stage 3 from its inputs to its result: reads caches and labels, trains the heads, scores them and writes the run."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from accelerate import Accelerator
 
 from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
-from temporal.data import FrameTable
+from checkpoints.ranges import check_ranges
+from temporal.caches import head_inputs, open_caches
+from temporal.data import FrameTable, build_table
 from temporal.heads import Head, HeadInput, tasks_of
+from temporal.labels import labels_id, labels_seen, read_labels
 from temporal.network import HeadNetwork
-from temporal.recipes import Temporal, architecture_of
-from temporal.selection import ByTask, predictions
+from temporal.predict import ByTask, predict_labelled
+from temporal.recipes import PATHS, Temporal, architecture_of
+from temporal.results import write_heads, write_predictions_and_report
+from temporal.scoring import describe_run
+from temporal.selection import Member, choose_and_score, member_name
 from temporal.smoothing import score
-from temporal.splits import Split
+from temporal.splits import Split, apart, choose_splits
+from temporal.table_facts import annotated, check_labels, feature_moments
 from temporal.windows import Windows
 from wildaffect.tasks import Task
+from wildaffect.tasks.leaks import scoreable
+from wildaffect.training.averaging import moving_average
 from wildaffect.training.batches import BatchPlan, sample_rng
+from wildaffect.training.launch import start
 from wildaffect.training.loop import Loop
 from wildaffect.training.rundir import RunDirectory
 from wildaffect.training.schedule import warmup_cosine
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+MADE_BY = "temporal/run.py"
 
 
-class MovingAverage(AveragedModel):
-    """Exponential moving average of a network's weights, as `wildaffect.training.loop.Loop` updates it.
+def train(config: Temporal) -> dict[str, Any]:
+    """Train a head, or one per fold and seed. A run that was killed resumes where it stopped.
 
-    Args:
-        network: whose weights.
-        decay: share of the old average kept at each step.
+    Returns:
+        What `finished.json` holds.
+
+    Raises:
+        UserError: inputs are missing or do not fit together, or the directory holds another run.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("stage 3 trains in one process: start it with `python`, or start one task per device")
+    check_ranges(config)
 
-    def __init__(self, network: torch.nn.Module, decay: float) -> None:
-        super().__init__(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=False)
+    # What the head is trained on: caches, labels, and which videos train it, tune it and score it.
+    tasks = tasks_of(config.task)
+    caches = open_caches(config.features)
+    encoder_saw = labels_seen(caches)
+    tracks, train, validation = read_labels(config, caches)
+    reported = scoreable(
+        validation,
+        tasks={task.name for task in tasks},
+        encoder=encoder_saw,
+        head=(),
+        allow_leak=config.allow_leak,
+        rule_clean=config.rule_clean,
+    )
+    train = apart(train, validation)
 
-    def update(self, network: torch.nn.Module) -> None:
-        """Take one step's weights in; buffers (batch statistics) are the newest."""
-        self.update_parameters(network)
+    # The run directory, unless the run is finished already.
+    settings = {key: value for key, value in asdict(config).items() if key not in PATHS}
+    features = {f"features {number}": cache.feature_id for number, cache in enumerate(caches)}
+    parents = features | {"labels": labels_id(tracks)}
+    if (Path(config.out) / "finished.json").exists():
+        finished = RunDirectory(config.out, made_by=MADE_BY, config=settings, parents=parents).finished or {}
+        print(f"{config.out} is finished\n{describe_run(finished)}")
+        return finished
+    used = {*train, *reported}
+    table = build_table(
+        caches, {name: {id: by_id[id] for id in by_id if id in used} for name, by_id in tracks.items()}, tasks
+    )
+    splits = choose_splits(config, table, train, reported, encoder_saw)
+    for split in splits:
+        check_labels(table, tasks, split.train)
+    with torch.device("meta"):  # refuses a wrong architecture before a folder is made
+        HeadNetwork(architecture_of(config), [cache.dim for cache in caches], 1)
+    run = RunDirectory(config.out, made_by=MADE_BY, config=settings, parents=parents)
+    accelerator = start(config.precision)
+    table = table.to(accelerator.device)
+
+    # The heads: one, or one per fold and seed.
+    members = []
+    for fold, split in enumerate(splits):
+        for seed in range(config.seeds):
+            name = member_name(config, fold, seed)
+            home = run
+            if name:
+                home = RunDirectory(run.path / name, made_by=MADE_BY, config=settings, parents=parents)
+            inputs = head_inputs(caches, home.path / "head")
+            head = train_head(replace(config, seed=config.seed + seed), table, split, inputs, home, accelerator)
+            head.trained_on = sorted({*split.train, *split.tune})
+            head.encoder_trained_on = encoder_saw
+            held_out, scored = (predict_labelled(head, table, ids) for ids in (split.tune, split.report))
+            members.append(Member(name, head, held_out, scored))
+
+    # Smoothing and thresholds are chosen, the heads are scored, and everything is written.
+    synthetic = any(cache.header.get("synthetic", False) for cache in caches)
+    summary = choose_and_score(config, members, synthetic)
+    write_heads(run, members, made_by=MADE_BY, config=settings, parents=features)
+    write_predictions_and_report(config, run, table, members, summary)
+    print(
+        f"{describe_run(summary)}\n{'heads' if members[1:] else 'head'} in {run.path}, report in "
+        f"{run.path / 'report.html'}"
+    )
+    run.finish(summary)
+    return summary
 
 
 def train_head(
@@ -53,22 +126,22 @@ def train_head(
     run: RunDirectory,
     accelerator: Accelerator,
 ) -> Head:
-    """Train a head, or go on with one.
+    """Train a head, or resume training it.
 
     Args:
         config: the resolved recipe.
         table: features and labels of all sequences of the split, on the accelerator's device.
-        split: which of them teach, choose and are scored.
-        inputs: the caches, for the record.
-        run: where states and records go.
-        accelerator: device and precision; one process.
+        split: which sequences are for training, for tuning and for scoring.
+        inputs: the caches, as the head records them.
+        run: where states and records are written.
+        accelerator: device and precision, in a single process.
 
     Returns:
-        The head in its best state by the official metric on the whole `tune` videos; smoothing and thresholds are
-        still to be chosen.
+        The head in the state with the best official score on the `tune` videos. Smoothing and thresholds are not
+        chosen yet.
 
     Raises:
-        UserError: when nothing is annotated.
+        UserError: nothing is annotated.
     """
     tasks = tasks_of(config.task)
     spans = [table.spans[i] for i in table.select(split.train)]
@@ -78,7 +151,7 @@ def train_head(
         network.mean, network.std = feature_moments(table, spans, network.dims)
     network.to(accelerator.device)
     head = Head(network, tasks, architecture_of(config), inputs, config.recipe)
-    ema = MovingAverage(network, config.ema) if config.ema else None
+    ema = moving_average(network, config.ema)
 
     windows = Windows.cover(spans, config.window, config.stride, config.readout == "last")
     windows = windows[annotated(windows, table)]
@@ -131,7 +204,7 @@ def train_head(
     def after_step(step: int) -> None:
         if step % every and step != loop.steps:
             return
-        reached = official_score(head, predictions(head, table, split.tune, evaluated))
+        reached = official_score(head, predict_labelled(head, table, split.tune, evaluated))
         run.log({"step": step, "held_out": reached})
         if reached > loop.facts["best"]:
             loop.facts.update(best=reached, best_step=step, worse=0)
@@ -149,7 +222,7 @@ def train_head(
 
 
 def batches(windows: Windows, plan: BatchPlan, first: int, config: Temporal) -> Iterator[dict[str, torch.Tensor]]:
-    """Windows of each step, from step `first` on: `rows` of the table, `inside`, `predicted`, each `[B, window]`."""
+    """The windows of each step from step `first`: `rows` of the table, `inside` and `predicted`, each `[B, window]`."""
     step = first
     while True:
         pairs = plan.global_batch(step)
@@ -164,67 +237,8 @@ def batches(windows: Windows, plan: BatchPlan, first: int, config: Temporal) -> 
         step += 1
 
 
-def annotated(windows: Windows, table: FrameTable) -> np.ndarray:
-    """Numbers of the windows with at least one label among the frames they predict."""
-    any_label = torch.stack([mask.any(dim=1) for mask in table.mask.values()]).any(dim=0).cpu().numpy()
-    keep = []
-    for start in range(0, len(windows), 4096):  # in parts: windows ending at every frame are many
-        part = windows[start : start + 4096]
-        keep.append(start + np.flatnonzero((any_label[part.rows()[0]] & part.predicted()).any(axis=1)))
-    return np.concatenate(keep)
-
-
-def check_labels(table: FrameTable, tasks: Sequence[Task], train: Sequence[str]) -> None:
-    """Refuse labels that cannot teach.
-
-    Raises:
-        UserError: when a task has no annotated frame among the training videos, or all of them the same label.
-    """
-    for task in tasks:
-        rows = torch.cat([torch.arange(a, a + n) for a, n in (table.spans[i] for i in table.select(train))])
-        labels, mask = table.labels[task.name].cpu()[rows], table.mask[task.name].cpu()[rows]
-        if not mask.any():
-            raise UserError(
-                f"none of the {len(train)} training sequences has an annotated {task.name} frame (all lines are "
-                f"marked {task.marker}): check --labels"
-            )
-        kinds = [labels[mask[:, column], column].unique() for column in range(task.label_width)]
-        if all(len(values) < 2 for values in kinds):
-            which = f" ({task.columns[int(kinds[0])]})" if task.name == "expr" else ""
-            raise UserError(
-                f"all annotated training frames carry the same {task.name} label{which}: nothing to tell apart"
-            )
-        shown = zip(task.kinds, task.strata(labels.numpy(), mask.numpy()), strict=True)
-        if absent := [kind for kind, frames in shown if not frames]:
-            print(f"note: no annotated training frame shows {', '.join(absent)}: a head cannot learn it from these")
-
-
-def feature_moments(
-    table: FrameTable, spans: Sequence[tuple[int, int]], dims: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation `[D]` of some spans' frames, each cache over its own valid ones.
-
-    Args:
-        table: features of caches of widths `dims` side by side.
-        spans: (first row, length) of each sequence; taken one at a time, in float64.
-        dims: those widths.
-    """
-    device = table.features.device
-    total = torch.zeros(2, sum(dims), dtype=torch.float64, device=device)
-    count = torch.zeros(sum(dims), dtype=torch.float64, device=device)
-    widths = torch.tensor(dims, device=device)
-    for start, length in spans:
-        valid = table.valid[start : start + length].to(device)
-        frames = table.features[start : start + length].double() * valid.repeat_interleave(widths, dim=1)
-        total += torch.stack([frames.sum(0), frames.square().sum(0)])
-        count += valid.sum(0).repeat_interleave(widths)
-    mean = total[0] / count.clamp_min(1)
-    deviation = (total[1] / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
-    return mean.float(), torch.where(deviation > 1e-5, deviation, 1.0).float()
-
-
 def weight_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: matrices decay, vectors do not."""
+    """Parameter groups: weight decay for matrices, none for vectors."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -235,8 +249,8 @@ def weight_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[st
 def loss_choices(task: Task, config: Temporal, table: FrameTable, train: Sequence[str]) -> dict[str, Any]:
     """Keyword arguments of the task's loss, with weights from the training labels."""
     if task.name == "va":
-        return {"ccc_over": config.ccc_over, "mse": config.mse, "mae": config.mae}
-    choices: dict[str, Any] = {"focal": config.focal, "label_smoothing": config.label_smoothing}
+        return {"ccc_over": config.ccc_over, "mse": config.mse}
+    choices: dict[str, Any] = {"focal": config.focal}
     rows = torch.cat([torch.arange(a, a + n) for a, n in (table.spans[i] for i in table.select(train))])
     labels, mask = table.labels[task.name].cpu()[rows], table.mask[task.name].cpu()[rows]
     device = table.valid.device  # where the network is; features may not fit there
@@ -255,5 +269,5 @@ def loss_choices(task: Task, config: Temporal, table: FrameTable, train: Sequenc
 
 
 def official_score(head: Head, items: ByTask) -> float:
-    """Official score of raw predictions over whole sequences; the sum of several tasks' scores."""
+    """Official score of raw predictions over whole sequences; for several tasks the sum of their scores."""
     return sum(score(task, items[task.name])["score"] for task in head.tasks)

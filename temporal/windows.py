@@ -1,8 +1,8 @@
-"""Windows over sequences: which frames they hold, and how their predictions become one per frame.
+"""Windows over sequences: which frames they cover, and how their predictions are averaged to one per frame.
 
-All features of a set lie in one flat table; a sequence is a span (start, length) of its rows, a window is (sequence,
-first row), and a batch of windows is an array of row numbers: nothing is copied but the batch itself. Every frame of
-every sequence is in at least one window; a sequence shorter than a window is padded and the padding masked.
+All features are in one flat table. A sequence is a span (start, length) of its rows, a window is (sequence, first row),
+and a batch of windows is an array of row numbers, so only the batch itself is copied. Every frame of every sequence is
+in at least one window. A sequence shorter than a window is padded, and the padding is masked.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 
 
 def window_starts(length: int, size: int, stride: int) -> np.ndarray:
-    """First rows of the windows over one sequence: every `stride` rows, the last one right-aligned.
+    """First rows of the windows over one sequence: one every `stride` rows, and the last one right-aligned.
 
     Args:
         length: rows of the sequence.
-        size: rows of a window.
-        stride: rows between windows, at most `size`.
+        size: rows per window.
+        stride: rows between window starts, at most `size`.
 
     Returns:
-        `[K]` ascending, from 0; together the windows cover all rows, and none but the first of a short sequence reaches
-        beyond the end.
+        `[K]` ascending, from 0. Together the windows cover all rows, and only the window of a sequence shorter than
+        `size` extends beyond the end.
     """
     if length <= size:
         return np.zeros(min(length, 1), np.int64)
@@ -39,8 +39,8 @@ class Windows:
         size: rows per window.
         sequence_start: `[K]` first table row of the window's sequence.
         sequence_length: `[K]` its length.
-        first: `[K]` the window's first row, counted within the sequence. Negative in `ending` windows.
-        ending: windows that end at the frame they predict (min2024): rows before the sequence repeat its first row, and
+        first: `[K]` the window's first row within the sequence; may be negative in `ending` windows.
+        ending: windows end at the frame that they predict (min2024). Rows before the sequence repeat its first row, and
             only the last row counts.
     """
 
@@ -52,7 +52,7 @@ class Windows:
 
     @classmethod
     def cover(cls, spans: list[tuple[int, int]], size: int, stride: int, ending: bool = False) -> Windows:
-        """Windows that cover the spans (start, length): overlapping ones, or one ending at every `stride`-th frame."""
+        """Cover the spans (start, length) with overlapping windows, or with one `ending` at every `stride`-th frame."""
         if ending:
             firsts = [np.arange(0, length, stride) - size + 1 for _, length in spans]
         else:
@@ -70,7 +70,7 @@ class Windows:
         )
 
     def shifted(self, offsets: np.ndarray) -> Windows:
-        """The same windows moved by `offsets` `[K]` rows, kept inside their sequences."""
+        """The same windows, shifted by `offsets` `[K]` rows but kept inside their sequences."""
         last = np.maximum(self.sequence_length - self.size, 0)
         return Windows(
             self.size,
@@ -81,10 +81,10 @@ class Windows:
         )
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Table rows `[K, size]`, and `[K, size]` bool: false where the window reaches beyond its sequence.
+        """Table rows `[K, size]`, and `[K, size]` bool that is false beyond the sequence.
 
-        Rows out of the sequence are its nearest row, so that a gather is always allowed. In `ending` windows they count
-        as inside: repeating the first frame is how those windows are padded.
+        Rows beyond the sequence are replaced by its nearest row, so that every row exists. In `ending` windows they
+        count as inside, because those windows are padded by repeating the first frame.
         """
         local = self.first[:, None] + np.arange(self.size)
         last = self.sequence_length[:, None] - 1
@@ -106,7 +106,7 @@ class FrameAverage:
     Args:
         frames: rows of the table.
         width: numbers per prediction.
-        device: where the predictions are made.
+        device: device of the predictions.
     """
 
     def __init__(self, frames: int, width: int, device: torch.device | str = "cpu") -> None:
@@ -114,13 +114,13 @@ class FrameAverage:
         self.count = torch.zeros(frames, 1, device=device)
 
     def add(self, rows: torch.Tensor, inside: torch.Tensor, values: torch.Tensor) -> None:
-        """Count predictions `[K, size, width]` for table rows `[K, size]` where `inside`."""
-        # A padded row repeats a real one: its weight is 0. (Leaving it out would make shapes depend on data.)
+        """Add predictions `[K, size, width]` of the table rows `[K, size]` that are `inside`."""
+        # A padded row repeats a real one, so its weight is 0. (Leaving it out would make shapes depend on data.)
         weight = inside.reshape(-1, 1).to(self.sum.dtype)
         flat = rows.reshape(-1)
         self.sum.index_add_(0, flat, values.reshape(len(flat), -1).to(self.sum.dtype) * weight)
         self.count.index_add_(0, flat, weight)
 
     def mean(self) -> torch.Tensor:
-        """`[frames, width]`; NaN for a frame in no window."""
+        """Means `[frames, width]`; NaN for a frame in no window."""
         return self.sum / self.count

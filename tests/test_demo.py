@@ -1,4 +1,4 @@
-"""The whole line on a tiny corpus: what `make demo` promises, and that an interruption changes nothing."""
+"""All stages on a tiny corpus: what `make demo` promises, and that an interruption changes nothing."""
 
 import json
 import shutil

@@ -15,6 +15,7 @@ ROOMS = (*GROUND, *STAGES, *TOP)
 ALSO: dict[str, set[str]] = {  # beside the ground floor and the room itself
     **{stage: {"preprocessing.faces", "preprocessing.views"} for stage in STAGES[1:]},
     "temporal": {"preprocessing.faces", "preprocessing.views", "features.cache"},
+    "synthwild": {"preprocessing.align"},  # the release's aligned crops
     "audit": {"preprocessing.affwild2", "preprocessing.faces", "preprocessing.items"}
     | {"preprocessing.sources", "preprocessing.video"},
     "wildaffect.inference": {*STAGES},

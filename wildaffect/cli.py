@@ -32,7 +32,7 @@ class Predict:
     clips: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Videos, pictures, or folders of them."""
     out: Path
-    """Where the clips' folders go."""
+    """Directory for the clips' folders."""
     heads: Annotated[tuple[Path, ...], tyro.conf.arg(help=HEADS)] = ()
     device: str = "auto"
     """cpu, cuda, ...; auto uses a GPU if there is one."""
@@ -41,7 +41,7 @@ class Predict:
     runtime: Literal["torch", "onnx"] = "torch"
     """onnx runs the graphs of a bundle made by `wildaffect export --onnx`."""
     annotate: bool = True
-    """Write annotated.mp4, which takes about as long as everything else together."""
+    """Write annotated.mp4. This takes about as long as everything else together."""
 
     def run(self) -> None:
         """Predict every clip.
@@ -51,7 +51,7 @@ class Predict:
         """
         from wildaffect.inference.clips import list_clips
 
-        clips = list_clips(self.clips)  # before torch is loaded: a wrong path is reported at once
+        clips = list_clips(self.clips)  # before torch is loaded, so that a wrong path is reported at once
         from wildaffect.inference.clip import predict_clips
         from wildaffect.inference.predictor import Predictor
 
@@ -115,8 +115,8 @@ class Export:
     out: Path
     """Bundle to write."""
     onnx: bool = False
-    """Also write model.onnx beside each model.safetensors and compare it with PyTorch on random inputs. Predict with
-    --runtime onnx."""
+    """Also write model.onnx beside each model.safetensors, and compare it with PyTorch on random inputs. To use these
+    graphs, predict with --runtime onnx."""
 
     def run(self) -> None:
         """Write the bundle.
@@ -135,6 +135,9 @@ class Doctor:
 
     def run(self) -> None:
         """Print the findings; a problem is printed, not raised."""
+        from wildaffect.inference.installed import print_versions
+
+        print_versions()  # first, because the other checks load these packages
         from wildaffect.inference.doctor import print_findings
 
         print_findings()

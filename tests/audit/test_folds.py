@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from audit import folds
 from checkpoints.errors import UserError
-from preprocessing import folds
 from wildaffect.tasks.folds import group_of, read_ids, release_folds
 from wildaffect.tasks.labels import VALIDATION, all_annotations
 

@@ -5,6 +5,8 @@ import io
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -31,9 +33,6 @@ def png(picture: Image.Image) -> bytes:
 
 
 def write_votes(path, seeds):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns = {name: [0] * len(seeds) for name in VOTES}
     for place, seed in enumerate(seeds):
         columns["happiness" if seed % 2 else "neutral"][place] = 7

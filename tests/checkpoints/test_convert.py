@@ -174,7 +174,7 @@ def test_position_embeddings_are_resized(tmp_path, full):
     assert torch.equal(encoder.backbone.pos_embed[:, 0], original.pos_embed[:, 0])
     original.set_input_size((48, 48))
     torch.testing.assert_close(encoder(images(48)), original.forward_features(normalised(images(48)))[:, 1:].mean(1))
-    with pytest.raises(UserError, match="no multiple of the patch size 8"):
+    with pytest.raises(UserError, match="not a multiple of the patch size 8"):
         convert(full, tmp_path / "odd", decoder_heads=4, image_size=50)
 
 
@@ -194,7 +194,7 @@ def test_malicious_pickle_is_refused(tmp_path, capfd):
             return print, ("executed",)
 
     torch.save({"model": vit().state_dict(), "extra": Bomb()}, tmp_path / "bad.pth")
-    with pytest.raises(UserError, match=r"more than weights, which reading would execute \(print\)\. Fetch"):
+    with pytest.raises(UserError, match=r"it contains code that reading would execute \(print\)\. Download"):
         convert(tmp_path / "bad.pth", tmp_path / "encoder")
     assert "executed" not in capfd.readouterr().out
     assert not (tmp_path / "encoder").exists()
@@ -224,7 +224,7 @@ def test_how_to_read_a_file_all_the_same_is_not_told(tmp_path, kind):
     with pytest.raises(UserError) as error:
         convert(path, tmp_path / "encoder")
     text = str(error.value)
-    assert text.endswith("Fetch it again, or ask its author for a .safetensors file or a plain state dict")
+    assert text.endswith("Download it again, or ask its author for a .safetensors file or a plain state dict")
     assert "Re-running" not in text and "False" not in text and "\n" not in text
     assert ("system)" in text) == (kind == "blocked")
 
@@ -259,7 +259,7 @@ def test_misfits_are_listed(tmp_path):
     with pytest.raises(UserError, match="unknown decoder_extra"):
         convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4)
     convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4, drop=("decoder_extra",))
-    with pytest.raises(UserError, match="holds an encoder already"):
+    with pytest.raises(UserError, match="already holds an encoder"):
         convert(tmp_path / "bad.pth", tmp_path / "encoder", decoder_heads=4, drop=("decoder_extra",))
 
 
@@ -290,20 +290,20 @@ def test_options_of_files_are_refused_elsewhere(tmp_path, source):
     source = source if source.startswith("timm:") else tmp_path / source
     options = {"heads": 3, "decoder_heads": 4, "drop": ("head",), "architecture": "vit_tiny_patch16_224"}
     for name, value in options.items():
-        with pytest.raises(UserError, match=rf"--{name.replace('_', '-')}: for \.pth and \.safetensors files only"):
+        with pytest.raises(UserError, match=rf"--{name.replace('_', '-')}: only for \.pth and \.safetensors files"):
             convert(source, tmp_path / "out", **{name: value})
-    with pytest.raises(UserError, match=r"--heads, --drop: for"):
+    with pytest.raises(UserError, match=r"--heads, --drop: only for"):
         convert(source, tmp_path / "out", heads=3, drop=("head",))
 
 
 def test_what_stands_at_out_is_left_alone(tmp_path, full):
     convert(full, tmp_path / "a", decoder_heads=4)
     (tmp_path / "mae.pth").write_text("mine")
-    with pytest.raises(UserError, match=r"mae\.pth exists already: give another --out"):
+    with pytest.raises(UserError, match=r"mae\.pth already exists: choose another --out"):
         convert(tmp_path / "a", tmp_path / "mae.pth", to="mae")
     assert (tmp_path / "mae.pth").read_text() == "mine"
     before = (tmp_path / "a" / "decoder.safetensors").read_bytes()
-    with pytest.raises(UserError, match="holds an encoder already: give another --out"):
+    with pytest.raises(UserError, match="already holds an encoder: choose another --out"):
         convert(tmp_path / "a", tmp_path / "a", half=True)
     assert (tmp_path / "a" / "decoder.safetensors").read_bytes() == before
 
@@ -320,7 +320,7 @@ def test_another_mean_or_std_than_maes_is_noted(tmp_path, capsys, mean, std, not
 
 
 def test_what_a_file_does_not_say_is_asked_for(tmp_path, full):
-    with pytest.raises(UserError, match=r"64 wide is none of the published sizes.*--decoder-heads"):
+    with pytest.raises(UserError, match=r"no published model is 64 wide.*--decoder-heads"):
         convert(full, tmp_path / "encoder")
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
     with pytest.raises(UserError, match=r"no key ends in patch_embed\.proj\.weight \(it holds conv1\.weight\)"):
@@ -347,5 +347,31 @@ def test_weights_of_a_pooling_have_no_place_in_maes_layout(tmp_path):
     settings = {**SMALL, "global_pool": "token"}
     encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", 32, settings, pooling="grid"))
     save_encoder(tmp_path / "grid", encoder, made_by="test", recipe={}, parents={})
-    with pytest.raises(UserError, match=r"squeeze\.weight, which it does not know"):
+    with pytest.raises(UserError, match=r"squeeze\.weight, which is not in MAE's layout"):
         convert(tmp_path / "grid", tmp_path / "back.pth", to="mae")
+
+
+def test_a_stage_1_encoder_in_half_precision_keeps_what_its_directory_says(tmp_path):
+    """`--half` is how the shipped encoders are made: the same header, decoder and card, half the bytes."""
+    product = pytest.importorskip("pretrain.build")
+    recipes = pytest.importorskip("pretrain.recipes")
+    settings = {**SMALL, "image_size": 32, "decoder_dim": DECODER_DIM, "decoder_depth": DECODER_DEPTH}
+    model = product.build(recipes.Pretrain(**settings, decoder_heads=4, mask_ratio=0.6))
+    model.encoder.provenance = {"stage": "pretrain", "synthetic": True, "unlabelled_videos": ["v"], "pictures_seen": 7}
+    told = {"dim": DECODER_DIM, "depth": DECODER_DEPTH, "num_heads": 4, "mask_ratio": 0.6, "norm_pix_loss": True}
+    ours, half = tmp_path / "run" / "encoder", tmp_path / "half"
+    product.write_encoder(ours, model, decoder=told, recipe={"epochs": 3}, parents={"faces_0": "f"})
+    convert(tmp_path / "run", half, half=True)
+    headers = [json.loads((directory / "config.json").read_text()) for directory in (ours, half)]
+    assert headers[0].pop("weights") != headers[1].pop("weights")
+    assert headers[0] == headers[1] and headers[1]["made_by"].endswith(" pretrain/run.py")
+    assert (half / "MODEL_CARD.md").read_bytes() == (ours / "MODEL_CARD.md").read_bytes()
+    for name in ("model", "decoder"):
+        stored, original = (load_tensors(directory / f"{name}.safetensors") for directory in (half, ours))
+        assert all(torch.equal(tensor, original[key].half()) for key, tensor in stored.items())
+    loaded = product.load_mae(half)
+    assert loaded.mask_ratio == 0.6 and torch.equal(loaded.mask_token, model.mask_token.half().float())
+    assert loaded.encoder.provenance == model.encoder.provenance
+    convert(tmp_path / "run", tmp_path / "resized", half=True, image_size=48)  # no longer what the recipe made
+    header = json.loads((tmp_path / "resized" / "config.json").read_text())
+    assert header["config"]["image_size"] == 48 and not (tmp_path / "resized" / "MODEL_CARD.md").exists()

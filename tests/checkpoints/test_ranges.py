@@ -27,7 +27,7 @@ def test_every_recipe_passes(recipes):
         ({"lr": float("nan")}, "--lr nan: expected a number above 0"),
         ({"epochs": float("inf")}, "--epochs inf: expected a number above 0"),
         ({"crop_scale": (0.0, 1.0)}, "--crop-scale 0.0 1.0: expected a number from above 0 to 1"),
-        ({"crop_scale": (1.0, 0.5)}, "--crop-scale 1 0.5: expected the smaller share first"),
+        ({"crop_scale": (1.0, 0.5)}, "--crop-scale 1 0.5: expected the smaller fraction first"),
         ({"validation_frames_per_video": -1}, "--validation-frames-per-video -1: expected 0 or more"),
         ({"randaugment": 40}, "--randaugment 40: expected a number from 0 to 30"),
     ],

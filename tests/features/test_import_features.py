@@ -70,7 +70,7 @@ def test_the_name_says_what_the_features_are(corpus, tmp_path):
 
 
 def test_refusals(corpus, tmp_path):
-    with pytest.raises(UserError, match="no folder of features"):
+    with pytest.raises(UserError, match="is not a folder of features"):
         main(config(corpus, tmp_path / "none", tmp_path / "cache"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"has no ID.npy.*such as 'train0'"):

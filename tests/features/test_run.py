@@ -140,7 +140,7 @@ def test_interrupted_at_any_point_ends_the_same(cache, corpus, tmp_path, monkeyp
 
 def test_killed_process_ends_the_same(cache, corpus, tmp_path):
     out = tmp_path / "cache"
-    command = [sys.executable, ROOT / "finetune" / "extract.py", "--encoder", corpus.encoder, "--faces", corpus.faces]
+    command = [sys.executable, ROOT / "features" / "run.py", "--encoder", corpus.encoder, "--faces", corpus.faces]
     command += ["--out", out, "--batch-size", "7", "--workers", "0", "--precision", "fp32"]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
     while process.poll() is None and not list(out.glob("*.safetensors")):
@@ -160,7 +160,7 @@ def test_two_processes_share_the_videos(cache, corpus, tmp_path):
         "torch.distributed.run",
         "--standalone",
         "--nproc_per_node=2",
-        ROOT / "finetune" / "extract.py",
+        ROOT / "features" / "run.py",
     ]
     command += ["--encoder", corpus.encoder, "--faces", corpus.faces, "--out", out]
     command += ["--workers", "0", "--precision", "fp32"]
@@ -257,7 +257,7 @@ def test_network_without_tokens_refuses_token_pooling(tmp_path):
 
 def test_refuses_a_directory_of_something_else(corpus, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match=r"thesis.tex.*extract.py did not write"):
+    with pytest.raises(UserError, match=r"thesis.tex.*features/run.py did not write"):
         main(settings(corpus, tmp_path))
     with pytest.raises(UserError, match="expected a faces store"):
         main(replace(settings(corpus, tmp_path / "cache"), faces=tmp_path / "nothing"))

@@ -1,11 +1,16 @@
-"""Which frames an epoch draws."""
+"""Which frames an epoch draws, and their crops."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.frames import EpochDraw, LabelledFrames
+from finetune.frames import EpochDraw, LabelledFrames, training_frames
+from preprocessing.align import encode_jpeg, template
+from preprocessing.faces import FacesStore, finish_store, write_shard
+from preprocessing.views import row_views
+from wildaffect.training.images import resize
 
 
 def frames_of(sizes, seed=0):
@@ -54,3 +59,20 @@ def test_spaced(sizes, most):
     assert np.diff(few.bounds).tolist() == [min(size, most) if most else size for size in sizes]
     assert (np.diff(few.rows) > 0).all()
     assert np.array_equal(few.targets, frames.targets[few.rows])
+
+
+def test_training_crops_are_cut_by_landmarks(tmp_path):
+    """A whole crop of a row is its view, resized."""
+    rng = np.random.default_rng(0)
+    points = template(112) + np.array([[4, 9], [-3, 2], [0, 0], [5, -6], [2, 7]])
+    row = {"video": "v", "subject": "", "time_s": 0.0, "landmarks": points.ravel().tolist()}
+    pictures = [encode_jpeg(rng.integers(0, 256, (112, 112, 3), np.uint8)) for _ in range(3)]
+    write_shard(tmp_path, "v", [row | {"frame": k + 1, "image": jpeg} for k, jpeg in enumerate(pictures)])
+    finish_store(tmp_path, made_by="test", config={}, image_size=112, problems=[])
+    store, frames = FacesStore(tmp_path), frames_of([3])
+    draw = EpochDraw(frames, 0, 0)
+    data = training_frames(store, frames, draw, view="eyes_landmarks", size=24, scale=(1.0, 1.0), seed=0)
+    for place in range(3):
+        (view,) = row_views(store, draw(0, place), ["eyes_landmarks"])
+        crop = data[(0, place)]["images"]
+        assert any(torch.equal(crop, resize(side, 24)) for side in (view, view.flip(-1)))

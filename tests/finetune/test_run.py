@@ -176,7 +176,7 @@ def test_refusals(corpus, tmp_path):
 def test_other_image_size_is_said(corpus, tmp_path, capsys):
     large = make_encoder(tmp_path / "large", image_size=64)
     main(replace(config(corpus, tmp_path / "run", epochs=0.2), encoder=str(large)))
-    assert "the store's faces have 40 px, the encoder takes 64 px: they are enlarged" in capsys.readouterr().out
+    assert "the store's faces are enlarged from 40 px to the encoder's 64 px" in capsys.readouterr().out
 
 
 def test_run_of_another_store_is_not_resumed(whole, corpus, tmp_path):

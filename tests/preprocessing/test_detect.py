@@ -1,10 +1,8 @@
-import builtins
-
 import numpy as np
 import pytest
 
-from checkpoints.errors import UserError
-from preprocessing.detect import MTCNN, Faces, iou, nms, place, regress, square
+from preprocessing.detect import Faces, iou, place, regress, square
+from preprocessing.mtcnn import MTCNN, nms
 from preprocessing.video import read_frames
 
 
@@ -91,19 +89,6 @@ def test_a_face_cut_by_the_border_keeps_its_landmarks(detector, pictures, found)
 
 def test_refining_nothing(detector):
     assert len(detector.refine([], np.zeros((0, 4)))) == 0
-
-
-def test_a_missing_library_is_named_with_its_command(monkeypatch):
-    real = builtins.__import__
-
-    def missing(name, *args, **kwargs):
-        if name.startswith("facenet_pytorch"):
-            raise ImportError("No module named 'facenet_pytorch'")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UserError, match="pip install --no-deps facenet-pytorch"):
-        MTCNN()
 
 
 def test_boxes():

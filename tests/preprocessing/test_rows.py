@@ -20,7 +20,7 @@ def test_frames_that_are_counted_from_0(tmp_path):
     assert [row["frame"] for row in rows] == [1, 2, 3, 4]
     assert [row["image"] is None for row in rows] == [False, False, True, False]
     assert decode_jpeg(rows[0]["image"]).mean() < 5
-    assert problems == ["its pictures are counted from 0: picture 0 is frame 1, and so on"]
+    assert problems == ["its pictures are numbered from 0: picture 0 becomes frame 1, and so on"]
 
 
 def test_frames_that_are_counted_from_1(tmp_path):

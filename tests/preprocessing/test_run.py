@@ -19,6 +19,7 @@ from preprocessing.faces import DATA, HEADER, FacesStore
 from preprocessing.run import Config, run
 from preprocessing.shard import LOG
 from preprocessing.tracks import portray
+from preprocessing.video import read_frames
 from tests.preprocessing.movies import packets, write_movie
 from tests.preprocessing.test_pictures import png_claiming
 
@@ -106,8 +107,6 @@ def test_crops_of_a_release_are_passed_on(synthwild_tiny, tmp_path):
 
 
 def command_times(video):
-    from preprocessing.video import read_frames
-
     return [frame.time_s for frame in read_frames(video, print)]
 
 
@@ -149,7 +148,7 @@ def test_killed_and_started_again_it_is_as_if_nothing_had_been(faces, synthwild_
 def test_a_finished_store_is_left_alone(faces, synthwild_tiny, capsys):
     before = {path: path.stat().st_mtime_ns for path in faces.rglob("*")}
     run(Config(source=[str(synthwild_tiny / "release")], out=faces, workers=1))
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -307,12 +306,21 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_a_missing_detector_or_device_is_told_before_anything_is_written(pictures, tmp_path, monkeypatch):
+def test_a_missing_device_is_reported_before_anything_is_written(pictures, tmp_path):
     with pytest.raises(UserError, match="--device cuda:99 cannot be used"):
         run(Config(source=[str(pictures)], out=tmp_path / "store", device="cuda:99"))
-    monkeypatch.setattr("preprocessing.detect.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install --no-deps facenet-pytorch"):
-        run(Config(source=[str(pictures)], out=tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("missing", ["facenet_pytorch", "requests"])
+def test_a_missing_detector_is_reported_before_anything_is_written(pictures, tmp_path, missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; from preprocessing.run import main; from checkpoints.errors "
+    code += "import guarded; guarded(main)"
+    command = [sys.executable, "-c", code, "--source", str(pictures), "--out", str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert missing in done.stderr
+    assert "pip install 'facenet-pytorch<2.6'" in done.stderr
     assert not (tmp_path / "store").exists()
 
 

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.align import encode_jpeg
@@ -90,8 +91,6 @@ def test_bridged_frames_have_a_picture_and_no_score(tmp_path):
     path = write_movie(tmp_path / "a.mp4", frames, options={"crf": "10"})
     store, _ = store_of(tmp_path, path)
     assert store.valid.all()
-    import pyarrow.parquet as pq
-
     table = pq.read_table(next((tmp_path / "store" / "data").iterdir()))
     assert [k for k, value in enumerate(table["interpolated"].to_pylist()) if value] == [20, 21, 22, 23]
     assert [k for k, value in enumerate(table["score"].to_pylist()) if value is None] == [20, 21, 22, 23]

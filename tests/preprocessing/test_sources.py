@@ -165,7 +165,7 @@ def test_a_video_is_not_called_as_the_second_person_of_another(tmp_path):
         touch(tmp_path / name)
     items, problems = find_items([tmp_path], crops=False)
     assert [item.video for item in items] == ["clip", "clip~2", "clip~left", "other_3"]
-    assert "it would be a subject of 'clip'" in problems[0]["problem"] and len(problems) == 2
+    assert "it would look like a subject of 'clip'" in problems[0]["problem"] and len(problems) == 2
 
 
 def test_pictures_are_not_called_so_either_but_ready_faces_may_be(tmp_path):

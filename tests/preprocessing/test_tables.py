@@ -1,3 +1,4 @@
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -108,8 +109,6 @@ def test_pictures_beside_a_table(tmp_path):
 
 
 def test_class_names_and_splits_of_a_data_set(tmp_path):
-    import datasets
-
     rows = {"image": [{"bytes": picture(k), "path": None} for k in range(3)], "label": [1, 0, -1]}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["happy", "sad"])})
     made = datasets.Dataset.from_dict(rows, features)

@@ -1,12 +1,14 @@
-"""Key-region views: the published ratios, and landmarks."""
+"""Key-region views: the published ratios, landmarks, and the way from a row to them."""
 
 import numpy as np
 import pytest
 import torch
 
-from preprocessing.align import template
+from checkpoints.errors import UserError
+from preprocessing.align import encode_jpeg, template
 from preprocessing.faces import FacesStore, finish_store, write_shard
-from preprocessing.views import ALIGNED, REGIONS, VIEWS, cut
+from preprocessing.views import ALIGNED, REGIONS, VIEWS, StillFrames, check_views, cut, face_views, row_views
+from wildaffect.training.images import decode, resize
 
 
 def coordinates(size=100):
@@ -68,3 +70,55 @@ def test_store_gives_landmarks_of_the_aligned_picture(tmp_path):
     store = FacesStore(tmp_path)
     np.testing.assert_allclose(store.picture_landmarks(0), template(112), atol=1e-3)
     assert store.picture_landmarks(1) is None
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Four rows: a face, one whose landmarks stand elsewhere, one that cannot be decoded, none."""
+    picture = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    # An asymmetric change, so that alignment cannot undo it.
+    points = template(112) + np.array([[4, 9], [-3, 2], [0, 0], [5, -6], [2, 7]])
+    rows = [
+        {"image": encode_jpeg(picture), "landmarks": template(112).ravel().tolist()},
+        {"image": encode_jpeg(picture), "landmarks": points.ravel().tolist()},
+        {"image": b"nonsense", "landmarks": None},
+        {"image": None},
+    ]
+    named = [{"video": "a", "subject": "left", "frame": 7 + k, "time_s": 0.0} | row for k, row in enumerate(rows)]
+    write_shard(tmp_path, "a", named)
+    finish_store(tmp_path, made_by="test", config={}, image_size=112, problems=[])
+    return FacesStore(tmp_path)
+
+
+def test_a_rows_views_are_cut_by_its_own_landmarks(store):
+    views = ("full", "eyes", "eyes_landmarks")
+    full, eyes, turned = row_views(store, 1, views)
+    assert torch.equal(full, decode(store.jpeg(1))) and torch.equal(eyes, cut(full, "eyes"))
+    assert torch.equal(turned, cut(full, "eyes_landmarks", store.picture_landmarks(1)))
+    assert not torch.equal(turned, eyes)
+    streamed = [face_views(jpeg, views, points) for jpeg, points in store.pictures(0, 2)]
+    for row, found in enumerate(streamed):
+        assert all(map(torch.equal, found, row_views(store, row, views)))
+    with pytest.raises(RuntimeError):
+        row_views(store, 2)
+    with pytest.raises(RuntimeError, match="empty"):
+        row_views(store, 3)
+
+
+def test_still_frames(store, capsys):
+    stills = StillFrames(store, ["full", "eyes_landmarks"], 40)
+    batch = stills.__getitems__([1, 2, 0])
+    assert batch["images"].shape == (3, 2, 3, 40, 40) and batch["images"].dtype == torch.uint8
+    assert batch["readable"].tolist() == [True, False, True] and not batch["images"][1].any()
+    wanted = [resize(view, 40) for view in row_views(store, 1, stills.views)]
+    assert torch.equal(batch["images"][0], torch.stack(wanted))
+    assert f"skipped a bad picture: {store.path}: video a left, frame 9: " in capsys.readouterr().out
+
+
+def test_landmark_views_need_landmarks(store, tmp_path):
+    check_views(store, ["full", "eyes_landmarks"])
+    write_shard(tmp_path / "b", "b", [{"video": "b", "subject": "", "frame": 1, "time_s": 0.0, "image": b"x"}])
+    finish_store(tmp_path / "b", made_by="test", config={}, image_size=112, problems=[])
+    check_views(FacesStore(tmp_path / "b"), ["eyes"])
+    with pytest.raises(UserError, match="use --view eyes, or run preprocessing without --crops"):
+        check_views(FacesStore(tmp_path / "b"), ["full", "eyes_landmarks"])

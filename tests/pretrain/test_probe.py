@@ -61,7 +61,7 @@ def test_places_tell_what_means_do_not(labelled):
 
 
 def test_no_recording_is_fitted_and_scored(labelled, tmp_path):
-    text = (labelled / "labels.csv").read_text().replace("train", "x").replace("validation", "train")
+    text = (labelled / "labels.csv").read_text().replace("train", "test").replace("validation", "train")
     (tmp_path / "labels.csv").write_text(text)  # no validation split: videos of the other are held out
     probe = Probe(labelled / "faces", tmp_path / "labels.csv", 32)
     video = probe.store.video

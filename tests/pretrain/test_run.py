@@ -191,7 +191,7 @@ def test_missing_store_and_foreign_init_are_named(faces, uninterrupted, tmp_path
         main(replace(DEMO, faces=(tmp_path / "no",), out=tmp_path / "a", **TINY))
     (uninterrupted / "encoder" / "decoder.safetensors").rename(tmp_path / "decoder")
     try:
-        with pytest.raises(UserError, match="only continue from a product of stage 1"):
+        with pytest.raises(UserError, match="only continue from an encoder of stage 1"):
             main(replace(DEMO, faces=(faces,), out=tmp_path / "b", init=uninterrupted, **TINY))
     finally:
         (tmp_path / "decoder").rename(uninterrupted / "encoder" / "decoder.safetensors")
@@ -200,8 +200,8 @@ def test_missing_store_and_foreign_init_are_named(faces, uninterrupted, tmp_path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"image_size": 33}, "--image-size 33 is no multiple of --patch-size 8"),
-        ({"decoder_heads": 3}, "--decoder-dim 16 is no multiple of --decoder-heads 3"),
+        ({"image_size": 33}, "--image-size 33 is not a multiple of --patch-size 8"),
+        ({"decoder_heads": 3}, "--decoder-dim 16 is not a multiple of --decoder-heads 3"),
         ({"mask_ratio": 0.99}, "--mask-ratio 0.99 of 16 patches hides all of them or none"),
         ({"steps": -3}, "--steps -3: expected 0 or more"),
         ({"faces": ()}, "--faces names no store"),
@@ -249,7 +249,7 @@ def test_how_the_work_is_done_may_change_when_a_run_goes_on(faces, tmp_path, mon
     monkeypatch.undo()
     with pytest.raises(UserError, match="whose setting lr is"):
         main(replace(DEMO, **{"faces": (faces,), "out": out, **TINY, "lr": 1.0}))
-    with pytest.raises(UserError, match="is a run that is not finished: start it again"):
+    with pytest.raises(UserError, match="is a run that is not finished: run the same command again"):
         load_encoder(out)
     changed = {**TINY, "workers": 1, "micro_batch_size": 4, "log_every": 2, "save_every": 3}
     assert main(replace(DEMO, faces=(faces,), out=out, **changed))["steps"] == 8

@@ -8,6 +8,7 @@ import pytest
 
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
+from preprocessing import views
 from preprocessing.faces import HEADER
 from pretrain import streaming
 from pretrain.recipes import DEMO
@@ -15,7 +16,6 @@ from pretrain.run import main
 from pretrain.streaming import FacesStream, StreamedCrops
 from tests.pretrain.corpus import make_store
 from tests.pretrain.test_run import TINY, weights
-from wildaffect.training import images
 from wildaffect.training.batches import BatchPlan
 from wildaffect.training.images import work_ahead
 
@@ -71,20 +71,20 @@ def test_processes_share_the_shards_out(store):
 def test_workers_are_no_more_than_shards(store, capsys):
     faces = FacesStream(f"file://{store}")
     assert (faces.workers(2, 2), faces.workers(0, 6), faces.workers(8, 2)) == (2, 0, 3)
-    assert capsys.readouterr().out.count("has 6 shards: 3 worker(s) for each process") == 1
+    assert capsys.readouterr().out.count("has 6 shards: 3 worker(s) per process") == 1
     with pytest.raises(UserError, match="6 shards, too few for 8 processes"):
         faces.workers(1, 8)
 
 
 def test_a_bad_picture_gives_its_place_to_another(store, monkeypatch):
-    real = images.decode
+    real = views.decode
 
     def decode(jpeg):
         if len(jpeg) % 5 == 0:
             raise RuntimeError("cut off")
         return real(jpeg)
 
-    monkeypatch.setattr(images, "decode", decode)
+    monkeypatch.setattr(views, "decode", decode)
     batches = [*crops(store, 0, 20)]
     assert len(pictures(batches)) == 80
     assert any("cut off" in name for batch in batches for name in batch["skipped"])
@@ -121,7 +121,7 @@ def test_a_streamed_run_resumes_as_if_nothing_had_been(store, tmp_path, monkeypa
 def test_refusals(store, tmp_path):
     with pytest.raises(UserError, match="cannot be read as a faces store"):
         FacesStream(f"file://{tmp_path}/nothing")
-    with pytest.raises(UserError, match="alone and whole"):
+    with pytest.raises(UserError, match="must be the only one and is used as a whole"):
         main(replace(DEMO, faces=(f"file://{store}", store), out=tmp_path / "o", **TINY))
     shutil.copytree(store, tmp_path / "part")
     next((tmp_path / "part" / "data").glob("*.parquet")).unlink()
@@ -130,5 +130,5 @@ def test_refusals(store, tmp_path):
     shutil.copytree(store, tmp_path / "other")
     header = (tmp_path / "other" / HEADER).read_text()
     (tmp_path / "other" / HEADER).write_text(header.replace('"faces store"', '"something else"'))
-    with pytest.raises(UserError, match="is no faces store"):
+    with pytest.raises(UserError, match="is not a faces store"):
         FacesStream(f"file://{tmp_path}/other")

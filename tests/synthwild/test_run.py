@@ -1,14 +1,16 @@
-"""The corpus as a whole: the release's tree, its nasties, determinism."""
+"""The corpus as a whole: the release's tree, its irregularities, determinism."""
 
 import hashlib
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
-from preprocessing import synthwild_release
+from synthwild import release
 from synthwild.run import Config, generate
 from wildaffect.tasks import AUS, EXPRESSIONS
 
@@ -105,8 +107,6 @@ def test_every_class_and_unit_occurs_in_every_split(synthwild_tiny: Path) -> Non
 
 
 def test_frames_lines_and_times(synthwild_tiny: Path) -> None:
-    import av
-
     offsets, variable, rates = set(), 0, set()
     for video in videos(synthwild_tiny).values():
         with av.open(str(synthwild_tiny / video["file"])) as container:
@@ -154,8 +154,6 @@ def test_subjects_and_crops(synthwild_tiny: Path) -> None:
 
 
 def test_aligned_crops_are_112_and_box_crops_vary(synthwild_tiny: Path) -> None:
-    import cv2
-
     release = synthwild_tiny / "release"
     aligned = [cv2.imread(str(p)).shape for p in sorted((release / "cropped_aligned").glob("*/00001.jpg"))]
     boxes = [cv2.imread(str(p)).shape for p in sorted((release / "cropped").glob("*/00001.jpg"))]
@@ -194,7 +192,7 @@ def test_splits_and_pool_share_no_person(synthwild_tiny: Path) -> None:
 def test_interrupted_run_is_finished_with_the_same_bytes(
     synthwild_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, done = synthwild_release.make_video, []
+    real, done = release.make_video, []
 
     def stop_at_fifth(root: Path, video: object) -> None:
         if len(done) == 4:
@@ -204,12 +202,12 @@ def test_interrupted_run_is_finished_with_the_same_bytes(
         real(root, video)  # type: ignore[arg-type]
 
     out = tmp_path / "tiny"
-    monkeypatch.setattr(synthwild_release, "make_video", stop_at_fifth)
+    monkeypatch.setattr(release, "make_video", stop_at_fifth)
     with pytest.raises(KeyboardInterrupt):
         generate(out, Config(size="tiny"))
     assert not (out / "synthwild.json").exists()
     (out / "release/videos/batch1/.killed.mp4.tmp").unlink()
-    monkeypatch.setattr(synthwild_release, "make_video", real)
+    monkeypatch.setattr(release, "make_video", real)
     generate(out, Config(size="tiny", workers=2))
     assert files(out) == files(synthwild_tiny)
 
@@ -218,7 +216,7 @@ def test_complete_corpus_is_left_alone_and_others_are_refused(synthwild_tiny: Pa
     before = (synthwild_tiny / "synthwild.json").stat().st_mtime_ns
     generate(synthwild_tiny, Config(size="tiny"))
     assert (synthwild_tiny / "synthwild.json").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="another corpus"):
+    with pytest.raises(UserError, match="a different corpus"):
         generate(synthwild_tiny, Config(size="tiny", seed=1))
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
@@ -228,8 +226,6 @@ def test_complete_corpus_is_left_alone_and_others_are_refused(synthwild_tiny: Pa
 
 def test_mtcnn_finds_the_faces(synthwild_tiny: Path) -> None:
     mtcnn = pytest.importorskip("facenet_pytorch", reason="facenet_pytorch is not installed")
-    import av
-
     detector = mtcnn.MTCNN(keep_all=True, device="cpu")
     found = total = 0
     for video in videos(synthwild_tiny).values():

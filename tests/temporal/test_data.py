@@ -6,9 +6,10 @@ import torch
 
 from checkpoints.errors import UserError
 from features.cache import FeatureCache
-from temporal.data import build_table, frame_rate, open_caches
+from temporal.caches import open_caches
+from temporal.data import build_table, frame_rate
 from temporal.splits import apart, make_splits
-from temporal.train import feature_moments
+from temporal.table_facts import feature_moments
 from tests.temporal.corpus import TRAIN
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.folds import grouped_folds
@@ -87,5 +88,5 @@ def test_a_list_of_frames_may_end_before_the_video(corpus, tmp_path):
     assert table.spans == [(0, last)] and last > 5 + 5
     assert np.flatnonzero(table.mask["va"][:, 0]).tolist() == [1, 4]
     dense = {"9_left": replace(tracks["9_left"], listed=False)}
-    with pytest.raises(UserError, match="not of the same video"):
+    with pytest.raises(UserError, match="not from the same video"):
         build_table([cache], {"va": dense}, [TASKS["va"]])

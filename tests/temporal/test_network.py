@@ -144,7 +144,7 @@ def test_attention_fusion_equals_its_definition():
 def test_mean_fusion_averages_caches_of_one_width():
     x = torch.arange(12.0).view(1, 2, 6)
     torch.testing.assert_close(Mean((3, 3))(x), (x[..., :3] + x[..., 3:]) / 2)
-    with pytest.raises(UserError, match="joins caches of one width"):
+    with pytest.raises(UserError, match="needs caches of equal width"):
         build("nguyen2024-mean", (3, 2))
 
 

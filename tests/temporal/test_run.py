@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 from checkpoints.errors import UserError
 from features.cache import FeatureCache
 from temporal import run, train
+from temporal.caches import open_caches
 from temporal.heads import load_head, load_heads
+from temporal.labels import read_labels
 from tests.temporal.corpus import TRAIN, VALIDATION, make_labels, write_cache, write_labels
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.labels import read_annotations
@@ -140,7 +142,7 @@ def test_validation_may_choose_instead_of_being_scored(settings, corpus, tmp_pat
     assert summary["validation"] is None and summary["held_out"]["au"]["videos"] == len(VALIDATION)
     head = load_head(tmp_path / "v")
     assert set(head.trained_on) == set(TRAIN) | set(VALIDATION)  # what chose is no longer fit to be reported
-    with pytest.raises(UserError, match="not with --tune-on validation"):
+    with pytest.raises(UserError, match="do not combine it with --tune-on"):
         run.main(settings("au", tmp_path / "w", tune_on="validation", folds=2))
     only_train = corpus / "release" / "6th ABAW Annotations" / TASKS["au"].folders[0] / "Train_Set"
     with pytest.raises(UserError, match="has no au validation split"):
@@ -171,7 +173,7 @@ def test_leaks_are_left_out_warned_of_or_refused(settings, corpus, tmp_path, cap
     with pytest.raises(UserError, match="--rule-clean: the encoder was trained on expr labels"):
         run.main(settings("va", tmp_path / "c", rule_clean=True, **quick))
     every = cache("every", {"expr": list(VALIDATION)})
-    with pytest.raises(UserError, match="none to score honestly"):
+    with pytest.raises(UserError, match="no other is left to score"):
         run.main(settings("expr", tmp_path / "c", features=(every,), epochs=1))
 
 
@@ -185,7 +187,8 @@ def test_what_validates_one_task_trains_no_other(settings, tmp_path):
         ("expr", "Train", "c"),
     ):
         write_labels(tmp_path / TASKS[name].folders[0] / f"{split}_Set", id, name, make_labels(name, 20, rng))
-    labels, train, validation = run.read_labels(settings("joint", tmp_path / "o", labels=tmp_path))
+    config = settings("joint", tmp_path / "o", labels=tmp_path)
+    labels, train, validation = read_labels(config, open_caches(config.features))
     assert (train, validation) == (["a", "c"], ["b"])
     assert set(labels["va"]) == {"a", "b"} and set(labels["expr"]) == {"c"}  # b's Expr labels are training labels
 
@@ -220,7 +223,7 @@ def test_labels_that_cannot_teach_are_refused(settings, tmp_path, task):
     with pytest.raises(UserError, match=f"annotated {task} frame"):
         run.main(settings(task, tmp_path / "out", labels=corpus(nothing)))
     with pytest.raises(
-        UserError, match=r"carry the same expr label \(Anger\)" if task == "expr" else "the same .* label"
+        UserError, match=r"have the same expr label \(Anger\)" if task == "expr" else "the same .* label"
     ):
         run.main(settings(task, tmp_path / "out2", labels=corpus(one_value)))
 
@@ -232,7 +235,7 @@ def test_inputs_that_do_not_fit_are_refused(settings, corpus, tmp_path):
         run.main(settings("va", tmp_path / "o", features=(tmp_path / "none",)))
     with pytest.raises(UserError, match="no feature cache given"):
         run.main(settings("va", tmp_path / "o", features=()))
-    with pytest.raises(UserError, match="holds no va annotations"):
+    with pytest.raises(UserError, match="holds no va labels of a training split"):
         run.main(settings("va", tmp_path / "o", labels=corpus / "release" / "test_set_examples"))
     lacking = write_cache(tmp_path / "lacking", {id: x for id, x in features.items() if id != "val3"})
     with pytest.raises(UserError, match="lacks 1 of 15 labelled sequences, such as val3"):

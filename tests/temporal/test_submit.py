@@ -3,6 +3,7 @@ import pytest
 
 from checkpoints.errors import UserError
 from temporal import evaluate, run, submit
+from temporal.submission import compared
 from tests.temporal.corpus import TEST
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.challenge import parts, read_challenge_file
@@ -50,7 +51,7 @@ def test_a_joint_head_fills_an_mtl_file(runs, corpus, tmp_path):
 
 
 def test_several_heads_are_averaged(settings, runs, corpus, tmp_path):
-    from temporal.data import open_caches
+    from temporal.caches import open_caches
     from temporal.heads import load_heads
     from temporal.predict import predict_cached
 
@@ -70,7 +71,7 @@ def test_faults(runs, corpus, tmp_path):
         submit.main(submit.Submit(**good | {"features": (corpus / "view",)}))
     with pytest.raises(UserError, match="none of the heads predicts va"):
         submit.main(submit.Submit(**good | {"heads": (runs / "au",)}))
-    with pytest.raises(UserError, match="give --heads, --features and --out"):
+    with pytest.raises(UserError, match="pass --heads, --features and --out"):
         submit.main(submit.Submit(example=example))
     with pytest.raises(UserError, match="head"):
         submit.main(submit.Submit(**good | {"heads": (corpus / "cache",)}))
@@ -82,5 +83,5 @@ def test_faults(runs, corpus, tmp_path):
         submit.main(submit.Submit(**good | {"example": tmp_path / "example.txt"}))
     assert not (tmp_path / "o.txt").exists()
     for task in TASKS:
-        assert submit._compare(task, 3).startswith(" (the 6th ABAW's")
-    assert "as many as" in submit._compare("va", 927_210)
+        assert compared(task, 3).startswith(" (the 6th ABAW's")
+    assert "as many as" in compared("va", 927_210)

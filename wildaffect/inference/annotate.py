@@ -1,4 +1,4 @@
-"""The annotated video: H.264 with the original time stamps and the original sound."""
+"""The annotated video: H.264 with the original time stamps and sound."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import av
+import cv2
 import numpy as np
+import pyarrow as pa
 
 from checkpoints.artifact import atomic_file
 from preprocessing.video import read_frames
 from wildaffect.inference.panel import Painter, people_of
 from wildaffect.inference.progress import Progress
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
 CLOCK = 90_000
 COPIED = ("aac",)
-"""Sound that every browser plays as it is; other sound is encoded as AAC."""
+"""Sound that every browser plays and that is copied; other sound is encoded as AAC."""
 
 
 def annotate_clip(
@@ -35,19 +34,16 @@ def annotate_clip(
 ) -> None:
     """Draw a table's predictions on and beside its video.
 
-    Frames keep their presentation times, so that sound and picture stay in step also where the frame rate varies.
+    Frames keep their presentation times, so that sound and picture stay in sync even if the frame rate varies.
 
     Args:
-        clip: The video that the table is of.
-        table: See `wildaffect.inference.table`.
-        path: Where the MP4 goes.
+        clip: The video.
+        table: Its predictions, see `wildaffect.inference.table`.
+        path: The MP4 file to write.
         synthetic: Say in the picture that the heads were trained on drawn faces.
-        comment: Goes into the file, where players and `ffprobe` show it.
-        progress: Told how far it is.
+        comment: Written to the metadata, where players and `ffprobe` show it.
+        progress: Called with the progress.
     """
-    import av
-    import cv2
-
     people = people_of(table)
     total = max(person_frame for person in people for person_frame in person.rows)
     footer = "heads trained on drawn faces" if synthetic else "predicted by wildaffect"
@@ -71,7 +67,7 @@ def annotate_clip(
                 painter = Painter(people, image.shape[1], image.shape[0], footer)
                 stream.width, stream.height = painter.size[0], painter.size[1] // 2 * 2
             drawn = painter.draw(image, frame.index)[: stream.height]
-            planes: Any = cv2.cvtColor(drawn, cv2.COLOR_RGB2YUV_I420)  # several times as fast as the encoder's own
+            planes: Any = cv2.cvtColor(drawn, cv2.COLOR_RGB2YUV_I420)  # several times as fast as in the encoder
             picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             seconds = frame.time_s if np.isfinite(frame.time_s) else (frame.index - 1) / 30
             last = max(round(seconds * CLOCK), last + 1)
@@ -87,16 +83,14 @@ def annotate_clip(
 
 
 class Sound:
-    """The sound of a clip, copied or encoded into an output as its picture goes on.
+    """The sound of a clip, copied or encoded into an output alongside the picture.
 
     Args:
-        clip: Where the sound is.
-        output: Where it goes.
+        clip: The file with the sound.
+        output: The open container to write to.
     """
 
     def __init__(self, clip: Path, output: Any) -> None:
-        import av
-
         self.output = output
         self._packets: Iterator[Any] = iter(())
         self._next: Any = None
@@ -113,9 +107,7 @@ class Sound:
             self._packets = self._encoded(source, target)
 
     def mux_until(self, seconds: float) -> None:
-        """Write the sound up to a time; a part of it that is damaged is left out."""
-        import av
-
+        """Write the sound up to a time; damaged parts are left out."""
         while True:
             if self._next is None:
                 self._next = next(self._packets, None)
@@ -135,8 +127,6 @@ class Sound:
                 yield packet
 
     def _encoded(self, source: Any, target: Any) -> Iterator[Any]:
-        import av
-
         resampler = av.AudioResampler(format="fltp", layout=target.layout.name, rate=target.rate)
         at = 0
         for packet in self.container.demux(source):
@@ -145,7 +135,7 @@ class Sound:
             except av.error.InvalidDataError:
                 continue
             for frame in frames:
-                # Containers tell the time of sound coarsely: samples are counted, and only a gap moves the count on.
+                # Time stamps of sound are coarse in containers: samples are counted, and only a gap resets the count.
                 begins = at if frame.time is None else round(frame.time * target.rate)
                 if at == 0 or begins - at > target.rate // 5:
                     at = begins

@@ -1,4 +1,4 @@
-"""Bundles: heads and their encoders in one directory that can be moved, also as ONNX (`wildaffect export`)."""
+"""Bundles: heads and their encoders in one directory that can be moved, optionally with ONNX graphs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from checkpoints.encoder import encoder_directory
 from checkpoints.errors import UserError
 from wildaffect.inference.clip_facts import describe_models
 from wildaffect.inference.models import Models, load_models
+from wildaffect.inference.onnx_export import export_bundle
 from wildaffect.report.card import DRAWN, write_card, write_product_card
 
 KIND = "bundle"
@@ -22,9 +23,9 @@ def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) 
     """Write a bundle.
 
     Args:
-        heads: Runs of stage 3, head directories or bundles; none for the default ones.
-        out: The bundle.
-        onnx: Write ONNX graphs too, compared with PyTorch on random inputs.
+        heads: Stage-3 runs, head directories or bundles; empty for the default ones.
+        out: The directory to write.
+        onnx: Also write ONNX graphs, and compare them with PyTorch on random inputs.
 
     Raises:
         UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
@@ -35,8 +36,6 @@ def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) 
     copy_models(models, out)
     differences: dict[str, float] = {}
     if onnx:
-        from wildaffect.inference.onnx_export import export_bundle
-
         differences = export_bundle(load_models([out]))
         for name, difference in differences.items():
             print(f"{name}: ONNX differs from PyTorch by at most {difference:.1e} on random inputs")
@@ -60,7 +59,7 @@ def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) 
 
 
 def copy_models(models: Models, out: Path) -> None:
-    """Copy head and encoder directories, and let the heads' records point to the copies."""
+    """Copy head and encoder directories, and make the heads' records point to the copies."""
     places: dict[str, str] = {}
     names: set[str] = set()
     for directory, source in zip(models.directories, models.sources, strict=True):
@@ -74,7 +73,7 @@ def copy_models(models: Models, out: Path) -> None:
         header = read_json(directory / "config.json")
         for item in header["inputs"]:
             if item["encoder"].startswith("timm:"):
-                print(f"warning: {item['encoder']} is not copied: timm fetches its weights again on the other machine")
+                print(f"warning: {item['encoder']} is not copied: timm downloads its weights again on another machine")
                 continue
             origin = str(encoder_directory(directory / item["encoder"]).resolve())
             if origin not in places:
@@ -90,7 +89,7 @@ def copy_models(models: Models, out: Path) -> None:
 
 
 def write_card_of(models: Models, path: Path) -> None:
-    """The model card of some heads together."""
+    """Write one model card for several heads together."""
     rows: Sequence[Sequence[Any]] = describe_models(models)
     encoders = [embedder.encoder.config for embedder in models.embedders.values()]
     kinds = dict.fromkeys(f"{config.architecture} at {config.image_size} pixels" for config in encoders)
@@ -98,8 +97,8 @@ def write_card_of(models: Models, path: Path) -> None:
         path,
         name=" + ".join(source["name"] for source in models.sources),
         what=(
-            f"Temporal heads over frozen features of {', '.join(kinds)}: from aligned faces of a video to "
-            f"{', '.join(task.title.lower() for task in models.tasks)} of every frame."
+            f"Temporal heads on frozen features of {', '.join(kinds)}: from the aligned faces of a video to "
+            f"{', '.join(task.title.lower() for task in models.tasks)} for every frame."
         ),
         data=[f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows],
         scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows],

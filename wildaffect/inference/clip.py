@@ -1,4 +1,4 @@
-"""One clip from file to folder: tables, plot, annotated video, report."""
+"""Turns one clip into a folder with tables, plot, annotated video and report."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ WORK = ".work"
 
 
 def predict_clips(predictor: Predictor, clips: Sequence[Item], out: Path, *, annotate: bool = True) -> None:
-    """Predict clips into `out/CLIP`; a clip that cannot be read does not stop the others.
+    """Predict clips into `out/CLIP`. A clip that cannot be read does not stop the others.
 
     Raises:
-        UserError: After the last clip, naming those that could not be read; at once if the disk is full.
+        UserError: Some clips could not be read (raised after the last clip), or the disk is full (raised at once).
     """
     failed = []
     for number, clip in enumerate(clips, 1):
@@ -47,7 +47,7 @@ def predict_clips(predictor: Predictor, clips: Sequence[Item], out: Path, *, ann
         except (UserError, OSError, av.FFmpegError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(f"the disk is full ({folder}): free some space, then run the same command") from None
-            message = str(error) if isinstance(error, UserError) else f"{clip.path}: {error}"  # names the file
+            message = str(error) if isinstance(error, UserError) else f"{clip.path}: {error}"
             failed.append(message)
             print(f"[{number}/{len(clips)}] {message}", file=sys.stderr, flush=True)
             continue
@@ -63,15 +63,15 @@ class Outcome:
     """What `predict_clip` did.
 
     Attributes:
-        facts: What the clip is like, as in the header.
-        seconds: Stage to the seconds it took; empty if the clip was done already.
+        facts: Facts about the clip, as in the header.
+        seconds: Stage -> seconds it took; empty if the clip was finished already.
     """
 
     facts: dict[str, Any]
     seconds: dict[str, float]
 
     def __str__(self) -> str:
-        """One line for the one who waited."""
+        """A summary in one line."""
         frames, people = self.facts["frames"], self.facts["people"]
         if not self.seconds:
             return f"done already ({frames} frames)"
@@ -87,7 +87,7 @@ class Outcome:
 def predict_clip(
     predictor: Predictor, clip: Item, folder: Path, *, annotate: bool = True, progress: Progress | None = None
 ) -> Outcome:
-    """Write everything about one clip into a folder; a clip that is done already is left as it is.
+    """Write everything about one clip to a folder. A clip that is finished already is left as it is.
 
     Raises:
         UserError: The clip cannot be read.
@@ -142,7 +142,7 @@ def predict_clip(
 
 
 def finished(folder: Path, parents: dict[str, str], config: dict[str, Any]) -> dict[str, Any] | None:
-    """The header of a clip's folder if it was made of exactly this."""
+    """The header of a clip's folder if it was made from the same clip, heads and options; otherwise None."""
     if not (folder / HEADER).exists():
         return None
     header = read_header(folder, HEADER, kind=KIND, schema=SCHEMA)
@@ -150,10 +150,10 @@ def finished(folder: Path, parents: dict[str, str], config: dict[str, Any]) -> d
 
 
 def begin(folder: Path, parents: dict[str, str]) -> None:
-    """Prepare a clip's folder; keep the faces of an interrupted run of the same clip.
+    """Prepare a clip's folder, and keep the faces that an interrupted run of the same clip found.
 
     Raises:
-        UserError: The folder holds something else.
+        UserError: The folder holds other files.
     """
     work = folder / WORK
     if folder.is_dir() and any(folder.iterdir()) and not work.exists() and not (folder / HEADER).exists():

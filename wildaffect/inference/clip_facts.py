@@ -1,44 +1,41 @@
-"""What every output says about itself: whose predictions these are, and where they should not be believed."""
+"""What every output says about itself: which heads made the predictions, and where they should not be trusted."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from temporal.data import frame_rate
-from wildaffect.inference.table import BOX, matrix, subjects
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from wildaffect.inference.models import Models
+from wildaffect.inference.models import Models
+from wildaffect.inference.table import BOX, flags, matrix, rows_of, subjects
 
 SYNTHETIC = (
     "The heads were trained on drawn faces (SynthWild), not on people: on real people these numbers mean nothing. They "
-    "show what the software does. Train on real data for real results."
+    "only show what the software does. Train on real data for real results."
 )
 MISUSE = (
     "Predictions describe what a face shows as annotators would rate it, not what a person feels, thinks or intends. "
     "They must not be used to judge, select or watch people (hiring, schools, policing, borders, health). They are "
-    "less reliable for people, ages, poses and cameras that the training data hold few of."
+    "less reliable for people, ages, poses and cameras that are rare in the training data."
 )
 RATES = (7.0, 32.0)  # frames per second of Aff-Wild2's videos: 7.5 to 30
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a clip is like.
+    """Facts about a clip.
 
     Attributes:
-        frames: Frames decoded.
-        seconds: From the first to the last frame.
+        frames: Number of decoded frames.
+        seconds: Time from the first to the last frame.
         rate: Frames per second (median); 0 for a picture.
-        people: Subjects with a face.
+        people: Number of subjects with a face.
         with_face: Share of frames with a face of the main person.
-        interpolated: Share of the faces that were bridged between detections.
-        face_size: Median side of the faces' boxes in pixels; 0 without faces.
+        interpolated: Share of the faces that were interpolated between detections.
+        face_size: Median size of the faces' boxes in pixels; 0 without faces.
     """
 
     frames: int
@@ -55,30 +52,26 @@ class Facts:
 
 
 def facts_of(table: pa.Table) -> Facts:
-    """Measure a clip by its table."""
-    import pyarrow.compute as pc
-
-    main = table.filter(pc.equal(table["subject"], ""))
+    """Compute the facts of a clip from its table."""
+    main = rows_of(table, "")
     time_s = main["time_s"].to_numpy(zero_copy_only=False).astype(float)
     clock = len(time_s) > 1 and np.isfinite(time_s).all()
-    face = table["face"].to_numpy(zero_copy_only=False).astype(bool)
+    face = flags(table, "face")
     box = matrix(table, BOX)[face]
     size = np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
-    with_face = main["face"].to_numpy(zero_copy_only=False).astype(float)
-    bridged = table["interpolated"].to_numpy(zero_copy_only=False).astype(bool)
     return Facts(
         frames=main.num_rows,
         seconds=float(time_s[-1] - time_s[0]) if clock else 0.0,
         rate=frame_rate(time_s) if clock else 0.0,
         people=len(subjects(table)) if face.any() else 0,
-        with_face=float(with_face.mean()),
-        interpolated=float(bridged[face].mean()) if face.any() else 0.0,
+        with_face=float(flags(main, "face").mean()),
+        interpolated=float(flags(table, "interpolated")[face].mean()) if face.any() else 0.0,
         face_size=float(np.nanmedian(size)) if len(size) else 0.0,
     )
 
 
 def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
-    """What a reader must know before believing the numbers; the gravest first."""
+    """What a reader must know before trusting the numbers, the most serious first."""
     found = [SYNTHETIC] if models.synthetic else []
     wanted = max(embedder.encoder.config.image_size for embedder in models.embedders.values())
     window = max(head.architecture.window for head in models.heads)
@@ -86,27 +79,27 @@ def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
         found.append("No face was found: the table has a row for every frame and no predictions.")
     elif facts.with_face < 0.8:
         found.append(
-            f"The main person's face is in {facts.with_face:.0%} of the frames only; the heads were trained on faces "
-            "that are there nearly always, and bridge gaps by repeating the nearest face."
+            f"The main person's face is in only {facts.with_face:.0%} of the frames. The heads were trained on videos "
+            "with a face in nearly every frame, and fill gaps by repeating the nearest face."
         )
     if facts.interpolated > 0.2:
-        found.append(f"{facts.interpolated:.0%} of the faces were bridged between detections, not detected.")
+        found.append(f"{facts.interpolated:.0%} of the faces were not detected but interpolated between detections.")
     if facts.people and facts.face_size < wanted * 0.5:
         found.append(
-            f"Faces are small: {facts.face_size:.0f} pixels (median), enlarged to the {wanted} of the encoder."
+            f"Faces are small: {facts.face_size:.0f} pixels (median), enlarged to the encoder's {wanted} pixels."
         )
     if facts.rate and not RATES[0] <= facts.rate <= RATES[1]:
         found.append(
-            f"The clip has {facts.rate:.1f} frames per second, outside the {RATES[0]:.0f} to {RATES[1]:.0f} of "
-            f"training videos: a window of {window} frames covers another stretch of time than the heads learned."
+            f"The clip has {facts.rate:.1f} frames per second, outside the {RATES[0]:.0f} to {RATES[1]:.0f} of the "
+            f"training videos: a window of {window} frames covers a different length of time than in training."
         )
     if facts.frames == 1:
-        found.append("A single picture: the temporal heads see one frame, repeated.")
+        found.append("This is a single picture: the temporal heads see one frame, repeated.")
     return found + [f"The file is damaged or unusual: {problem}" for problem in problems]
 
 
 def describe_models(models: Models) -> list[list[Any]]:
-    """One row per head and task: head, task, recipe, what it was trained on, its score and chance."""
+    """One row per head and task, with the columns `MODEL_COLUMNS`."""
     rows = []
     for source in models.sources:
         encoders = "; ".join(
@@ -127,7 +120,7 @@ def describe_models(models: Models) -> list[list[Any]]:
 
 
 def credit(models: Models) -> str:
-    """One line for outputs that hold no table: each head, what it was trained on, its score."""
+    """One line for outputs without a table: each head, what it was trained on, and its score."""
     parts = []
     for head, task, recipe, data, score, chance, scored_on in describe_models(models):
         number = "not scored" if score is None else f"score {score:.3f} (chance {chance or 0:.3f}) on {scored_on}"

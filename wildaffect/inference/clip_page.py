@@ -1,4 +1,4 @@
-"""The page of a clip: what was predicted, by what, how far to believe it, with time lines that can be zoomed."""
+"""The page of a clip: its predictions with zoomable time lines, the heads that made them, and how far to trust them."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from markupsafe import Markup
 
+from preprocessing.faces import FacesStore
 from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, describe_models
-from wildaffect.inference.plots import times_of
-from wildaffect.inference.table import COLUMNS, matrix, present_tasks, subject_name, subjects
+from wildaffect.inference.models import Models
+from wildaffect.inference.table import (
+    COLUMNS,
+    flags,
+    matrix,
+    present_tasks,
+    rows_of,
+    subject_name,
+    subjects,
+    times_of,
+)
 from wildaffect.report.figures import va_trajectory
 from wildaffect.report.page import Figure, Note, Section, Table, write_page
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, VALENCE
 from wildaffect.tasks import AUS, EXPRESSIONS
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from preprocessing.faces import FacesStore
-    from wildaffect.inference.models import Models
-
 PEAKS = 10
 """Thumbnails per person."""
 PEOPLE = 6
-"""People with thumbnails and a trajectory of their own; the time lines hold everybody."""
+"""People with thumbnails and a trajectory of their own; the time lines show everyone."""
 
 
 def write_report(
@@ -43,20 +48,20 @@ def write_report(
     """Write the page of a clip.
 
     Args:
-        path: Where to.
-        name: The clip's.
+        path: The HTML file.
+        name: Name of the clip.
         table: Its predictions.
-        store: Its faces, whose rows are the table's.
-        models: What predicted.
-        facts: What the clip is like.
-        warnings: Shown first.
+        store: Its faces; the rows are those of the table.
+        models: The heads that predicted.
+        facts: Facts about the clip.
+        warnings: Warnings to show first.
     """
     people = subjects(table)
     sections = [
         Section("What this is", [*(Note(text, "warning") for text in warnings), MISUSE, _facts_table(facts)]),
         Section("Time lines", [time_lines(table)]),
     ]
-    faces = [subject for subject in people if _rows(table, subject)["face"].to_numpy(zero_copy_only=False).any()]
+    faces = [subject for subject in people if flags(rows_of(table, subject), "face").any()]
     sections += [
         Section(f"Peaks: {subject_name(subject)}", _peaks(table, subject, store)) for subject in faces[:PEOPLE]
     ]
@@ -67,17 +72,18 @@ def write_report(
                 [
                     Figure(
                         va_trajectory(matrix(rows, ["valence", "arousal"]), times_of(rows)),
-                        f"Path of {subject_name(subject)} through the plane; gaps are frames without a face.",
+                        f"Path of {subject_name(subject)} through the plane. Gaps are frames without a face.",
                         520,
                     )
                     for subject in faces[:PEOPLE]
-                    if (rows := _rows(table, subject)) is not None
+                    for rows in [rows_of(table, subject)]
                 ],
             )
         )
     sections += [
         Section(
-            "The heads", [Table(MODEL_COLUMNS, describe_models(models), "Scores are the heads' own, not this clip's.")]
+            "The heads",
+            [Table(MODEL_COLUMNS, describe_models(models), "Scores of the heads, not of this clip.")],
         ),
         Section(
             "Columns of the tables",
@@ -88,7 +94,7 @@ def write_report(
 
 
 def time_lines(table: pa.Table) -> Markup:
-    """Curves, expression ribbon and action units over time, to be zoomed in any browser, without a network."""
+    """Curves, expression ribbon and action units over time. They can be zoomed in any browser, without a network."""
     here = Path(__file__).parent
     data = json.dumps(chart_data(table), separators=(",", ":")).replace("<", "\\u003c")
     html = (here / "timeline.html").read_text(encoding="utf-8")
@@ -97,11 +103,11 @@ def time_lines(table: pa.Table) -> Markup:
 
 
 def chart_data(table: pa.Table) -> dict[str, Any]:
-    """What the script draws: numbers as little-endian arrays in base64, gaps as the smallest number."""
+    """The data for the script: little-endian arrays in base64. A gap is -32768, or 255 in arrays of bytes."""
     tasks = {task.name for task in present_tasks(table)}
     people = []
     for subject in subjects(table):
-        rows = _rows(table, subject)
+        rows = rows_of(table, subject)
         person: dict[str, Any] = {"name": subject_name(subject), "time": _pack(times_of(rows), "<f4")}
         if "va" in tasks:
             for name in ("valence", "arousal"):
@@ -120,11 +126,12 @@ def chart_data(table: pa.Table) -> dict[str, Any]:
 
 
 def peaks_of(table: pa.Table, most: int = PEAKS) -> list[tuple[int, str]]:
-    """Rows of one subject's table worth a look, in order of time, each with the reason.
+    """Pick the rows of one subject's table that are worth a look, in order of time, each with the reason.
 
-    The highest and lowest valence and arousal, and the surest frame of each expression, at least a second apart.
+    They are the highest and lowest valence and arousal and the most confident frame of each expression, at least a
+    second apart.
     """
-    face = table["face"].to_numpy(zero_copy_only=False).astype(bool)
+    face = flags(table, "face")
     time_s = times_of(table)
     wanted: list[tuple[int, str]] = []
     names = set(table.column_names)
@@ -151,14 +158,13 @@ def peaks_of(table: pa.Table, most: int = PEAKS) -> list[tuple[int, str]]:
 
 
 def _peaks(table: pa.Table, subject: str, store: FacesStore) -> list[Markup | str]:
-    rows = _rows(table, subject)
+    rows = rows_of(table, subject)
     time_s = times_of(rows)
-    first = next(
-        sequence.start for sequence in store.sequences() if sequence.subject == subject
-    )  # the store holds this clip only
+    # The store holds this clip only.
+    first = next(sequence.start for sequence in store.sequences() if sequence.subject == subject)
     cards = []
     for row, reason in peaks_of(rows):
-        data = base64.b64encode(next(store.pictures(first + row, 1)) or b"").decode()
+        data = base64.b64encode(next(store.pictures(first + row, 1))[0] or b"").decode()
         text = f"{time_s[row]:.2f} s, frame {rows['frame'][row].as_py()}"
         cards.append(
             Markup(
@@ -174,7 +180,7 @@ def _peaks(table: pa.Table, subject: str, store: FacesStore) -> list[Markup | st
 
 def _facts_table(facts: Facts) -> Table:
     return Table(
-        ("frames", "seconds", "frames per second", "people", "frames with a face", "bridged faces", "face size (px)"),
+        ("frames", "seconds", "frames per second", "people", "with a face", "interpolated faces", "face size (px)"),
         [
             [
                 facts.frames,
@@ -187,12 +193,6 @@ def _facts_table(facts: Facts) -> Table:
             ]
         ],
     )
-
-
-def _rows(table: pa.Table, subject: str) -> pa.Table:
-    import pyarrow.compute as pc
-
-    return table.filter(pc.equal(table["subject"], subject))
 
 
 def _pack(values: np.ndarray, dtype: str) -> str:

@@ -1,4 +1,4 @@
-"""A user's clip to a faces store, with the code of stage preprocessing."""
+"""Turns a user's clip into a faces store, with the code of `preprocessing`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wildaffect.inference.progress import Progress
 
 
 class Watched:
-    """A detector that tells how many pictures it has looked at."""
+    """A detector that reports how many pictures it has searched."""
 
     def __init__(self, detector: Detector, progress: Progress | None) -> None:
         self.detector, self.progress, self.seen = detector, progress, 0
@@ -40,40 +40,40 @@ class Watched:
 
 
 def list_clips(paths: Sequence[Path]) -> list[Item]:
-    """The videos and pictures that files and folders hold, each with a name of its own that can be a folder's.
+    """List the videos and pictures in files and folders. Each has a unique name, which can be used as a folder name.
 
     Raises:
-        UserError: A path does not exist or holds no clip.
+        UserError: A path does not exist or contains no clip.
     """
     if not paths:
-        raise UserError("no clip named: give video files, pictures, or folders of them")
+        raise UserError("no clip was given: pass video files, pictures, or folders of them")
     for path in paths:
         if not path.exists():
-            raise UserError(f"{path} does not exist: name video files, pictures, or folders of them")
+            raise UserError(f"{path} does not exist: pass video files, pictures, or folders of them")
     items, _ = find_items([str(path) for path in paths], crops=False)
     clips = [item for item in items if item.kind in ("video", "picture")]
     if not clips:
-        raise UserError(f"{', '.join(map(str, paths))} holds no video or picture")
+        raise UserError(f"{', '.join(map(str, paths))} contains no video or picture")
     return clips
 
 
 def find_faces_of(
     clip: Item, path: Path, detector: Detector, *, size: Literal[112, 224], progress: Progress | None = None
 ) -> tuple[FacesStore, list[str]]:
-    """Find, follow and align the faces of one clip; a store that is finished already is taken as it is.
+    """Find, track and align the faces of one clip. A store that is finished already is used as it is.
 
     Args:
         clip: The video or picture.
-        path: Where the faces store goes.
-        detector: Finds the faces.
-        size: Side of the aligned faces in pixels.
-        progress: Told how far it is.
+        path: The faces store to write.
+        detector: The face detector.
+        size: Size of the aligned faces in pixels.
+        progress: Called with the progress.
 
     Returns:
-        The store, and what was wrong with the clip, one line each.
+        The store, and the problems with the clip, one line each.
 
     Raises:
-        UserError: Nothing of the clip can be read.
+        UserError: Nothing in the clip can be read.
     """
     if not (path / "faces.json").exists():
         (group,) = make_groups([clip])

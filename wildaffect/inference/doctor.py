@@ -1,4 +1,4 @@
-"""What this machine can do, and what is missing: the first thing to run, and to paste into a question."""
+"""What this machine can do: devices, precision, face detection, video and disk."""
 
 from __future__ import annotations
 
@@ -6,53 +6,32 @@ import os
 import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "accelerate",
-    "datasets",
-    "numpy",
-    "opencv-python-headless",
-    "av",
-    "facenet-pytorch",
-    "gradio",
-    "onnxruntime",
-)
-EXTRAS = {
-    "facenet-pytorch": "pip install --no-deps facenet-pytorch (face detection)",
-    "gradio": "pip install 'wildaffect[app]' (the web page)",
-    "onnxruntime": "pip install 'wildaffect[export]' (ONNX)",
-}
+import av
+import numpy as np
+import torch
+
+from checkpoints.errors import UserError
+from wildaffect.inference.installed import print_check
+from wildaffect.training.launch import choose_precision
+
+try:
+    from preprocessing.mtcnn import MTCNN
+except UserError as error:
+    NO_DETECTOR = str(error)
+else:
+    NO_DETECTOR = ""
 
 
 def print_findings() -> None:
     """Print every check; a problem is printed, not raised."""
-    for check in (versions, devices, precision, detection, video, disk):
-        name = check.__name__
-        for number, line in enumerate(check()):
-            print(f"{'' if number else name:<11}{line}", flush=True)
-
-
-def versions() -> list[str]:
-    """Wildaffect, Python and the packages it stands on."""
-    found = [f"wildaffect {_version('wildaffect')}, Python {platform.python_version()} on {platform.platform()}"]
-    for name in PACKAGES:
-        number = _version(name)
-        if number is None and name == "opencv-python-headless":
-            number = _version("opencv-python")  # either of the two will do
-        missing = f"not installed: {EXTRAS[name]}" if name in EXTRAS else "MISSING: install wildaffect again"
-        found.append(f"{name} {number or missing}")
-    return found
+    for check in (devices, precision, detection, video, disk):
+        print_check(check.__name__, check())
 
 
 def devices() -> list[str]:
     """Processor, memory and GPUs."""
-    import torch
-
     memory = _memory()
     lines = [
         f"CPU: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
@@ -69,30 +48,20 @@ def devices() -> list[str]:
 
 def precision() -> list[str]:
     """What `--precision auto` means here, and why."""
-    from wildaffect.training.launch import choose_precision
-
     chosen, reason = choose_precision("auto")
     return [f"auto means {chosen}: {reason}"]
 
 
 def detection() -> list[str]:
     """Whether MTCNN loads and runs."""
-    import numpy as np
-
-    from checkpoints.errors import UserError
-    from preprocessing.detect import MTCNN
-
-    try:
-        MTCNN().detect([np.zeros((64, 64, 3), np.uint8)])
-    except UserError as error:
-        return [f"no: {error}"]
+    if NO_DETECTOR:
+        return [f"no: {NO_DETECTOR}"]
+    MTCNN().detect([np.zeros((64, 64, 3), np.uint8)])
     return ["MTCNN loads and runs"]
 
 
 def video() -> list[str]:
     """Whether annotated videos can be written in the form that browsers play."""
-    import av
-
     encoders = [name for name in ("libx264", "aac") if name in av.codecs_available]
     return [
         f"libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))} writes {', '.join(encoders) or 'no H.264'}"
@@ -103,13 +72,6 @@ def disk() -> list[str]:
     """Free space where the command was started."""
     usage = shutil.disk_usage(Path.cwd())
     return [f"{usage.free / 2**30:.1f} GiB free of {usage.total / 2**30:.1f} GiB in the current folder"]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _memory() -> int | None:

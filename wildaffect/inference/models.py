@@ -1,4 +1,4 @@
-"""The heads a user names, with the encoders they read: found, checked against each other, described."""
+"""The heads a user names, with their encoders: found, checked against each other, described."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
-from checkpoints.artifact import fingerprint
+from checkpoints.artifact import combine_hashes, fingerprint
+from checkpoints.encoder import Encoder, encoder_directory, load_encoder
 from checkpoints.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
-
-    from features.embed import Embedder
-    from temporal.heads import Head
-    from wildaffect.tasks import Task
+from features.embed import Embedder, with_pooling
+from temporal.heads import Head, head_directories, load_head
+from temporal.predict import average, decode, predict_sequence
+from wildaffect.inference.scratch import side_by_side
+from wildaffect.tasks import TASKS, Task
 
 DEFAULT = Path(__file__).parents[2] / "checkpoints" / "default"
 VARIABLE = "WILDAFFECT_HEADS"
@@ -27,14 +27,14 @@ BUNDLE = "bundle.json"
 
 @dataclass
 class Models:
-    """Heads and what they look through.
+    """Heads and their encoders.
 
     Attributes:
         heads: In the order they were named; heads of the same task are averaged.
         embedders: Feature id to what makes these features.
-        sources: One description per head, for every output that the heads lead to.
+        sources: One description per head, for everything that is written.
         directories: Where each head is.
-        places: Feature id to where its encoder is (not of timm models).
+        places: Feature id to the directory of its encoder.
         fingerprint: Identifies heads and encoders together.
     """
 
@@ -47,9 +47,7 @@ class Models:
 
     @property
     def tasks(self) -> list[Task]:
-        """What is predicted, in the usual order."""
-        from wildaffect.tasks import TASKS
-
+        """The tasks that are predicted, in the usual order."""
         present = {task.name for head in self.heads for task in head.tasks}
         return [task for task in TASKS.values() if task.name in present]
 
@@ -69,9 +67,6 @@ class Models:
         Returns:
             Task name to `[T, out_dim]`.
         """
-        from temporal.predict import average, predict_sequence
-        from wildaffect.inference.scratch import side_by_side
-
         return average(
             [
                 predict_sequence(
@@ -85,9 +80,7 @@ class Models:
         )
 
     def decode(self, task: Task, values: np.ndarray, rate: float) -> np.ndarray:
-        """Averaged values `[T, out_dim]` as they stand in a label file."""
-        from temporal.predict import decode
-
+        """Averaged values `[T, out_dim]` in the form of a label file."""
         return decode(self.heads, task.name, values, rate)
 
 
@@ -112,16 +105,12 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
     """Load heads and the encoders their records point to.
 
     Args:
-        paths: Runs, head directories, or bundles; none for the default ones.
+        paths: Runs, head directories, or bundles; by default the installed ones.
         device: Where the networks go.
 
     Raises:
         UserError: A head is missing or damaged, its encoder cannot be found, or is not the one it was trained with.
     """
-    from checkpoints.encoder import encoder_directory
-    from features.embed import Embedder
-    from temporal.heads import load_head
-
     directories = _directories([Path(path) for path in paths] or default_heads())
     models = Models([], {}, directories)
     for directory in directories:
@@ -174,8 +163,6 @@ def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) ->
 
 def fingerprint_of(directories: Sequence[Path], models: Models) -> str:
     """Identify a set of heads and their encoders."""
-    from checkpoints.artifact import combine_hashes
-
     heads = {
         f"head {number}": fingerprint([directory / "model.safetensors", directory / "config.json"])
         for number, directory in enumerate(directories)
@@ -185,8 +172,6 @@ def fingerprint_of(directories: Sequence[Path], models: Models) -> str:
 
 def _directories(paths: Sequence[Path]) -> list[Path]:
     """Head directories behind runs, folds and bundles."""
-    from temporal.heads import head_directories
-
     found = []
     for path in paths:
         bundled = sorted(path.glob("heads/*/config.json"))
@@ -194,14 +179,11 @@ def _directories(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _encoder(directory: Path, where: str, pooling: str | None) -> Any:
+def _encoder(directory: Path, where: str, pooling: str | None) -> Encoder:
     """Load an encoder given relative to a head's directory."""
-    from checkpoints.encoder import load_encoder
-    from features.embed import with_pooling
-
     if not where:
         raise UserError(
-            f"the head {directory} does not say where its encoder is: it was trained on features of unknown making; "
+            f"the head {directory} does not say where its encoder is: it was trained on features of unknown origin; "
             "extract features with features/run.py and train the head on them"
         )
     timm = where.startswith("timm:")

@@ -1,4 +1,4 @@
-"""ONNX graphs of encoders and heads, checked against PyTorch, and run by onnxruntime in their place."""
+"""ONNX graphs of encoders and heads: exported, compared with PyTorch, and run by onnxruntime in their place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +16,20 @@ from torch import nn
 
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
+from wildaffect.inference.models import Models
 
-if TYPE_CHECKING:
-    from wildaffect.inference.models import Models
+try:
+    import onnxruntime
+except ImportError:  # an optional package: `open_session` says how to install it
+    onnxruntime = None
 
 FILE = "model.onnx"
 TOLERANCE = 1e-3
-"""Largest difference from PyTorch, relative to the largest output (at least 1), that an export may show."""
+"""Largest accepted difference from PyTorch, relative to the largest output (at least 1)."""
 
 
 class OnnxEncoder(nn.Module):
-    """An exported encoder in the place of :class:`checkpoints.encoder.Encoder`."""
+    """An exported encoder that stands in for :class:`checkpoints.encoder.Encoder`."""
 
     def __init__(self, directory: Path, encoder: Any) -> None:
         super().__init__()
@@ -40,7 +43,7 @@ class OnnxEncoder(nn.Module):
 
 
 class OnnxNetwork(nn.Module):
-    """An exported head in the place of :class:`temporal.network.HeadNetwork`."""
+    """An exported head that stands in for :class:`temporal.network.HeadNetwork`."""
 
     mean: torch.Tensor
 
@@ -51,15 +54,15 @@ class OnnxNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(1))
 
     def forward(self, features: torch.Tensor, valid: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        """Outputs of a batch of windows; see the network this stands for."""
+        """Compute the outputs of a batch of windows, as `HeadNetwork.forward` does."""
         named = {"features": features.float(), "valid": valid, "inside": inside}
         return torch.from_numpy(self.session.run(None, {name: item.numpy() for name, item in named.items()})[0])
 
 
 class Exported(nn.Module):
-    """A head as it is exported: a second output says which frames have a face.
+    """A head as it is exported, with a second output that says which frames have a face.
 
-    It keeps all inputs in the graph; an input that a network makes no use of would lose its dynamic size.
+    It uses all inputs, because an input that a network does not use would lose its dynamic size in the graph.
     """
 
     def __init__(self, network: Any) -> None:
@@ -74,15 +77,13 @@ class Exported(nn.Module):
 
 
 def open_session(directory: Path) -> Any:
-    """An onnxruntime session of a directory's graph.
+    """Open the graph in a directory with onnxruntime.
 
     Raises:
         UserError: onnxruntime or the graph is missing.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError("ONNX graphs need onnxruntime: pip install 'wildaffect[export]'") from None
+    if onnxruntime is None:
+        raise UserError("ONNX graphs need onnxruntime: pip install 'wildaffect[export]'")
     if not (directory / FILE).exists():
         raise UserError(f"{directory} has no {FILE}: make the bundle with `wildaffect export --onnx`")
     options = onnxruntime.SessionOptions()
@@ -91,10 +92,10 @@ def open_session(directory: Path) -> Any:
 
 
 def use_onnx(models: Models) -> None:
-    """Let onnxruntime compute what a bundle's encoders and heads compute.
+    """Run a bundle's encoders and heads with onnxruntime from now on.
 
     Raises:
-        UserError: The heads are no bundle with graphs.
+        UserError: The heads are not in a bundle with ONNX graphs.
     """
     for name, embedder in models.embedders.items():
         embedder.encoder = OnnxEncoder(models.places[name], embedder.encoder)  # type: ignore[assignment]
@@ -103,10 +104,13 @@ def use_onnx(models: Models) -> None:
 
 
 def export_bundle(models: Models) -> dict[str, float]:
-    """Write the graphs of a bundle beside its weights; returns each one's largest difference from PyTorch.
+    """Write the graphs of a bundle beside its weights.
+
+    Returns:
+        Name of each graph -> its largest difference from PyTorch.
 
     Raises:
-        UserError: A graph computes something else, or the exporter is not installed.
+        UserError: A graph disagrees with PyTorch, a network cannot be exported, or the exporter is not installed.
     """
     torch.manual_seed(0)
     differences = {}
@@ -119,8 +123,9 @@ def export_bundle(models: Models) -> dict[str, float]:
     for directory, head in zip(models.directories, models.heads, strict=True):
         if head.architecture.fusion == "attention":
             raise UserError(
-                f"{directory.name} joins its views by attention over 1,024 scalars a frame (nguyen2024), which a graph "
-                "would hold in memory for all frames at once: it cannot be exported to ONNX; nguyen2024-concat can"
+                f"{directory.name} cannot be exported to ONNX: it joins its views by attention over 1,024 scalars per "
+                "frame (nguyen2024), and a graph would compute all frames at once, which takes too much memory. "
+                "nguyen2024-concat can be exported"
             )
         dims = sum(head.network.dims)
         fixed = head.architecture.readout == "last"
@@ -140,10 +145,10 @@ def export_bundle(models: Models) -> dict[str, float]:
 def _export(
     module: nn.Module, directory: Path, samples: Sequence[tuple[torch.Tensor, ...]], shapes: dict[str, Any]
 ) -> float:
-    """Write one graph and compare it with the module on the samples."""
+    """Write one graph and return its largest difference from the module on the samples."""
     module = module.eval().float()
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel has no ONNX form
+    torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel cannot be exported
     try:
         with _quiet(), atomic_file(directory / FILE) as temporary:
             program = torch.onnx.export(
@@ -162,7 +167,7 @@ def _export(
             expected = module(*sample)
         expected = (expected[0] if isinstance(expected, tuple) else expected).numpy()
         given = session.run(None, {name: item.numpy() for name, item in zip(shapes, sample, strict=True)})[0]
-        real = sample[-1].numpy() if len(sample) > 1 else np.ones(len(expected), bool)  # padding may differ
+        real = sample[-1].numpy() if len(sample) > 1 else np.ones(len(expected), bool)  # outputs of padding may differ
         difference = np.abs(given - expected)[real].max(initial=0.0)
         worst = max(worst, float(difference) / max(1.0, float(np.abs(expected).max())))
     if not worst < TOLERANCE:
@@ -172,7 +177,7 @@ def _export(
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The exporter talks a lot."""
+    """Silence the exporter."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -1,21 +1,21 @@
-"""What is drawn on and beside the frames of an annotated video."""
+"""Draws on and beside the frames of an annotated video."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
 
-from wildaffect.inference.table import BOX, matrix, subject_name
+from wildaffect.inference.table import BOX, matrix, rows_of, subject_name, subjects, times_of
 from wildaffect.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, rgb
 from wildaffect.tasks import AUS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 WIDTH = 260
 """Width of the panel in pixels."""
@@ -24,23 +24,23 @@ PEOPLE = tuple(rgb(colour) for colour in (ORANGE, SKY, GREEN, YELLOW, PURPLE, RE
 INK, SOFT, PAPER = (236, 238, 241), (140, 146, 154), (24, 26, 30)
 CIRCLE = (130, 112, 88)  # centre and radius of the circumplex
 TRAIL = 2.0
-"""Seconds of valence and arousal that stay visible."""
+"""Seconds for which valence and arousal stay visible."""
 
 
 @dataclass
 class Person:
-    """One subject's rows, ready to be looked up by frame.
+    """One subject's rows, to look up by frame.
 
     Attributes:
-        name: For people.
+        name: Name that is shown.
         colour: RGB.
-        rows: Frame number to row.
+        rows: Frame number -> row.
         time_s: `[T]`.
-        box: `[T, 4]` in pixels of the source, NaN without a face.
-        va: `[T, 2]`, NaN without a face; None if not predicted.
-        expression: `[T]` label with its probability, or empty.
-        aus: `[T, 12]` probabilities.
-        decided: `[T, 12]` bool.
+        box: `[T, 4]` in pixels of the source; NaN without a face.
+        va: `[T, 2]`; NaN without a face; None if not predicted.
+        expression: `[T]` labels with their probability, empty without a face; None if not predicted.
+        aus: `[T, 12]` probabilities; None if not predicted.
+        decided: `[T, 12]` bool, true for active AUs.
     """
 
     name: str
@@ -55,16 +55,11 @@ class Person:
 
 
 def people_of(table: pa.Table) -> list[Person]:
-    """The subjects of a table with their colours."""
-    import pyarrow.compute as pc
-
-    from wildaffect.inference.plots import times_of
-    from wildaffect.inference.table import subjects
-
+    """Read the subjects of a table and give each a colour."""
     found = []
     names = set(table.column_names)
     for number, subject in enumerate(subjects(table)):
-        rows = table.filter(pc.equal(table["subject"], subject))
+        rows = rows_of(table, subject)
         expression = None
         if "expression" in names:
             sure = matrix(rows, [name for name in table.column_names if name.startswith("p_") and name[2:] not in AUS])
@@ -89,13 +84,13 @@ def people_of(table: pa.Table) -> list[Person]:
 
 
 class Painter:
-    """Draws frames of one video.
+    """Draws the frames of one video.
 
     Args:
-        people: Who is in it.
-        width: Of the source in pixels.
-        height: Of the source.
-        footer: A line at the foot of the panel.
+        people: The subjects.
+        width: Width of the source in pixels.
+        height: Height of the source in pixels.
+        footer: A line at the bottom of the panel.
     """
 
     def __init__(self, people: list[Person], width: int, height: int, footer: str) -> None:
@@ -104,7 +99,7 @@ class Painter:
         self.scale = min(scale, 1280 / width)
         self.width = max(2, round(width * self.scale / 2) * 2)
         self.height = max(2, round(height * self.scale / 2) * 2)
-        # A very wide picture is low: it stands at the top and the panel gives the height.
+        # A very wide picture is lower than the panel: it is placed at the top.
         self.size = (self.width + WIDTH, max(self.height, LEAST_HEIGHT))
         self.blank = self._blank(footer)
 
@@ -123,7 +118,7 @@ class Painter:
         return panel
 
     def draw(self, image: np.ndarray, frame: int) -> np.ndarray:
-        """Picture and panel of a frame: uint8 RGB `[H, W, 3]` to `[size[1], size[0], 3]`."""
+        """Draw the picture and the panel of a frame: uint8 RGB `[H, W, 3]` -> `[size[1], size[0], 3]`."""
         out = np.empty((self.size[1], self.size[0], 3), np.uint8)
         filter_ = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
         picture = cv2.resize(image, (self.width, self.height), interpolation=filter_)
@@ -137,7 +132,7 @@ class Painter:
             if np.isfinite(person.box[row]).all():
                 self._box(picture, person, row)
                 size = float(person.box[row, 2] - person.box[row, 0])
-                if leader is None or size > 1.3 * leader[0]:  # the main person unless somebody is clearly nearer
+                if leader is None or size > 1.3 * leader[0]:  # the main person, unless another face is clearly larger
                     leader = size, person, row
         if leader:
             self._details(panel, leader[1], leader[2])
@@ -198,7 +193,7 @@ class Painter:
 def write(
     image: np.ndarray, text: str, place: tuple[int, int], size: int, colour: tuple[int, ...], *, centre: bool = False
 ) -> None:
-    """Write a line of text; `place` is its upper left corner, or the middle of its upper edge."""
+    """Write a line of text; `place` is its top left corner, or the middle of its top edge if `centre`."""
     mask = glyphs(text, size)
     x, y = place[0] - (mask.shape[1] // 2 if centre else 0), place[1]
     x, y = max(x, 0), max(y, 0)
@@ -209,10 +204,7 @@ def write(
 
 @lru_cache(maxsize=2048)
 def glyphs(text: str, size: int) -> np.ndarray:
-    """Coverage of a line of text, float32 `[H, W]` in 0..1, in the font that comes with matplotlib."""
-    from matplotlib import get_data_path
-    from PIL import Image, ImageDraw, ImageFont
-
+    """Rasterise a line of text: float32 `[H, W]` in 0..1, in the font that comes with matplotlib."""
     font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
     width = max(1, int(np.ceil(font.getlength(text))))
     picture = Image.new("L", (width, size + size // 3))

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from wildaffect.inference.table import matrix, present_tasks
+from wildaffect.inference.table import matrix, present_tasks, rows_of, times_of
 from wildaffect.report.figures import canvas
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, GREY, SEQUENTIAL, VALENCE
 from wildaffect.tasks import AUS, EXPRESSIONS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 HEIGHTS = {"va": 2.0, "expr": 0.8, "au": 2.4}
 
 
 def overview(table: pa.Table, subject: str, title: str, origin: str = "") -> Figure:
-    """Everything predicted for one subject over time; frames without a face are left blank.
+    """Plot everything that is predicted for one subject over time; frames without a face are blank.
 
     Args:
         table: See `wildaffect.inference.table`.
-        subject: Whose.
-        title: Above the panels.
-        origin: Small print below them: which heads.
+        subject: The subject.
+        title: Title above the panels.
+        origin: Small print below them that names the heads.
     """
-    import pyarrow.compute as pc
-
-    rows = table.filter(pc.equal(table["subject"], subject))
+    rows = rows_of(table, subject)
     time_s = times_of(rows)
     tasks = [task.name for task in present_tasks(table)]
     heights = [HEIGHTS[name] for name in tasks]
@@ -54,13 +52,6 @@ def overview(table: pa.Table, subject: str, title: str, origin: str = "") -> Fig
     return figure
 
 
-def times_of(rows: pa.Table) -> np.ndarray:
-    """Seconds `[T]`; where the source has no clock, frames at 30 per second."""
-    time_s = rows["time_s"].to_numpy(zero_copy_only=False).astype(float)
-    frames = rows["frame"].to_numpy(zero_copy_only=False)
-    return np.where(np.isfinite(time_s), time_s, (frames - 1) / 30)
-
-
 def _curves(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
     values = matrix(rows, ["valence", "arousal"])
     axis.axhline(0, color=GREY, linewidth=0.6)
@@ -72,9 +63,6 @@ def _curves(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
 
 
 def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
-    from matplotlib.colors import to_rgb
-    from matplotlib.patches import Patch
-
     names = rows["expression"].to_pylist()
     colours = np.array([to_rgb(EXPRESSION_COLOURS[name]) if name else (1, 1, 1) for name in names])
     axis.imshow(colours[None], aspect="auto", extent=_extent(time_s, 1), interpolation="nearest")

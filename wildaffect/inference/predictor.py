@@ -8,39 +8,45 @@ from contextlib import nullcontext
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 
+from checkpoints.errors import UserError
 from features.cache import fill_nearest
-from preprocessing.views import cut
+from preprocessing.detect import Detector
+from preprocessing.faces import FacesStore
+from preprocessing.faces import Sequence as FaceSequence
+from preprocessing.items import Item
+from preprocessing.views import face_views
 from temporal.data import frame_rate
+from wildaffect.inference.clips import find_faces_of, list_clips
 from wildaffect.inference.models import load_models
+from wildaffect.inference.onnx_export import use_onnx
 from wildaffect.inference.progress import Progress
 from wildaffect.inference.scratch import parts, scratch_array
 from wildaffect.inference.table import make_table
-from wildaffect.training.images import decode, resize
+from wildaffect.training.images import resize
 from wildaffect.training.launch import choose_precision
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from preprocessing.detect import Detector
-    from preprocessing.faces import FacesStore
-    from preprocessing.faces import Sequence as FaceSequence
-    from preprocessing.items import Item
+no_detector: UserError | None = None
+try:
+    from preprocessing.mtcnn import MTCNN
+except UserError as error:  # not installed: clips cannot be read, but finished faces stores can
+    no_detector = error
 
 
 class Predictor:
     """Predicts valence, arousal, expression and action units of every frame of a clip.
 
     Args:
-        heads: Runs of stage 3, head directories or bundles, averaged where they are of one task; none for the
-            installed ones.
+        heads: Runs of stage 3, head directories or bundles; heads of the same task are averaged. If none are given,
+            the installed ones.
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: Faces per forward pass of the encoder.
-        runtime: `onnx` computes with the graphs of a bundle made by `wildaffect export --onnx`.
+        runtime: `onnx` runs the graphs of a bundle made by `wildaffect export --onnx`.
 
     Raises:
         UserError: A head or its encoder is missing, damaged or does not fit.
@@ -54,7 +60,7 @@ class Predictor:
         ['subject', 'frame', 'time_s', 'face', 'interpolated']
         >>> table.num_rows == frames_of(clip)
         True
-        >>> frame = table.to_pandas()  # a pandas DataFrame, for those who like them
+        >>> frame = table.to_pandas()  # a pandas DataFrame, if you prefer one
         >>> bool(frame.valence[frame.face].between(-1, 1).all())
         True
     """
@@ -74,8 +80,6 @@ class Predictor:
         self.models = load_models([heads] if isinstance(heads, str | Path) else heads, self.device)
         self.precision = choose_precision("auto")[0]
         if runtime == "onnx":
-            from wildaffect.inference.onnx_export import use_onnx
-
             use_onnx(self.models)
             self.precision = "fp32"
 
@@ -84,7 +88,7 @@ class Predictor:
 
         Args:
             clip: The file.
-            progress: Told how far it is.
+            progress: Called with the progress.
 
         Returns:
             One row per frame and subject; the columns are described by `wildaffect.inference.table.COLUMNS`.
@@ -92,8 +96,6 @@ class Predictor:
         Raises:
             UserError: The file cannot be read.
         """
-        from wildaffect.inference.clips import list_clips
-
         (item, *_) = list_clips([Path(clip)])
         with tempfile.TemporaryDirectory(prefix="wildaffect-") as folder:
             store, _ = self.find_faces(item, Path(folder) / "faces", progress)
@@ -101,15 +103,17 @@ class Predictor:
 
     @cached_property
     def detector(self) -> Detector:
-        """MTCNN, loaded when the first clip comes."""
-        from preprocessing.detect import MTCNN
+        """MTCNN, loaded for the first clip.
 
+        Raises:
+            UserError: It is not installed.
+        """
+        if no_detector is not None:
+            raise no_detector
         return MTCNN(str(self.device))
 
     def find_faces(self, clip: Item, path: Path, progress: Progress | None = None) -> tuple[FacesStore, list[str]]:
         """Make a clip's faces store, with pictures as large as the largest encoder reads."""
-        from wildaffect.inference.clips import find_faces_of
-
         wanted = max(embedder.encoder.config.image_size for embedder in self.models.embedders.values())
         return find_faces_of(clip, path, self.detector, size=112 if wanted <= 112 else 224, progress=progress)
 
@@ -148,23 +152,24 @@ class Predictor:
     ) -> dict[str, np.ndarray]:
         """Features of one sequence: feature id to `[T, D]` float16, gaps filled with the nearest frame.
 
-        They lie in files: of a long clip they are many times what the table is.
+        They are kept in files, because the features of a long clip are many times larger than its table.
         """
         embedders = self.models.embedders
+        views = [embedder.view for embedder in embedders.values()]
         valid = store.valid[sequence.start : sequence.start + sequence.length]
         features = {
             name: scratch_array(sequence.length, embedder.encoder.dim, store.path)
             for name, embedder in embedders.items()
         }
         rows = np.flatnonzero(valid)
-        jpegs = filter(None, store.pictures(sequence.start, sequence.length))
+        faces = (face for face in store.pictures(sequence.start, sequence.length) if face[0])
         arithmetic = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
-            pictures = [decode(jpeg) for jpeg in islice(jpegs, len(batch))]
-            for name, embedder in embedders.items():
+            cut = [face_views(jpeg, views, landmarks) for jpeg, landmarks in islice(faces, len(batch))]
+            for (name, embedder), pictures in zip(embedders.items(), zip(*cut, strict=True), strict=True):
                 size = embedder.encoder.config.image_size
-                images = torch.stack([resize(cut(picture, embedder.view), size) for picture in pictures])
+                images = torch.stack([resize(picture, size) for picture in pictures])
                 with arithmetic:
                     features[name][batch] = embedder(images.to(self.device)).half().cpu().numpy()
             step(len(batch))

@@ -1,4 +1,4 @@
-"""Progress of long work: a callback type, and bars on the terminal that follow it."""
+"""Progress of long work: the type of the callback, and progress bars on the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of the step, units done and units in total (0: unknown)."""
+"""Called with the name of the step, the number of units done and the total (0: unknown)."""
 
 
 class Bars:

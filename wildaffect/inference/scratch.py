@@ -1,4 +1,4 @@
-"""Arrays as long as a clip that lie in unnamed files: their pages leave memory when something else needs it."""
+"""Arrays as long as a clip, kept in unnamed files: their pages leave memory when something else needs it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ROWS = 4096
 
 
 def scratch_array(rows: int, width: int, folder: Path | None = None) -> np.ndarray:
-    """Zeros `[rows, width]` float16, in a file that goes away with the array.
+    """Zeros `[rows, width]` float16, in a file that disappears with the array.
 
     Args:
         rows: At least 1.
         width: At least 1.
-        folder: Where the file is, if it can be written; otherwise where temporary files are.
+        folder: Where the file is; if it cannot be written, the folder of temporary files.
     """
     place = folder if folder is not None and os.access(folder, os.W_OK) else None
     with tempfile.TemporaryFile(dir=place) as file:
@@ -27,7 +27,7 @@ def scratch_array(rows: int, width: int, folder: Path | None = None) -> np.ndarr
 
 
 def side_by_side(arrays: Sequence[np.ndarray], folder: Path | None = None) -> np.ndarray:
-    """`[N, sum of D]` from arrays `[N, D]`; a single one is given back as it is."""
+    """`[N, sum of D]` from arrays `[N, D]`; a single one is returned as it is."""
     if len(arrays) == 1:
         return arrays[0]
     joined = scratch_array(len(arrays[0]), sum(array.shape[1] for array in arrays), folder)

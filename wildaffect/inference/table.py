@@ -1,49 +1,47 @@
-"""The table of a clip: one row per frame and subject, every value finite or explicitly missing.
+"""The table of a clip: one row per frame and subject; every value is finite or explicitly missing.
 
-The columns extend those of `wildaffect.tasks.predictions`, so that `temporal/evaluate.py` reads these tables too.
+The columns extend those of `wildaffect.tasks.predictions`, so that `temporal/evaluate.py` can read these tables too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import compute, csv, parquet
 
 from checkpoints.artifact import atomic_file
+from preprocessing.faces import FacesStore
 from wildaffect.tasks import AUS, EXPRESSIONS, TASKS, Task
 from wildaffect.tasks.predictions import value_columns
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from preprocessing.faces import FacesStore
 
 BOX = ("x1", "y1", "x2", "y2")
 
 COLUMNS: dict[str, str] = {
-    "subject": "empty for the main person (the one most present); 2, 3, ... for the others",
-    "frame": "number of the frame, from 1; frames are counted as they are decoded",
+    "subject": "empty for the main person (present in most frames); 2, 3, ... for the others",
+    "frame": "frame number from 1, in the order of decoding",
     "time_s": "presentation time of the frame in seconds",
-    "face": "whether this subject's face is in the frame (found or interpolated); if not, all that follows is empty",
-    "interpolated": "whether the face was not detected here but bridged between detections nearby",
-    "x1": "left side of the face's box in pixels of the video",
-    "y1": "upper side of the box",
-    "x2": "right side of the box",
-    "y2": "lower side of the box",
-    "score": "confidence of the face detector, 0 to 1",
+    "face": "whether this subject's face is in the frame (detected or interpolated); if not, the rest is empty",
+    "interpolated": "whether the face was interpolated between nearby detections instead of detected",
+    "x1": "left edge of the face's box in pixels of the video",
+    "y1": "top edge of the box",
+    "x2": "right edge of the box",
+    "y2": "bottom edge of the box",
+    "score": "confidence of the face detector, 0 to 1; empty if interpolated",
     "valence": "how pleasant, -1 to 1",
     "arousal": "how activated, -1 to 1",
     **{f"p_{name}": f"probability of the expression {name}; the eight add up to 1" for name in EXPRESSIONS},
     "expression": "the most probable expression",
     **{f"p_{name}": f"probability that {name} is active" for name in AUS},
-    **{name: f"1 if {name} is decided active (its probability reaches the head's threshold), else 0" for name in AUS},
+    **{name: f"1 if the probability of {name} reaches the head's threshold, else 0" for name in AUS},
 }
 
 
 def decision_columns(task: Task) -> tuple[str, ...]:
-    """Names of the columns with a task's decisions; valence and arousal need none."""
+    """Names of the columns with a task's decisions; valence and arousal have none."""
     return {"va": (), "expr": ("expression",), "au": AUS}[task.name]
 
 
@@ -56,16 +54,14 @@ def columns_of(tasks: Sequence[Task]) -> list[str]:
 def make_table(
     store: FacesStore, video: str, values: Mapping[str, np.ndarray], decoded: Mapping[str, np.ndarray]
 ) -> pa.Table:
-    """Join what preprocessing and the heads found in one video.
+    """Join the faces and the predictions of one video.
 
     Args:
-        store: The faces; a row of the store is a row of the table.
-        video: Which video.
+        store: The faces. Each row of the store becomes a row of the table.
+        video: The video.
         values: Task name to `[N, out_dim]` for the video's rows in the order of the store.
         decoded: Task name to `[N, label_width]`.
     """
-    import pyarrow as pa
-
     rows = np.flatnonzero(store.video == video)
     face = store.valid[rows]
     found = _face_columns(store, rows)
@@ -95,27 +91,23 @@ def make_table(
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write `.csv` or `.parquet`, atomically; missing values are empty cells or nulls."""
-    from pyarrow import csv, parquet
-
+    """Write `.csv` or `.parquet` atomically. Missing values are empty cells or nulls."""
     with atomic_file(path) as temporary:
         if path.suffix == ".csv":
             with temporary.open("wb") as file:
-                file.write((",".join(table.column_names) + "\n").encode())  # Arrow would put the names in quotes
+                file.write((",".join(table.column_names) + "\n").encode())  # Arrow would quote the names
                 csv.write_csv(table, file, csv.WriteOptions(include_header=False, quoting_style="needed"))
         else:
             parquet.write_table(table, temporary)
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read the Parquet form back."""
-    from pyarrow import parquet
-
+    """Read a table from Parquet."""
     return parquet.read_table(path, partitioning=None)
 
 
 def matrix(table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Columns as float64 `[N, len(names)]`, NaN where a value is missing."""
+    """Columns as float64 `[N, len(names)]`, with NaN for missing values."""
     return np.stack([table[name].cast("float64").to_numpy(zero_copy_only=False) for name in names], axis=1)
 
 
@@ -125,23 +117,37 @@ def present_tasks(table: pa.Table) -> list[Task]:
 
 
 def subjects(table: pa.Table) -> list[str]:
-    """Subjects in the order of the table, the main one first."""
+    """Subjects in the order of the table, the main person first."""
     return table["subject"].unique().to_pylist()
 
 
+def rows_of(table: pa.Table, subject: str) -> pa.Table:
+    """The rows of one subject."""
+    return table.filter(compute.equal(table["subject"], subject))
+
+
+def times_of(rows: pa.Table) -> np.ndarray:
+    """Seconds `[T]`; if the source has no clock, 30 frames per second are assumed."""
+    time_s = rows["time_s"].to_numpy(zero_copy_only=False).astype(float)
+    frames = rows["frame"].to_numpy(zero_copy_only=False)
+    return np.where(np.isfinite(time_s), time_s, (frames - 1) / 30)
+
+
+def flags(rows: pa.Table, name: str) -> np.ndarray:
+    """A column of truth values as bool `[T]`."""
+    return rows[name].to_numpy(zero_copy_only=False).astype(bool)
+
+
 def subject_name(subject: str) -> str:
-    """What a subject is called in pictures and pages."""
+    """The name of a subject in pictures and pages."""
     return f"person {subject or '1'}" if not subject or subject.isdigit() else subject
 
 
 def _face_columns(store: FacesStore, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Box `[N, 4]`, score and interpolated flag of some rows; NaN where there is none."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """Box `[N, 4]`, score and interpolated flag of some rows; NaN if there is none."""
     shards = [store.path / "data" / shard["name"] for shard in store.header["shards"]]
     names = ["box", "score", "interpolated"]
-    table = pa.concat_tables(pq.read_table(path, columns=names, partitioning=None) for path in shards).take(rows)
+    table = pa.concat_tables(parquet.read_table(path, columns=names, partitioning=None) for path in shards).take(rows)
     box = np.array([value or [np.nan] * 4 for value in table["box"].to_pylist()], np.float64).reshape(-1, 4)
     return {
         "box": box,
@@ -152,8 +158,6 @@ def _face_columns(store: FacesStore, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _numbers(values: np.ndarray, shown: np.ndarray, digits: int) -> pa.Array:
     """Rounded numbers, null where `shown` is false or the number is not finite."""
-    import pyarrow as pa
-
     values = np.asarray(values, np.float64)
     missing = ~shown | ~np.isfinite(values)
     return pa.array(np.where(missing, 0, values).round(digits), mask=missing)

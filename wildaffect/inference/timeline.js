@@ -1,4 +1,4 @@
-// Draws the time lines of one clip on a canvas; data stand in the JSON script beside it. No network, no library.
+// Draws the time lines of one clip on a canvas. The data are in the JSON script beside it. No network, no library.
 document.querySelectorAll(".tl-root").forEach((root) => {
   const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
   const unpack = (text, kind) => new kind(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
@@ -21,7 +21,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
   const has = { va: !!people[0].valence, expr: !!people[0].expression, au: !!people[0].aus };
   const height = () => (has.va ? CURVE + GAP : 0) + (has.expr ? RIBBON + GAP : 0) + (has.au ? 12 * AU + GAP : 0) + AXIS + 1;
   const entry = (colour, text) => `<span><i style="background:${colour}"></i>${text}</span>`;
-  const shade = (v) => { // cividis, from three of its points
+  const shade = (v) => { // cividis, interpolated from three points
     const s = [[0, 34, 78], [124, 123, 120], [254, 232, 56]], x = v * 2, i = Math.min(1, Math.floor(x)), f = x - i;
     return `rgb(${s[i].map((c, k) => Math.round(c + (s[i + 1][k] - c) * f)).join()})`;
   };
@@ -41,7 +41,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     const y = (v) => top + CURVE / 2 - (v / 10000) * (CURVE / 2 - 4);
     const a = Math.max(0, find(p.time, from) - 1), b = Math.min(p.time.length - 1, find(p.time, to));
     pen.strokeStyle = colour; pen.lineWidth = 1.6; pen.beginPath();
-    const step = (b - a) / plot() > 4; // many rows in a pixel: their extent
+    const step = (b - a) / plot() > 4; // many rows per pixel: draw their range
     if (step) {
       for (let x = LEFT; x < LEFT + plot(); x++) {
         let low = Infinity, high = -Infinity;
@@ -60,7 +60,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     }
     pen.stroke();
   }
-  function cells(p, paint) { // one call per pixel column that has a row
+  function cells(p, paint) { // call `paint` for each pixel column that has a row
     for (let x = LEFT; x < LEFT + plot(); x++) {
       const i = Math.max(0, find(p.time, toT(x + 0.5) + 1e-6) - 1);
       const step = i + 1 < p.time.length ? p.time[i + 1] - p.time[i] : i ? p.time[i] - p.time[i - 1] : 1;
@@ -68,7 +68,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
       if (t >= p.time[i] - 1e-6 && t <= p.time[i] + Math.max(step, 1e-3) * 1.01) paint(x, i);
     }
   }
-  function frame(top, h) { // around a row, so that a gap shows as one
+  function frame(top, h) { // an outline around a row, so that gaps are visible
     pen.strokeStyle = "#c9cdd4"; pen.lineWidth = 1; pen.strokeRect(LEFT - 0.5, top - 0.5, plot() + 1, h + 1);
   }
   function draw() {
@@ -172,7 +172,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
   window.addEventListener("resize", later);
   window.addEventListener("message", (e) => { if (e.data && e.data.wildaffect === "playing") { playing = e.data.seconds; later(); } });
   draw();
-  // A page that holds the curves in a frame makes the frame as high as they are.
+  // If a page shows the curves in a frame, tell it how high the frame must be.
   const tellHeight = () => window.parent.postMessage({ wildaffect: "height", height: root.getBoundingClientRect().bottom + 16 }, "*");
   if (window.parent !== window) new ResizeObserver(tellHeight).observe(root);
 });

@@ -25,14 +25,14 @@ from wildaffect.inference.clip_page import time_lines
 from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.table import read_table
 
-# The browser may fetch nothing from outside, whatever the page's libraries would like to.
+# The browser must not fetch anything from outside, whatever the libraries of the page ask for.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
     "frame-src 'self'; worker-src 'self' blob:"
 )
 
-# A click on a curve seeks the video, and the playing video moves a line over the curves; their frame fits their height.
+# A click on a curve seeks the video, the playing video moves a line over the curves, and the frame fits their height.
 LINK = """<script>
 window.addEventListener("message", ({ data }) => {
   const video = document.querySelector("#annotated video"), frame = document.querySelector("#curves iframe");
@@ -49,12 +49,12 @@ STYLE = "#curves iframe { width: 100%; border: 0; background: #fff; border-radiu
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page accepts.
+    """Limits of the page.
 
     Attributes:
         megabytes: Largest upload.
         minutes: Longest clip.
-        waiting: Clips that may wait in the queue.
+        waiting: Number of clips that may wait in the queue.
     """
 
     megabytes: int = 500
@@ -88,12 +88,12 @@ def serve(page: Any, limits: Limits, host: str, port: int) -> None:
 
 
 def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
-    """The page.
+    """Build the page.
 
     Args:
-        limits: What it accepts.
-        predictor: What predicts.
-        folder: Where uploads and results live for a while.
+        limits: Limits of the page.
+        predictor: The loaded heads.
+        folder: Directory for uploads and results while they are needed.
     """
 
     def work(upload: str | None, progress: Any = gradio.Progress()) -> Iterator[tuple[Any, ...]]:  # noqa: B008
@@ -106,7 +106,7 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
             yield f"**{error}**", None, "", None
 
     with gradio.Blocks(title="wildaffect", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gradio.Markdown("# wildaffect\nValence and arousal, expression and action units of every frame of a clip.")
+        gradio.Markdown("# wildaffect\nValence and arousal, expression and action units for every frame of a clip.")
         if predictor.models.synthetic:
             gradio.Markdown(f"**{SYNTHETIC}**")
         with gradio.Row():
@@ -124,7 +124,7 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
             with gradio.Column(min_width=320):
                 curves = gradio.HTML(elem_id="curves")
         files = gradio.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
-        with gradio.Accordion("About the heads, and what this must not be used for", open=False):
+        with gradio.Accordion("About the heads, and what they must not be used for", open=False):
             gradio.Markdown(MISUSE)
             gradio.Dataframe(describe_models(predictor.models), headers=list(MODEL_COLUMNS), interactive=False)
         button.click(work, upload, [said, video, curves, files], api_visibility="private")
@@ -134,10 +134,13 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
 def process(
     limits: Limits, predictor: Predictor, folder: Path, upload: Path, progress: Any
 ) -> Iterator[tuple[str, str | None, str, list[str]]]:
-    """Predict one upload: what was found, the annotated video, the curves, the files.
+    """Predict one upload.
+
+    Yields:
+        A summary with warnings, the annotated video, the curves, and the files to download.
 
     Raises:
-        UserError: It is too long or cannot be read.
+        UserError: The clip is too long or cannot be read.
     """
     (folder / "jobs").mkdir(exist_ok=True)
     job = Path(tempfile.mkdtemp(dir=folder / "jobs"))
@@ -161,11 +164,11 @@ def process(
         text = "\n\n".join([str(outcome), *(f"⚠ {warning}" for warning in warnings)])
         yield text, video, in_frame(str(markup)), files
     finally:
-        shutil.rmtree(job, ignore_errors=True)  # what the page shows was copied to its cache when it was yielded
+        shutil.rmtree(job, ignore_errors=True)  # gradio has copied what it shows to its own cache
 
 
 def take(upload: Path, job: Path) -> Item:
-    """Give an upload a name of our own: what a visitor calls a file is used for nothing but its kind."""
+    """Copy an upload to a file with a name of ours. Only the suffix of the visitor's name is used, for the kind."""
     path = job / "clip"
     shutil.copyfile(upload, path)
     kind: Any = "picture" if upload.suffix.lower() in PICTURE_SUFFIXES else "video"
@@ -173,10 +176,10 @@ def take(upload: Path, job: Path) -> Item:
 
 
 def check_length(clip: Item, minutes: float) -> None:
-    """Refuse a clip that is too long, by its packets, not by what its header claims.
+    """Refuse a clip that is too long. Its length is taken from its packets, not from its header.
 
     Raises:
-        UserError: It is longer.
+        UserError: The clip is longer than `minutes`.
     """
     times = read_times(clip.path) if clip.kind == "video" else []
     length = (times[-1] - times[0]) / 60 if times else 0.0
@@ -185,7 +188,7 @@ def check_length(clip: Item, minutes: float) -> None:
 
 
 def in_frame(markup: str) -> str:
-    """Put the curves into a frame of their own, whose script can reach nothing but messages."""
+    """Put the curves into a sandboxed frame. Its script can only exchange messages with the page."""
     style = "body{margin:0;padding:8px;font:16px/1.5 system-ui,sans-serif}"
     text = f"<!DOCTYPE html><html lang=en><meta charset=utf-8><style>{style}</style><body>{markup}</body></html>"
     return f'<iframe title="curves" sandbox="allow-scripts" height="720" srcdoc="{html.escape(text)}"></iframe>'
@@ -198,7 +201,7 @@ class Policy:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Handle a request."""
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":

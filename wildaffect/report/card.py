@@ -1,34 +1,36 @@
-"""The model card that goes with every trained model: data, scores, known failures, what it must not be used for."""
+"""The model card of every trained model: data, scores, known failures, and what it must not be used for."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from checkpoints.artifact import atomic_file, read_json
 
 CARD = "MODEL_CARD.md"
 DRAWN = (
-    "Trained on drawn faces (SynthWild), not on people: the scores say how the software behaves, and what the model "
-    "says about real people means nothing."
+    "Trained on drawn faces (SynthWild), not on people: the scores say how the software behaves, and predictions for "
+    "real people mean nothing."
 )
 
 FAILURES = (
     "Faces turned away by more than about 60 degrees, covered, tiny (under 40 pixels) or strongly lit from one side: "
-    "the detector misses them or the crop tells little.",
-    "Rare expressions (fear, disgust) and rare action units (AU15, AU23, AU24): few training frames, many misses.",
+    "the detector misses them, or the crop shows too little.",
+    "Rare expressions (fear, disgust) and rare action units (AU15, AU23, AU24): few training frames and many misses.",
     "Neutral faces whose resting shape looks like an expression; make-up, beards, glasses, masks.",
-    "Frame rates far from those of the training videos: windows are counted in frames.",
+    "Frame rates far from those of the training videos: the length of a window is a number of frames.",
 )
 
 PRETRAINED_FAILURES = (
-    "It knows faces as the detector aligns them: other crops, margins or rotations are another input.",
-    "What the pictures it learned from hold few of (ages, skin tones, poses, cameras), its features tell less apart.",
+    "It was trained on faces as the detector aligns them; other crops, margins or rotations look different to it.",
+    "Its features are less reliable for ages, skin tones, poses and cameras that were rare in its training pictures.",
 )
 TITLES = {"va": "valence and arousal", "expr": "expression", "au": "action units"}
 
 
 def write_product_card(directory: Path) -> None:
-    """Write `MODEL_CARD.md` beside an encoder or a head that a run has made, from what its header records."""
+    """Write `MODEL_CARD.md` beside an encoder or a head, from its header."""
     header = read_json(directory / "config.json")
     card = {"encoder": _encoder_card, "head": _head_card}[header["kind"]](header)
     write_card(directory / CARD, **card)
@@ -43,7 +45,7 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
     if videos := origin.get("unlabelled_videos"):
         data.append(f"Faces of {len(videos):,} videos or pictures, without labels.")
     if seen := origin.get("pictures_seen"):
-        data.append(f"{seen:,} pictures seen in all passes over them.")
+        data.append(f"{seen:,} pictures seen in all passes over the data.")
     data += [
         f"Labels of {len(videos):,} videos or pictures: {TITLES.get(task, task)}."
         for task, videos in (origin.get("labelled_videos") or {}).items()
@@ -56,7 +58,7 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
         "name": f"{encoder['architecture']} at {encoder['image_size']} pixels, {stage}",
         "what": (
             f"An encoder: from an aligned face of {encoder['image_size']} x {encoder['image_size']} pixels to "
-            f"features (tokens pooled by {encoder['pooling']}). It predicts nothing by itself; heads are trained on "
+            f"features (tokens pooled by {encoder['pooling']}). It makes no predictions itself; heads are trained on "
             "its features."
         ),
         "data": data,
@@ -81,8 +83,8 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
         "name": f"{' and '.join(TITLES[task] for task in tasks)}, recipe {header['recipe']}",
         "what": (
             f"A temporal head: from the features of a video's frames (view: {views}) to "
-            f"{', '.join(TITLES[task] for task in tasks)} of every frame, in windows of "
-            f"{header['architecture']['window']} frames. It needs the encoder whose features it was trained on and "
+            f"{', '.join(TITLES[task] for task in tasks)} for every frame, in windows of "
+            f"{header['architecture']['window']} frames. It needs the encoder whose features it was trained on, and "
             "refuses others."
         ),
         "data": [f"{len(header['trained_on']):,} videos with labels.", *encoder_saw],
@@ -105,19 +107,17 @@ def write_card(
     warnings: Sequence[str] = (),
     failures: Sequence[str] = FAILURES,
 ) -> None:
-    """Fill in the model card template.
+    """Fill in the template of a model card.
 
     Args:
         path: The Markdown file, usually `MODEL_CARD.md` beside the model.
-        name: What the model is called.
-        what: A sentence or two: architecture, input, output.
+        name: Name of the model.
+        what: One or two sentences on architecture, input and output.
         data: What it was trained on, one line each.
-        scores: (task, score, chance, what it was scored on).
-        warnings: Shown first, such as that the data are synthetic.
-        failures: What it is known to get wrong.
+        scores: Tuples (task, score, chance, data that it was scored on).
+        warnings: Shown first, for example that the data are synthetic.
+        failures: Known failures.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

@@ -1,20 +1,24 @@
-"""The figures that the stages' reports are made of.
+"""The figures of the stages' reports.
 
-Each function returns a matplotlib figure drawn without any window system, for :class:`wildaffect.report.page.Figure`.
+Each function returns a matplotlib figure for :class:`wildaffect.report.page.Figure`. No display is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from scipy.sparse.linalg import svds
 
 from wildaffect.report.palette import AROUSAL, BLUE, GREY, ORANGE, SEQUENTIAL, SERIES, VALENCE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 DPI = 110
 WIDE = 9.0
@@ -23,12 +27,7 @@ WIDE = 9.0
 def canvas(
     rows: int = 1, columns: int = 1, *, width: float = WIDE, height: float = 3.2, tight: bool = False, **kwargs: Any
 ) -> tuple[Figure, np.ndarray]:
-    """An empty figure and its axes `[rows, columns]`; sizes in inches; `tight` for pictures side by side."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
+    """Make an empty figure and its axes `[rows, columns]`. Sizes are in inches; `tight` suits pictures side by side."""
     style: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
     gaps: Any = {"w_pad": 0.01, "h_pad": 0.01, "wspace": 0.02, "hspace": 0.02} if tight else {}
     with mpl.rc_context(style):
@@ -39,13 +38,13 @@ def canvas(
 
 
 def image_grid(images: Sequence[np.ndarray], *, columns: int = 8, labels: Sequence[str] = (), side: int = 96) -> Figure:
-    """A contact sheet.
+    """Show pictures in a grid.
 
     Args:
-        images: uint8 RGB or grey pictures `[H, W(, 3)]`, of any sizes.
+        images: uint8 RGB or grey pictures `[H, W(, 3)]` of any sizes.
         columns: Pictures per row.
-        labels: A short text under each.
-        side: Side of a cell in pixels.
+        labels: Short texts below the pictures.
+        side: Size of a cell in pixels.
     """
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
@@ -63,14 +62,14 @@ def image_grid(images: Sequence[np.ndarray], *, columns: int = 8, labels: Sequen
 
 
 def mae_reconstructions(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], *, side: int = 112) -> Figure:
-    """What a masked autoencoder saw and made of it.
+    """Show what a masked autoencoder saw and what it predicted.
 
     Args:
-        triples: (original, masked, predicted) pictures, uint8 `[H, W, 3]`; in `predicted` the visible patches are
-            the original's.
-        side: Side of a picture in pixels.
+        triples: (original, masked, predicted) pictures, uint8 `[H, W, 3]`; in `predicted` the visible patches come from
+            the original.
+        side: Size of a picture in pixels.
     """
-    # The order of the eye: what was given, what was guessed, what was true.
+    # In the order of reading: input, prediction, truth.
     names = (("masked", 1), ("predicted", 2), ("original", 0))
     return picture_grid([(name, [triple[part] for triple in triples]) for name, part in names], side=side)
 
@@ -78,12 +77,12 @@ def mae_reconstructions(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarr
 def picture_grid(
     rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Sequence[str] = (), *, side: int = 112
 ) -> Figure:
-    """Pictures side by side in named rows.
+    """Show pictures side by side in named rows.
 
     Args:
-        rows: Name and pictures, uint8 `[H, W, 3]`, of each row.
-        columns: Names of the columns, if they have any.
-        side: Side of a picture in pixels.
+        rows: Name and pictures (uint8 `[H, W, 3]`) of each row.
+        columns: Names of the columns, if any.
+        side: Size of a picture in pixels.
     """
     inch, count = side / DPI, max(len(pictures) for _, pictures in rows)
     height = len(rows) * inch + (0.35 if columns else 0.1)
@@ -105,13 +104,13 @@ def picture_grid(
 def loss_curves(
     records: Iterable[Mapping[str, Any]], keys: Sequence[str] = ("loss",), *, x: str = "step", log: bool = False
 ) -> Figure:
-    """Logged values over steps.
+    """Plot logged values over steps.
 
     Args:
-        records: Lines of `metrics.jsonl`; those without a key are passed over for that curve.
-        keys: What to draw, one panel each.
-        x: What to draw it over.
-        log: Logarithmic vertical axis.
+        records: Lines of `metrics.jsonl`. A curve skips the lines without its key.
+        keys: Keys to plot, one panel each.
+        x: Key of the horizontal axis.
+        log: Use a logarithmic vertical axis.
     """
     records = list(records)
     figure, axes = canvas(1, len(keys), width=min(WIDE, 4.5 * len(keys)), height=2.8)
@@ -130,11 +129,11 @@ def loss_curves(
 
 
 def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
-    """Confusion matrix with the share of each true class in colour and text, the counts below it.
+    """Plot a confusion matrix with the share of each true class as colour and text, and the count below.
 
     Args:
-        counts: `[C, C]`, true class by row, predicted class by column.
-        names: `[C]`.
+        counts: `[C, C]`; rows are true classes, columns are predicted classes.
+        names: Names of the `C` classes.
     """
     counts = np.asarray(counts)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -164,13 +163,13 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
 def va_timeline(
     time_s: np.ndarray, predicted: np.ndarray, true: np.ndarray | None = None, *, title: str = ""
 ) -> Figure:
-    """Valence and arousal over time.
+    """Plot valence and arousal over time.
 
     Args:
         time_s: Seconds `[T]`.
         predicted: `[T, 2]`; rows of NaN are gaps.
-        true: `[T, 2]`, NaN where not annotated (the -5 of the label files is taken as NaN too).
-        title: Above the panels, e.g. the video's name.
+        true: `[T, 2]`; NaN, or the label files' -5, if not annotated.
+        title: Title above the panels, for example the video's name.
     """
     figure, axes = canvas(2, 1, height=3.8, sharex=True)
     for index, (name, colour) in enumerate((("valence", VALENCE), ("arousal", AROUSAL))):
@@ -192,15 +191,13 @@ def va_timeline(
 
 
 def va_circumplex(values: np.ndarray, error: np.ndarray | None = None, *, bins: int = 25) -> Figure:
-    """Where in the valence-arousal plane frames lie or, with `error`, how large the mean error is there.
+    """Plot the density of frames in the valence-arousal plane or, with `error`, the mean error there.
 
     Args:
         values: `[N, 2]` valence and arousal.
-        error: `[N]` to average per cell; without it the number of frames is shown.
+        error: `[N]` errors to average in each cell; None to show the number of frames.
         bins: Cells per axis.
     """
-    from matplotlib.colors import LogNorm
-
     values = np.asarray(values, float).reshape(-1, 2)
     seen = np.isfinite(values).all(axis=1)
     edges = np.linspace(-1, 1, bins + 1)
@@ -221,14 +218,12 @@ def va_circumplex(values: np.ndarray, error: np.ndarray | None = None, *, bins: 
 
 
 def va_trajectory(values: np.ndarray, time_s: np.ndarray) -> Figure:
-    """A path through the valence-arousal plane, its colour the time.
+    """Plot a path through the valence-arousal plane, coloured by time.
 
     Args:
         values: `[T, 2]`; rows of NaN interrupt the path.
         time_s: Seconds `[T]`.
     """
-    from matplotlib.collections import LineCollection
-
     points = np.asarray(values, float).reshape(-1, 1, 2)
     pieces = np.concatenate([points[:-1], points[1:]], axis=1)
     whole = np.isfinite(pieces).all(axis=(1, 2))
@@ -244,7 +239,7 @@ def va_trajectory(values: np.ndarray, time_s: np.ndarray) -> Figure:
 def f1_bars(
     f1: Mapping[str, float], *, reference: Mapping[str, float] | None = None, against: str = "chance"
 ) -> Figure:
-    """F1 by class or action unit, and its mean; `reference` (chance, another run) as marks."""
+    """Plot the F1 of each class or action unit and their mean; marks show a `reference` (chance, another run)."""
     figure, axes = canvas(width=min(WIDE, 0.62 * len(f1) + 1.4), height=2.9)
     axis = axes[0, 0]
     axis.bar(list(f1), list(f1.values()), color=BLUE, width=0.7)
@@ -262,7 +257,7 @@ def f1_bars(
 
 
 def histogram(values: np.ndarray, *, bins: int = 40, label: str = "", log: bool = False) -> Figure:
-    """Distribution of finite numbers `[N]`."""
+    """Plot the distribution of the finite numbers among `[N]` values."""
     values = np.asarray(values, float).ravel()
     values = values[np.isfinite(values)]
     figure, axes = canvas(width=4.5, height=2.6)
@@ -277,7 +272,7 @@ def histogram(values: np.ndarray, *, bins: int = 40, label: str = "", log: bool 
 
 
 def counts_bars(counts: Mapping[str, float], *, label: str = "frames", log: bool = False) -> Figure:
-    """Horizontal bars of named numbers, e.g. frames per class."""
+    """Plot named numbers as horizontal bars, for example frames per class."""
     figure, axes = canvas(width=5.5, height=0.3 * len(counts) + 0.8)
     axis = axes[0, 0]
     bars = axis.barh(list(counts), list(counts.values()), color=BLUE, height=0.7)
@@ -291,12 +286,12 @@ def counts_bars(counts: Mapping[str, float], *, label: str = "frames", log: bool
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 10) -> Figure:
-    """Reliability diagram: how often predictions of a confidence are right (Guo et al. 2017), with the ECE.
+    """Plot a reliability diagram: how often predictions of each confidence are right (Guo et al. 2017), with the ECE.
 
     Args:
-        confidence: `[N]` probabilities of what was predicted.
+        confidence: `[N]` probabilities of the predicted classes.
         correct: `[N]` bool.
-        bins: Equal-width bins of the confidence.
+        bins: Number of equal-width bins of the confidence.
     """
     confidence, correct = np.asarray(confidence, float).ravel(), np.asarray(correct, float).ravel()
     place = np.clip((confidence * bins).astype(int), 0, bins - 1)
@@ -317,19 +312,17 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 10) 
 
 
 def pca_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], *, most: int = 4000) -> Figure:
-    """Feature vectors on their first two principal components, coloured by label.
+    """Plot feature vectors on their first two principal components, coloured by label.
 
     Args:
         features: `[N, D]`.
         labels: `[N]` indices into `names`.
-        names: One per label.
-        most: Points drawn (evenly taken from all).
+        names: Names of the labels.
+        most: Largest number of points, taken evenly from all.
     """
-    from scipy.sparse.linalg import svds
-
     centred = np.asarray(features, np.float64)
     centred = centred - centred.mean(axis=0)
-    # Two components of thousands of dimensions: iterated, they cost a hundredth of a whole decomposition.
+    # An iterative solver finds two components in a hundredth of the time of a full decomposition.
     _, _, components = svds(centred, k=2, rng=np.random.default_rng(0))
     flat = centred @ components[::-1].T
     taken = np.linspace(0, len(flat) - 1, min(most, len(flat))).astype(int)

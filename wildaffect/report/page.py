@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file that can be mailed, opened without a network, on a laptop or a phone."""
+"""Self-contained HTML pages: one file that can be mailed and read offline, on a laptop or a phone."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
+from matplotlib.figure import Figure as Drawing
+from PIL import Image
 
 from checkpoints.artifact import atomic_file
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-    from matplotlib.figure import Figure as Drawing
-
 SYNTHETIC_NOTE = (
     "Synthetic data: everything here was measured on drawn faces (SynthWild). The numbers say how the software "
-    "behaves, nothing about real people, and must not be put beside Aff-Wild2 numbers."
+    "behaves, but nothing about real people, and must not be compared with Aff-Wild2 numbers."
 )
 
 
@@ -46,8 +45,8 @@ class Figure:
 
     Attributes:
         image: A matplotlib figure, an RGB or grey uint8 array `[H, W(, 3)]`, or PNG/JPEG bytes.
-        caption: What it shows; also read out in place of the picture.
-        width: Widest it is shown, in CSS pixels; 0 for the page's width.
+        caption: What it shows; also the alternative text for screen readers.
+        width: Maximum width in CSS pixels; 0 for the width of the page.
     """
 
     image: Drawing | np.ndarray | bytes
@@ -56,7 +55,7 @@ class Figure:
 
     @property
     def source(self) -> str:
-        """The picture as a `data:` address."""
+        """The picture as a `data:` URL."""
         data = self.image if isinstance(self.image, bytes) else png(self.image)
         kind = "jpeg" if data.startswith(b"\xff\xd8") else "png"
         return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
@@ -78,8 +77,8 @@ class Section:
     """A titled part of a page.
 
     Attributes:
-        title: Heading; also listed at the top of the page.
-        blocks: Paragraphs (`str`, escaped), tables, figures, notes, or ready HTML (`markupsafe.Markup`).
+        title: Heading, also listed at the top of the page.
+        blocks: Paragraphs (`str`, escaped), tables, figures, notes, or finished HTML (`markupsafe.Markup`).
     """
 
     title: str
@@ -90,17 +89,17 @@ def write_page(path: Path, title: str, sections: Sequence[Section], *, note: str
     """Write one self-contained HTML file, atomically.
 
     Args:
-        path: Where to.
+        path: The file to write.
         title: Title and first heading.
-        sections: The page's parts, in order.
-        note: A warning shown first of all, such as `SYNTHETIC_NOTE`.
+        sections: Sections of the page, in order.
+        note: A warning at the top, such as `SYNTHETIC_NOTE`.
     """
     with atomic_file(Path(path)) as temporary:
         temporary.write_text(render_page(title, sections, note=note), encoding="utf-8")
 
 
 def render_page(title: str, sections: Sequence[Section], *, note: str = "") -> str:
-    """The text of :func:`write_page`."""
+    """Render the HTML that :func:`write_page` writes."""
     return _template().render(title=title, sections=sections, note=note)
 
 
@@ -108,8 +107,6 @@ def png(image: Drawing | np.ndarray) -> bytes:
     """Encode a matplotlib figure or a uint8 array `[H, W(, 3)]` (RGB) as PNG."""
     buffer = io.BytesIO()
     if isinstance(image, np.ndarray):
-        from PIL import Image
-
         Image.fromarray(image).save(buffer, format="png", optimize=True)
     else:
         image.savefig(buffer, format="png", metadata={"Software": None})
@@ -117,9 +114,7 @@ def png(image: Drawing | np.ndarray) -> bytes:
 
 
 def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
-    """Encode a uint8 array `[H, W(, 3)]` (RGB) as JPEG: for photographs and thumbnails."""
-    from PIL import Image
-
+    """Encode a uint8 array `[H, W(, 3)]` (RGB) as JPEG, for photographs and thumbnails."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="jpeg", quality=quality)
     return buffer.getvalue()
@@ -127,8 +122,6 @@ def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

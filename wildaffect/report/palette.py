@@ -1,4 +1,4 @@
-"""Colours that people with any colour vision can tell apart (Okabe & Ito 2008), one meaning each everywhere."""
+"""Colours that people with any colour vision can tell apart (Okabe & Ito 2008). Each means the same everywhere."""
 
 from wildaffect.tasks import EXPRESSIONS
 
@@ -19,5 +19,5 @@ SEQUENTIAL = "cividis"
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """`#RRGGBB` as three numbers of 0..255."""
+    """Convert `#RRGGBB` to three numbers in 0..255."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

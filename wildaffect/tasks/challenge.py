@@ -1,4 +1,4 @@
-"""Challenge files: what is handed in to ABAW, and what anybody handed in.
+"""Challenge files: writing, reading and checking what teams submit to ABAW.
 
 One text file for all videos, in the order of the official example file::
 
@@ -58,15 +58,15 @@ class Example:
     frames: dict[str, np.ndarray]
 
     def last_frame(self, id: str) -> int:
-        """Largest frame number listed for a video: as long as its predictions must be."""
+        """Largest frame number listed for a video, which is how long its predictions must be."""
         return int(self.frames[id].max())
 
 
 def form_of(path: Path) -> str:
-    """Which challenge a file's header belongs to: `va`, `expr`, `au` or `mtl`.
+    """The challenge that a file's header belongs to: `va`, `expr`, `au` or `mtl`.
 
     Raises:
-        UserError: when it is none of them.
+        UserError: The first line is none of their headers.
     """
     lines = read_lines(Path(path))
     first = lines[0].strip() if lines else ""
@@ -80,10 +80,10 @@ def form_of(path: Path) -> str:
 
 
 def read_example(path: Path) -> Example:
-    """The frames listed in an example file (whatever stands after the first comma is ignored).
+    """The frames listed in an example file; everything after the first comma is ignored.
 
     Raises:
-        UserError: for a line that is no image location, or a frame listed twice.
+        UserError: A line is not an image location, or a frame is listed twice.
     """
     lines = read_lines(Path(path))
     if not lines or not lines[0].lower().startswith("image"):
@@ -121,7 +121,7 @@ def write_challenge_file(
         decoded: task name -> id -> `[T, label_width]` for the frames 1 .. T.
 
     Raises:
-        UserError: for a listed frame that has no finite prediction.
+        UserError: A listed frame has no finite prediction.
     """
     texts: list[str] = [""] * len(example.locations)
     for id in example.ids:
@@ -158,11 +158,11 @@ class ChallengeFile:
 
 
 def read_challenge_file(path: Path, form: str) -> ChallengeFile:
-    """Read anybody's challenge file.
+    """Read a challenge file, whoever wrote it.
 
     Raises:
-        UserError: naming the first line with a fault: header, quotes, image location, number of values, a value that is
-            no prediction (out of range or a marker), a frame listed twice.
+        UserError: Names the first malformed line: header, quotes, image location, number of values, a value that is not
+            a prediction (out of range, or a marker), a frame listed twice.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -190,13 +190,13 @@ def read_challenge_file(path: Path, form: str) -> ChallengeFile:
 
 
 def check_challenge_file(path: Path, form: str, example_path: Path) -> int:
-    """Validate anybody's challenge file against the example file: the same frames in the same order, each with a value.
+    """Check a challenge file against the example file: the same frames in the same order, each with a value.
 
     Returns:
         The number of frames.
 
     Raises:
-        UserError: naming the first offending line.
+        UserError: Names the first wrong line.
     """
     found = read_challenge_file(path, form).index.locations
     expected = read_example(example_path).locations

@@ -1,4 +1,4 @@
-"""Splits that no video straddles: everything recorded of one base video stays on one side."""
+"""Folds and held-out videos. Everything recorded in one base video stays on one side of a split."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def groups(ids: Iterable[str], identities: Mapping[str, str] | None = None) -> d
 def grouped_folds(
     counts: Mapping[str, np.ndarray], k: int, seed: int = 0, identities: Mapping[str, str] | None = None
 ) -> list[list[str]]:
-    """Split ids into `k` folds that hold about the same of everything counted, groups kept whole.
+    """Split ids into `k` folds with about the same label counts, keeping groups whole.
 
-    Greedy, as scikit-learn's StratifiedGroupKFold is for one class per sample: the weightiest group first, each to the
-    fold that has least of what the group brings.
+    Greedy, like scikit-learn's StratifiedGroupKFold but for several labels per sample: the largest group comes first,
+    and each group goes to the fold that has least of the labels that the group brings.
 
     Args:
         counts: id -> `[C]` numbers of frames of each kind (see :func:`label_counts`).
@@ -70,15 +70,14 @@ def grouped_folds(
         k sorted lists of ids; every id stands in exactly one.
 
     Raises:
-        UserError: when there are fewer groups than folds.
+        UserError: There are fewer groups than folds.
     """
     together = list(groups(counts, identities).values())
     if len(together) < k:
         raise UserError(f"{k} folds need at least {k} videos, there are {len(together)}: ask for fewer folds")
     brings = np.array([np.sum([counts[id] for id in members], axis=0) for members in together], float)
     brings /= np.maximum(brings.sum(axis=0), 1)  # shares: a rare label counts as much as a frequent one
-    rng = np.random.default_rng(seed)
-    # Groups of about the same weight change places with the seed.
+    rng = np.random.default_rng(seed)  # shuffles groups of about the same weight
     weight = np.log2(1e-9 + np.square(brings).sum(axis=1)).round()
     folds: list[list[str]] = [[] for _ in range(k)]
     filled = np.zeros((k, brings.shape[1]))
@@ -91,7 +90,7 @@ def grouped_folds(
 
 
 def label_counts(annotations: Mapping[str, Mapping[str, Tracks]]) -> dict[str, np.ndarray]:
-    """What every id holds: `[C]` numbers of annotated frames of each kind, the tasks side by side.
+    """Label counts per id: `[C]` numbers of annotated frames of each kind, one task after the other.
 
     Args:
         annotations: task name -> split -> id -> track.
@@ -109,7 +108,7 @@ def label_counts(annotations: Mapping[str, Mapping[str, Tracks]]) -> dict[str, n
 def release_folds(
     root: Path | str, k: int, seed: int = 0, identities: Mapping[str, str] | None = None
 ) -> list[list[str]]:
-    """Folds over everything that a release annotates for training or validation: the same for every task.
+    """Folds over everything a release annotates for training or validation, the same for every task.
 
     Args:
         root: what :func:`wildaffect.tasks.labels.read_annotations` reads.
@@ -118,7 +117,7 @@ def release_folds(
         identities: id -> person, where known.
 
     Raises:
-        UserError: there are fewer videos than folds, or a file has a fault.
+        UserError: There are fewer videos than folds, or a file is malformed.
     """
     return grouped_folds(label_counts(all_annotations(root)), k, seed, identities)
 
@@ -126,10 +125,10 @@ def release_folds(
 def hold_out(
     sizes: Mapping[str, int], fraction: float = 0.1, seed: int = 0, identities: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Split ids into (kept, held out), groups kept whole; about `fraction` of the groups, at least one, is held out.
+    """Split ids into (kept, held out), keeping groups whole; about `fraction` of the groups, at least one, is held out.
 
     Raises:
-        UserError: when there is only one group.
+        UserError: There is only one group.
     """
     together = list(groups(sizes, identities).values())
     if len(together) < 2:
@@ -141,13 +140,13 @@ def hold_out(
 
 
 def read_ids(path: Path) -> list[str]:
-    """Ids of a list: one per line; empty lines and what follows a `#` are passed over.
+    """Ids of a list, one per line; empty lines and comments after `#` are ignored.
 
     Raises:
-        UserError: the file cannot be read or names nothing.
+        UserError: The file cannot be read, or lists no id.
     """
     try:
-        lines = [line.split("#")[0].strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        lines = [line.split("#")[0].strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as a list of ids: {error}") from None
     if not any(lines):
@@ -156,6 +155,6 @@ def read_ids(path: Path) -> list[str]:
 
 
 def without(ids: Iterable[str], excluded: Iterable[str]) -> list[str]:
-    """The ids of recordings that no excluded id belongs to (subjects and parts of one recording go together)."""
+    """The ids whose recording no excluded id belongs to; subjects and parts of one recording go together."""
     left_out = {group_of(id) for id in excluded}
     return [id for id in ids if group_of(id) not in left_out]

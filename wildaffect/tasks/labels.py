@@ -1,54 +1,29 @@
-"""Reading annotations: the release's tree and files, a folder of label files, or one table.
+"""Reading labels: the one entry for every stage, and the release's tree and text files.
 
-A release annotation file has a header and one line per frame; line k after the header is frame k, and that is where a
-sequence's length comes from. A table (CSV or Parquet) has the columns `video`, `subject` (optional), `frame`
-(from 1), `split` (optional: `train` / `validation`) and any of `valence`, `arousal`, `expression` (0..7),
-`AU1` ... `AU26`; frames it does not list are not annotated. The MTL challenge's file
-(`image,valence,arousal,expression,aus`) is read likewise.
+A release annotation file has a header and one line per frame; line k after the header is frame k, and a sequence is as
+long as its label file says. The MTL challenge's file lists single frames. Tables and class-named folders are read by
+`wildaffect.tasks.label_tables`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from checkpoints.errors import UserError
-from wildaffect.tasks.task import AUS, TASKS, Task
+from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.label_tables import is_class_folder, read_class_folder, read_label_table
+from wildaffect.tasks.label_track import LabelTrack, Spans, Tracks, make_track, refuse_bad, tracks_from_rows
+from wildaffect.tasks.split_words import TRAIN, VALIDATION
+from wildaffect.tasks.task import TASKS, Task
 
-TRAIN, VALIDATION = "Train_Set", "Validation_Set"
 MTL_FOLDER = "MTL_Challenge"
 MTL_HEADER = "image,valence,arousal,expression,aus"
 MTL_COLUMNS = {"va": slice(0, 2), "expr": slice(2, 3), "au": slice(3, 15)}  # of the 15 numbers of a line
 MTL_FILES = {TRAIN: "train_set.txt", VALIDATION: "validation_set.txt"}
-LABEL_COLUMNS = {"va": ("valence", "arousal"), "expr": ("expression",), "au": AUS}
-
-
-@dataclass(frozen=True)
-class LabelTrack:
-    """Annotations of one subject of one video.
-
-    Attributes:
-        labels: `[T, W]` float32 (whole numbers for Expr and AU), the task's marker where not annotated.
-        mask: `[T, W]` bool, true where annotated.
-        path: the file they came from.
-        listed: the file lists single frames (MTL, tables): the video may go on beyond the last of them.
-    """
-
-    labels: np.ndarray
-    mask: np.ndarray
-    path: Path
-    listed: bool = False
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-Tracks = dict[str, LabelTrack]
 
 
 def is_synthetic(source: Path | str) -> bool:
@@ -57,29 +32,69 @@ def is_synthetic(source: Path | str) -> bool:
     return any((folder / "synthwild.json").is_file() for folder in (place, *place.parents[:4]))
 
 
-def read_annotations(root: Path | str, task: Task, split: str | None = None) -> Tracks:
-    """Annotations of one task and split, by id.
+def read_annotations(
+    root: Path | str,
+    task: Task,
+    split: str | None = None,
+    *,
+    class_map: ClassMap | None = None,
+    spans: Spans | None = None,
+) -> Tracks:
+    """Labels of one task and split, by id. Every stage reads labels here.
 
     Args:
-        root: the release, its "... ABAW Annotations" folder, the task's folder, a folder of `<id>.txt`, or a file: a
-            CSV/Parquet table or an MTL file.
-        task: which labels.
-        split: `Train_Set` or `Validation_Set`; None where the root has no splits.
+        root: The release, its "... ABAW Annotations" folder, the task's folder, a folder of `ID.txt`, a CSV or Parquet
+            table, an MTL file or its folder, or for expressions a folder of class-named folders.
+        task: Which labels.
+        split: `Train_Set` or `Validation_Set`; None: everything in a table, and folders that have no splits.
+        class_map: What class names and numbers mean; None: their usual meaning.
+        spans: The sequences of the store or cache that the labels belong to. Tables without frame numbers and
+            class-named folders need them.
 
     Returns:
-        id -> track, sorted by id. Empty without such a task or split (`require_annotations` insists).
+        Id -> track, sorted by id. Empty if there is no such task or split (`require_annotations` raises instead).
 
     Raises:
-        UserError: for a missing root or a file with a fault, naming file and line.
+        UserError: The root is missing, or a file is malformed; names the file and the line or row.
     """
     root = Path(root)
+    class_map = class_map or ClassMap()
+    if root.is_file() and root.suffix.lower() != ".txt":
+        return read_label_table(root, task, split, class_map, spans)
     if root.is_file():
-        return _read_file(root, task, split)
+        return _mapped(read_mtl(root, task), task, class_map)
+    if task.name == "expr" and root.is_dir() and is_class_folder(root):
+        return read_class_folder(root, task, split, class_map, spans or {})
     folder = find_folder(root, task, split)
-    if folder is None:
-        mtl = find_mtl_file(root, split)
-        return _read_file(mtl, task, None) if mtl else {}
-    return {path.stem: read_annotation_file(path, task) for path in sorted(folder.glob("*.txt"))}
+    if folder is not None:
+        tracks = {path.stem: read_annotation_file(path, task) for path in sorted(folder.glob("*.txt"))}
+        return _mapped(tracks, task, class_map)
+    mtl = find_mtl_file(root, split)
+    return _mapped(read_mtl(mtl, task), task, class_map) if mtl else {}
+
+
+def read_every_split(root: Path | str, task: Task, *, class_map: ClassMap, spans: Spans | None = None) -> Tracks:
+    """Labels of all splits together, and of files without splits."""
+    whole = read_annotations(root, task, class_map=class_map, spans=spans)
+    if whole or Path(root).is_file():
+        return whole
+    return {
+        id: track
+        for split in (TRAIN, VALIDATION)
+        for id, track in read_annotations(root, task, split, class_map=class_map, spans=spans).items()
+    }
+
+
+def _mapped(tracks: Tracks, task: Task, class_map: ClassMap) -> Tracks:
+    """Class numbers of annotation files as the class map has them (usually unchanged)."""
+    if task.name != "expr":
+        return tracks
+    found = [class_map.of_number(number, "the annotations") for number in range(len(task.columns))]
+    if found == [*range(len(task.columns))]:
+        return tracks
+    meaning = np.array([*(-1 if number is None else number for number in found), -1], np.float32)  # the marker is last
+    mapped = {id: meaning[track.labels.astype(int)] for id, track in tracks.items()}
+    return {id: replace(tracks[id], labels=labels, mask=task.mask(labels)) for id, labels in mapped.items()}
 
 
 def all_annotations(root: Path | str) -> dict[str, dict[str, Tracks]]:
@@ -96,9 +111,11 @@ def all_annotations(root: Path | str) -> dict[str, dict[str, Tracks]]:
     }
 
 
-def require_annotations(root: Path | str, task: Task, split: str | None = None) -> Tracks:
-    """Like `read_annotations`, and refuses when there are none."""
-    tracks = read_annotations(root, task, split)
+def require_annotations(
+    root: Path | str, task: Task, split: str | None = None, *, spans: Spans | None = None
+) -> Tracks:
+    """Like :func:`read_annotations`, but raises a UserError if there are no labels."""
+    tracks = read_annotations(root, task, split, spans=spans)
     if not tracks:
         where = f" in a folder {split}" if split else ""
         raise UserError(
@@ -150,7 +167,7 @@ def read_annotation_file(path: Path, task: Task) -> LabelTrack:
     """One `<id>.txt`.
 
     Raises:
-        UserError: naming the line: a wrong header, a line that is not `label_width` numbers, an impossible value.
+        UserError: Names the line: a wrong header, not `label_width` numbers, an impossible value.
     """
     lines = read_lines(path)
     if not lines or lines[0].replace(" ", "") != task.header:
@@ -204,31 +221,11 @@ def parse_numbers(lines: list[str], width: int, path: Path, first_line: int) -> 
     return rows
 
 
-def make_track(labels: np.ndarray, task: Task, path: Path, where: Callable[[int], str]) -> LabelTrack:
-    """Check the values and mask the markers."""
-    bad = task.bad_values(labels)
-    if bad.any():
-        row, column = (int(index[0]) for index in np.nonzero(bad))
-        raise UserError(f"{path}, {where(row)}: {labels[row, column]:g} is no {task.name} label ({_range(task)})")
-    return LabelTrack(labels, task.mask(labels), path)
-
-
-def _range(task: Task) -> str:
-    ranges = {"va": "-1 to 1, or -5 for not annotated", "expr": "0 to 7, or -1 for not annotated"}
-    return ranges.get(task.name, "0 or 1, or -1 for not annotated")
-
-
 def _child(folder: Path, name: str) -> Path | None:
     """The subfolder of that name, in whatever case (editions write `Train_Set` and `train_set`)."""
     return next(
         (child for child in sorted(folder.iterdir()) if child.is_dir() and child.name.lower() == name.lower()), None
     )
-
-
-def _read_file(path: Path, task: Task, split: str | None) -> Tracks:
-    if path.suffix == ".txt":
-        return read_mtl(path, task)
-    return read_table(path, task, split)
 
 
 def read_mtl(path: Path, task: Task) -> Tracks:
@@ -244,7 +241,9 @@ def read_mtl(path: Path, task: Task) -> Tracks:
             )
     numbers = parse_numbers([rest for _, rest in names], 15, path, first_line=2)
     keys = [parse_location(name, path, number + 2) for number, (name, _) in enumerate(names)]
-    return _tracks_from_rows(keys, numbers[:, MTL_COLUMNS[task.name]], task, path)
+    labels = numbers[:, MTL_COLUMNS[task.name]]
+    refuse_bad(task.bad_values(labels), labels, task, path, lambda row: f"line {row + 2}")
+    return tracks_from_rows([id for id, _ in keys], np.array([frame for _, frame in keys], int), labels, task, path)
 
 
 def parse_location(location: str, path: Path, line: int) -> tuple[str, int]:
@@ -254,72 +253,3 @@ def parse_location(location: str, path: Path, line: int) -> tuple[str, int]:
     if not slash or not id or not stem.isdigit() or int(stem) < 1:
         raise UserError(f"{path}, line {line}: expected an image location like 'video/00001.jpg', found '{location}'")
     return id, int(stem)
-
-
-def _tracks_from_rows(keys: list[tuple[str, int]], values: np.ndarray, task: Task, path: Path) -> Tracks:
-    """Tracks as long as the last frame listed; frames not listed carry the marker."""
-    rows: dict[str, list[int]] = {}
-    for row, (id, _) in enumerate(keys):
-        rows.setdefault(id, []).append(row)
-    tracks = {}
-    for id in sorted(rows):
-        frames = np.array([keys[row][1] for row in rows[id]])
-        unique, counts = np.unique(frames, return_counts=True)
-        if len(unique) != len(frames):
-            raise UserError(f"{path}: frame {unique[counts > 1][0]} of {id} is listed twice")
-        labels = np.full((int(frames.max()), task.label_width), task.marker, np.float32)
-        labels[frames - 1] = values[rows[id]]
-        track = make_track(labels, task, path, lambda row, id=id: f"frame {row + 1} of {id}")  # type: ignore[misc]
-        if track.mask.any():
-            tracks[id] = replace(track, listed=True)
-    return tracks
-
-
-def read_table(path: Path, task: Task, split: str | None) -> Tracks:
-    """One task's labels out of a CSV or Parquet table (columns: see the module)."""
-    columns = read_columns(path)
-    wanted = LABEL_COLUMNS[task.name]
-    if not any(name in columns for name in wanted):
-        return {}
-    missing = [name for name in ("video", "frame", *wanted) if name not in columns]
-    if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}")
-    keep: Iterable[int] = range(len(columns["frame"]))
-    if split is not None and "split" in columns:
-        short = split.lower().removesuffix("_set")
-        keep = [row for row in keep if str(columns["split"][row]).lower().removesuffix("_set") == short]
-    elif split == VALIDATION:
-        return {}
-    keep = list(keep)
-    subjects = columns.get("subject")
-    keys = []
-    for row in keep:
-        subject = str(subjects[row] or "") if subjects is not None else ""
-        keys.append((f"{columns['video'][row]}{'_' if subject else ''}{subject}", int(columns["frame"][row])))
-        if keys[-1][1] < 1:
-            raise UserError(f"{path}, row {row + 1}: frame {keys[-1][1]}: frames count from 1")
-    values = np.array([[columns[name][row] for name in wanted] for row in keep], np.float32)  # None becomes NaN
-    values = np.where(np.isnan(values), np.float32(task.marker), values).reshape(len(keys), len(wanted))
-    return _tracks_from_rows(keys, values, task, path)
-
-
-def read_columns(path: Path) -> dict[str, Any]:
-    """Columns of a CSV or Parquet file.
-
-    Raises:
-        UserError: when it is neither.
-    """
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    try:
-        if path.suffix == ".parquet":
-            table = parquet.read_table(path)
-        elif path.suffix == ".csv":
-            options = csv.ConvertOptions(column_types={"video": pa.string(), "subject": pa.string()})
-            table = csv.read_csv(path, convert_options=options)
-        else:
-            raise UserError(f"{path}: a table of labels is a .csv or .parquet file (an MTL file is a .txt)")
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    return {name: table[name].to_pylist() for name in table.column_names}

@@ -1,7 +1,7 @@
-"""Which videos may be scored: those whose labels neither the encoder nor the head learnt from.
+"""Which videos may be scored: those whose labels neither the encoder nor the head was trained on.
 
 The splits of Aff-Wild2's tasks overlap: an encoder fine-tuned on the Expr training set has seen 29 of the 76 validation
-videos of VA, with labels. Their scores would be too good.
+videos of VA, with labels, so their scores would be too good.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ def scoreable(
     allow_leak: bool,
     rule_clean: bool,
 ) -> list[str]:
-    """The ids to score, with a warning on stderr for those left out.
+    """The ids to score; a warning on stderr names those left out.
 
     Args:
         ids: labelled sequences.
         tasks: tasks that are scored.
         encoder: task -> ids whose labels of that task the encoder was trained on.
         head: ids the head was trained or tuned on.
-        allow_leak: score all the same, and only warn.
-        rule_clean: refuse instead: any such video, and any encoder trained on labels of another task (the challenge's
-            uni-task rule).
+        allow_leak: score leaked ids too, with a warning.
+        rule_clean: raise an error instead, for any such video and for any encoder trained on labels of another task
+            (the challenge's uni-task rule).
 
     Raises:
-        UserError: under `rule_clean`; and when no id is left.
+        UserError: Under `rule_clean`, or if no id is left.
     """
     others = sorted(task for task, seen in encoder.items() if seen and task not in tasks)
     if rule_clean and others:
@@ -51,9 +51,9 @@ def scoreable(
     if rule_clean:
         raise UserError(f"--rule-clean: {who}: score others, or train without them")
     if allow_leak:
-        print(f"warning: {who}; scored all the same (--allow-leak)", file=sys.stderr)
+        print(f"warning: {who}; they are scored anyway (--allow-leak)", file=sys.stderr)
         return list(ids)
     if len(leaked) == len(ids):
-        raise UserError(f"{who}: there is none to score honestly; --allow-leak scores them all the same")
+        raise UserError(f"{who}: no other is left to score; --allow-leak scores them anyway")
     print(f"warning: {who}; left out of the score (--allow-leak scores them too)", file=sys.stderr)
     return [id for id in ids if id not in set(leaked)]

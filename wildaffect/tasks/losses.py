@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from checkpoints.errors import UserError
 
 FOCAL_ALPHA = 0.25
 FOCAL_GAMMA = 2.0
@@ -49,9 +52,8 @@ def va_loss(
     *,
     ccc_over: str = "batch",
     mse: float = 0.0,
-    mae: float = 0.0,
 ) -> torch.Tensor:
-    """`(1 - CCC_v + 1 - CCC_a) / 2` plus optional squared and absolute errors.
+    """`(1 - CCC_v + 1 - CCC_a) / 2` plus an optional squared error.
 
     The scale is that of paper msjae/ABAW (0.5 each); ling2024 uses the sum, which is the same up to the learning rate.
 
@@ -63,7 +65,6 @@ def va_loss(
             the batch size; `window`: over each window by itself, which weighs what happens within videos;
             `both`: the mean of the two.
         mse: weight of the mean squared error.
-        mae: weight of the mean absolute error.
     """
     columns = (values, labels, mask)
     by_batch = [item.reshape(-1, 2).T for item in columns]
@@ -76,8 +77,6 @@ def va_loss(
     weight = mask.to(values.dtype)
     if mse:
         loss = loss + mse * masked_mean(error.square(), weight)
-    if mae:
-        loss = loss + mae * masked_mean(error.abs(), weight)
     return loss
 
 
@@ -89,24 +88,32 @@ def expression_loss(
     focal: bool = False,
     class_weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
+    prior: torch.Tensor | None = None,
     reduction: str = "mean",
 ) -> torch.Tensor:
-    """Cross-entropy, or the focal loss of min2024.
+    """Cross-entropy against classes or distributions, or the focal loss of min2024.
 
     Args:
-        outputs: `[..., 8]` logits.
-        labels: `[...]` class numbers, anything where the mask is false.
+        outputs: `[..., C]` logits.
+        labels: `[...]` class numbers, or `[..., C]` distributions; anything where the mask is false.
         mask: `[...]` bool.
         focal: `alpha (1 - p_t)^gamma CE` with `p_t = exp(-CE)` (Lin et al. 2017; CE carries the class weights, as
             in min2024), alpha 0.25, gamma 2.
-        class_weights: `[8]`.
-        label_smoothing: mass spread evenly over the classes (cross-entropy only).
+        class_weights: `[C]`.
+        label_smoothing: Mass spread evenly over the classes (cross-entropy only).
+        prior: `[C]` log shares of the classes, added to the logits in training only (logit adjustment, Menon et al.
+            2021, eq. 10), so that plain arg-max aims at the balanced error; see :func:`log_prior`.
         reduction: `mean` as in `torch.nn.functional.cross_entropy` (divided by the weights of the frames; the focal
             mean divides by their number) or `sum`.
     """
-    outputs = outputs.reshape(-1, outputs.shape[-1])
     mask = mask.reshape(-1)
-    target = torch.where(mask, labels.reshape(-1), 0).long()
+    if labels.ndim == outputs.ndim:
+        target = torch.where(mask[:, None], labels.reshape(-1, labels.shape[-1]), 0).to(outputs.dtype)
+    else:
+        target = torch.where(mask, labels.reshape(-1), 0).long()
+    outputs = outputs.reshape(-1, outputs.shape[-1])
+    if prior is not None:
+        outputs = outputs + prior
     loss = F.cross_entropy(
         outputs, target, class_weights, reduction="none", label_smoothing=0.0 if focal else label_smoothing
     )
@@ -116,8 +123,19 @@ def expression_loss(
     if reduction == "sum":
         return (loss * weight).sum()
     if class_weights is not None and not focal:
-        return (loss * weight).sum() / (weight * class_weights[target]).sum().clamp_min(1e-8)
+        each = class_weights[target] if target.ndim == 1 else target @ class_weights
+        return (loss * weight).sum() / (weight * each).sum().clamp_min(1e-8)
     return masked_mean(loss, weight)
+
+
+def log_prior(share: torch.Tensor) -> torch.Tensor:
+    """Log shares `[C]` of the classes, for `expression_loss(prior=...)`.
+
+    A class that never occurs gets the largest value, so that training pushes its logit down as plain cross-entropy
+    would; minus infinity would leave it anywhere.
+    """
+    log = share.clamp_min(1e-12).log()
+    return torch.where(share > 0, log, log.max())
 
 
 def action_unit_loss(
@@ -127,27 +145,27 @@ def action_unit_loss(
     *,
     focal: bool = False,
     pos_weight: torch.Tensor | None = None,
-    label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> torch.Tensor:
     """Binary cross-entropy with a true `pos_weight`, or the sigmoid focal loss.
 
     Args:
         outputs: `[..., 12]` logits.
-        labels: `[..., 12]` zeros and ones, anything where the mask is false.
+        labels: `[..., 12]` zeros and ones, or intensities between; anything where the mask is false.
         mask: `[..., 12]` bool.
         focal: `alpha_t (1 - p_t)^gamma BCE` (Lin et al. 2017), alpha 0.25 for positives, 0.75 for negatives, gamma 2.
         pos_weight: `[12]` factor on the positive term (negatives over positives), not on both terms.
-        label_smoothing: targets move this fraction of the way to 0.5.
         reduction: `mean` over the annotated elements, or `sum`.
+
+    Raises:
+        UserError: `focal` and `pos_weight` together: the focal loss has its own balance.
     """
     target = torch.where(mask, labels, 0).to(outputs.dtype)
-    smooth = target * (1 - label_smoothing) + label_smoothing / 2
-    loss = F.binary_cross_entropy_with_logits(outputs, smooth, reduction="none", pos_weight=pos_weight)
+    if focal and pos_weight is not None:
+        raise UserError("the focal loss balances positives and negatives itself: use --pos-weight none with --focal")
     if focal:
-        p = outputs.sigmoid()
-        p_t = p * target + (1 - p) * (1 - target)
-        alpha_t = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
-        loss = alpha_t * (1 - p_t) ** FOCAL_GAMMA * loss
+        loss = sigmoid_focal_loss(outputs, target, FOCAL_ALPHA, FOCAL_GAMMA)
+    else:
+        loss = F.binary_cross_entropy_with_logits(outputs, target, reduction="none", pos_weight=pos_weight)
     weight = mask.to(outputs.dtype)
     return (loss * weight).sum() if reduction == "sum" else masked_mean(loss, weight)

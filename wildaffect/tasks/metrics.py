@@ -62,6 +62,17 @@ def f1_from_confusion(counts: np.ndarray) -> np.ndarray:
     return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
 
 
+def macro_f1(counts: np.ndarray, *, present: bool = False) -> float:
+    """Mean F1 of a confusion matrix `[C, C]`.
+
+    Args:
+        counts: True class by row, predicted class by column.
+        present: Average over the classes that occur among the labels; otherwise over all, as the challenge does.
+    """
+    f1 = f1_from_confusion(counts)
+    return float((f1[counts.sum(axis=1) > 0] if present else f1).mean())
+
+
 def binary_counts(predicted: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """`[W, 2, 2]` confusion matrices of W binary columns, from `[N, W]` zeros and ones where `mask` is true."""
     predicted, target, mask = np.asarray(predicted) > 0.5, np.asarray(target) > 0.5, np.asarray(mask, bool)

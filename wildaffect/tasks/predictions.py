@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
 
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
-from wildaffect.tasks.labels import read_columns
+from wildaffect.tasks.tables import read_table
 from wildaffect.tasks.task import TASKS, Task
 
 FIXED = ("subject", "frame", "time_s", "face")
@@ -36,7 +38,7 @@ class PredictionTrack:
         time_s: `[T]` seconds.
         face: `[T]` bool, whether a face was seen.
         values: task name -> `[T, out_dim]` float32; NaN where nothing is predicted.
-        carried: How many frames without a face have been given the values of the nearest frame with one.
+        carried: Number of frames without a face that were given the values of the nearest frame with one.
     """
 
     frames: np.ndarray
@@ -56,9 +58,6 @@ def write_predictions(path: Path, subjects: Mapping[str, PredictionTrack]) -> No
     Raises:
         UserError: for another kind of file, or none to write.
     """
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
     path = Path(path)
     if path.suffix not in (".parquet", ".csv") or not subjects:
         raise UserError(f"{path}: predictions are written to a .parquet or .csv file, for at least one subject")
@@ -79,22 +78,27 @@ def write_predictions(path: Path, subjects: Mapping[str, PredictionTrack]) -> No
 def read_predictions(path: Path) -> dict[str, PredictionTrack]:
     """Read the table of one video, a folder of them, or what `wildaffect predict` leaves: id -> predictions.
 
-    A table is called as its video; `predictions.*` has the name of its folder. Of a table in both forms the Parquet is
-    read. A frame without a face has the values of the subject's nearest frame with one.
+    A table is named for its video; `predictions.*` belongs to the video its folder is named for. If a table exists in
+    both forms, the Parquet file is read. A frame without a face gets the values of the nearest frame with one.
 
     Raises:
-        UserError: for no table, missing columns, a frame predicted twice, or a video with two tables.
+        UserError: There is no table, a column is missing or malformed, a frame is predicted twice, or a video has two
+            tables.
     """
     path = Path(path)
     if not path.is_dir():
+        if not path.is_file():
+            raise UserError(
+                f"{path} does not exist: expected a prediction table, a folder of them, or a challenge file"
+            )
         return _read_table(path)
-    tables = [p for p in (*path.iterdir(), *path.glob("*/predictions.*")) if p.suffix in (".parquet", ".csv")]
-    tables = [p for p in tables if not p.name.startswith(".")]
-    files = sorted({p.with_suffix(""): p for p in sorted(tables)}.values())  # `.parquet` after `.csv`
-    if not files:
+    files = [file for file in (*path.iterdir(), *path.glob("*/predictions.*")) if not file.name.startswith(".")]
+    parquets = {file.with_suffix("") for file in files if file.suffix == ".parquet"}
+    tables = [f for f in files if f.suffix == ".parquet" or (f.suffix == ".csv" and f.with_suffix("") not in parquets)]
+    if not tables:
         raise UserError(f"{path} holds no prediction tables (.parquet or .csv)")
     found: dict[str, PredictionTrack] = {}
-    for file in files:
+    for file in sorted(tables):
         for id, track in _read_table(file).items():
             if id in found:
                 raise UserError(f"{path} holds two tables of {id}, one of them {file}")
@@ -103,17 +107,18 @@ def read_predictions(path: Path) -> dict[str, PredictionTrack]:
 
 
 def _read_table(path: Path) -> dict[str, PredictionTrack]:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: expected a prediction table, a folder of them, or a challenge file")
-    columns = read_columns(path)
-    tasks = [task for task in TASKS.values() if set(value_columns(task)) <= set(columns)]
-    if not tasks or "frame" not in columns:
+    table = read_table(path)
+    tasks = [task for task in TASKS.values() if all(name in table for name in value_columns(task))]
+    if not tasks or "frame" not in table:
         raise UserError(
             f"{path} is no prediction table: it needs 'frame' and the columns of a task "
             "(valence, arousal; p_Neutral, ...; p_AU1, ...)"
         )
-    frames = np.array(columns["frame"], np.int64)
-    subjects = np.array([subject or "" for subject in columns.get("subject", [""] * len(frames))], object)
+    frames = table.whole_numbers("frame", 1)
+    subjects = np.array(table.texts("subject") if "subject" in table else [""] * len(table), object)
+    faces = table.truths("face") if "face" in table else np.ones(len(table), bool)
+    times = np.nan_to_num(table.numbers("time_s")) if "time_s" in table else np.zeros(len(table))
+    values = {task.name: np.stack([table.numbers(name) for name in value_columns(task)], 1) for task in tasks}
     video = path.resolve().parent.name if path.stem == "predictions" else path.stem
     tracks = {}
     for subject in dict.fromkeys(subjects):
@@ -123,38 +128,22 @@ def _read_table(path: Path) -> dict[str, PredictionTrack]:
         if len(twice):
             who = f" of subject {subject!r}" if subject else ""
             raise UserError(f"{path}: frame {frames[rows][twice[0]]}{who} is predicted twice")
-        face = _take(columns, "face", rows, True).astype(bool)
-        values = {
-            task.name: np.stack([_take(columns, name, rows, np.nan) for name in value_columns(task)], 1).astype("f4")
-            for task in tasks
-        }
-        carried = 0
-        for numbers in values.values():
-            carried = max(carried, _carry(numbers, face, frames[rows]))
-        tracks[video + (f"_{subject}" if subject else "")] = PredictionTrack(
-            frames[rows],
-            _take(columns, "time_s", rows, 0.0).astype(np.float64),
-            face,
-            values,
-            carried,
-        )
+        mine = {name: numbers[rows].astype(np.float32) for name, numbers in values.items()}
+        carried = max(_carry(numbers, faces[rows], frames[rows]) for numbers in mine.values())
+        name = f"{video}_{subject}" if subject else video
+        tracks[name] = PredictionTrack(frames[rows], times[rows], faces[rows], mine, carried)
     return tracks
 
 
 def _carry(values: np.ndarray, face: np.ndarray, frames: np.ndarray) -> int:
-    """Fill the empty rows of frames without a face from the nearest frame that is not empty; how many were filled."""
-    there = np.flatnonzero(np.isfinite(values).all(axis=1))
+    """Fill the empty rows of frames without a face from the nearest frame that is not empty; returns how many."""
+    filled = np.flatnonzero(np.isfinite(values).all(axis=1))
     empty = np.flatnonzero(np.isnan(values).all(axis=1) & ~face)
-    if not len(there) or not len(empty):
+    if not len(filled) or not len(empty):
         return 0
-    after = np.searchsorted(there, empty).clip(max=len(there) - 1)
-    before = (after - 1).clip(min=0)
-    nearer = frames[empty] - frames[there[before]] <= np.abs(frames[there[after]] - frames[empty])
-    values[empty] = values[there[np.where(nearer & (there[before] < empty), before, after)]]
+    after = np.searchsorted(filled, empty)
+    right = filled[np.minimum(after, len(filled) - 1)]
+    left = filled[np.maximum(after - 1, 0)]
+    left_is_nearer = np.abs(frames[empty] - frames[left]) <= np.abs(frames[right] - frames[empty])
+    values[empty] = values[np.where(left_is_nearer, left, right)]
     return len(empty)
-
-
-def _take(columns: Mapping[str, list[Any]], name: str, rows: np.ndarray, missing: Any) -> np.ndarray:
-    """Rows of a column, with `missing` where there is none or it is empty."""
-    column = columns.get(name)
-    return np.array([missing if column is None or column[row] is None else column[row] for row in rows])

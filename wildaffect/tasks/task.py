@@ -1,7 +1,7 @@
 """What valence-arousal, expression and action units *are*: one object per task.
 
 The three differ in label width, mask marker, loss, decoding, metric and file format, and in nothing else. Training,
-evaluation, submission and inference ask these objects, so that each of those things is said once.
+evaluation, submission and inference all use these objects, so each of these things is defined once.
 
 Three forms of a prediction, in order:
 
@@ -14,14 +14,12 @@ Three forms of a prediction, in order:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
-from wildaffect.tasks import metrics
-
-if TYPE_CHECKING:
-    import torch
+from wildaffect.tasks import losses, metrics
 
 EXPRESSIONS = ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise", "Other")
 AUS = ("AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26")
@@ -38,6 +36,7 @@ class Task(ABC):
         marker: the number that says "not annotated".
         folders: names of the task's folder in the release (they changed between editions).
         kinds: names of what :meth:`strata` counts.
+        range: the values a label may have, for messages.
     """
 
     name: ClassVar[str]
@@ -47,6 +46,7 @@ class Task(ABC):
     marker: ClassVar[int]
     folders: ClassVar[tuple[str, ...]]
     kinds: ClassVar[tuple[str, ...]]
+    range: ClassVar[str]
 
     @property
     def out_dim(self) -> int:
@@ -66,13 +66,17 @@ class Task(ABC):
     def bad_values(self, labels: np.ndarray) -> np.ndarray:
         """`[T, W]` bool, true where a number can be neither a label nor the marker."""
 
+    def bad_targets(self, labels: np.ndarray) -> np.ndarray:
+        """The same for tables, which may say more than label files do (intensities of AUs)."""
+        return self.bad_values(labels)
+
     @abstractmethod
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, **choices: Any) -> torch.Tensor:
         """Mean training loss over the annotated elements.
 
         Args:
             outputs: `[..., out_dim]`.
-            labels: `[..., label_width]`.
+            labels: `[..., label_width]`; Expr also takes distributions `[..., out_dim]`, AU intensities in 0..1.
             mask: `[..., label_width]` bool.
             **choices: the recipe's; see `wildaffect.tasks.losses`.
         """
@@ -120,6 +124,7 @@ class ValenceArousal(Task):
     marker = -5
     folders = ("VA_Estimation_Challenge",)
     kinds = ("-V -A", "+V -A", "-V +A", "+V +A")
+    range = "-1 to 1, or -5 for not annotated"
 
     def bad_values(self, labels: np.ndarray) -> np.ndarray:
         """Outside [-1, 1] and not the marker."""
@@ -127,9 +132,7 @@ class ValenceArousal(Task):
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, **choices: Any) -> torch.Tensor:
         """See `wildaffect.tasks.losses.va_loss`."""
-        from wildaffect.tasks.losses import va_loss
-
-        return va_loss(self.activate(outputs), labels, mask, **choices)
+        return losses.va_loss(self.activate(outputs), labels, mask, **choices)
 
     def activate(self, outputs: torch.Tensor) -> torch.Tensor:
         """Tanh."""
@@ -177,6 +180,7 @@ class Expression(Task):
     marker = -1
     folders = ("EXPR_Recognition_Challenge", "EXPR_Classification_Challenge", "Expression_Recognition_Challenge")
     kinds = EXPRESSIONS
+    range = "0 to 7, or -1 for not annotated"
 
     def bad_values(self, labels: np.ndarray) -> np.ndarray:
         """Neither a class number nor the marker."""
@@ -184,9 +188,8 @@ class Expression(Task):
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, **choices: Any) -> torch.Tensor:
         """See `wildaffect.tasks.losses.expression_loss`."""
-        from wildaffect.tasks.losses import expression_loss
-
-        return expression_loss(outputs, labels[..., 0], mask[..., 0], **choices)
+        classes = labels[..., 0] if labels.shape[-1] == 1 else labels
+        return losses.expression_loss(outputs, classes, mask[..., 0], **choices)
 
     def activate(self, outputs: torch.Tensor) -> torch.Tensor:
         """Softmax over the classes."""
@@ -195,6 +198,11 @@ class Expression(Task):
     def decode(self, values: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
         """The likeliest class."""
         return np.argmax(values, axis=-1)[..., None]
+
+    def distributions(self, labels: np.ndarray) -> np.ndarray:
+        """Class numbers `[T, 1]` as distributions `[T, 8]` float32; zeros where a frame is not annotated."""
+        classes = labels[:, 0].astype(int)
+        return np.eye(len(EXPRESSIONS), dtype=np.float32)[classes] * self.mask(labels)
 
     def statistics(self, decoded: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """`[8, 8]` confusion matrix."""
@@ -205,7 +213,7 @@ class Expression(Task):
         """`score`, `f1` by class, `frames`."""
         f1 = metrics.f1_from_confusion(statistics)
         return {
-            "score": float(f1.mean()),
+            "score": metrics.macro_f1(statistics),
             "f1": {name: float(value) for name, value in zip(EXPRESSIONS, f1, strict=True)},
             "frames": int(statistics.sum()),
         }
@@ -232,16 +240,19 @@ class ActionUnits(Task):
     marker = -1
     folders = ("AU_Detection_Challenge",)
     kinds = (*AUS, "any")
+    range = "0 or 1, or -1 for not annotated"
 
     def bad_values(self, labels: np.ndarray) -> np.ndarray:
         """Neither 0, 1 nor the marker."""
         return ~np.isin(labels, (-1, 0, 1))
 
+    def bad_targets(self, labels: np.ndarray) -> np.ndarray:
+        """Neither an intensity from 0 to 1 nor the marker."""
+        return ~(((labels >= 0) & (labels <= 1)) | (labels == self.marker))
+
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, **choices: Any) -> torch.Tensor:
         """See `wildaffect.tasks.losses.action_unit_loss`."""
-        from wildaffect.tasks.losses import action_unit_loss
-
-        return action_unit_loss(outputs, labels, mask, **choices)
+        return losses.action_unit_loss(outputs, labels, mask, **choices)
 
     def activate(self, outputs: torch.Tensor) -> torch.Tensor:
         """Sigmoid of each AU."""
@@ -266,7 +277,7 @@ class ActionUnits(Task):
 
     def strata(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Frames in which each AU is active, and frames annotated."""
-        return np.append(((labels == 1) & mask).sum(0), mask.any(-1).sum())
+        return np.append(((labels > 0.5) & mask).sum(0), mask.any(-1).sum())
 
     def chance(self, labels: np.ndarray, mask: np.ndarray) -> float:
         """Mean over AUs of the F1 of always answering "present" (always "absent" has F1 0)."""
@@ -275,4 +286,5 @@ class ActionUnits(Task):
         return float(np.mean(2 * positive / np.maximum(annotated + positive, 1)))
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (ValenceArousal(), Expression(), ActionUnits())}
+VA, EXPR, AU = ValenceArousal(), Expression(), ActionUnits()
+TASKS: dict[str, Task] = {task.name: task for task in (VA, EXPR, AU)}

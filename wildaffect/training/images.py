@@ -16,21 +16,21 @@ from wildaffect.training.batches import sample_rng
 
 LOG_ASPECT = (float(np.log(3 / 4)), float(np.log(4 / 3)))
 IN_A_ROW = 100
-"""So many broken pictures side by side are no accident."""
+"""This many broken pictures in a row are no accident."""
 
 
 def decode(jpeg: bytes) -> torch.Tensor:
     """Decode a JPEG to a uint8 tensor `[3, H, W]`; grey pictures get three equal channels.
 
     Raises:
-        RuntimeError: It is none, or broken.
+        RuntimeError: It is no JPEG, or it is broken.
     """
     if not jpeg:
         raise RuntimeError("it is empty")
     data = torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)
     try:
         return decode_jpeg(data, mode=ImageReadMode.RGB)
-    except RuntimeError as error:  # its message begins with a place in torchvision's source
+    except RuntimeError as error:  # the message begins with a line of torchvision's source
         raise RuntimeError(str(error).rpartition(", ")[2]) from None
 
 
@@ -79,51 +79,48 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     Args:
         count: Number of samples.
-        jpeg: Sample index to JPEG bytes.
+        picture: Sample index to its decoded picture, or the part of it that is cropped; raises RuntimeError if the
+            picture cannot be decoded.
         name: Sample index to a name for messages.
         size: Side of the crops in pixels.
         scale: See :func:`random_resized_crop`.
         seed: Seed of the samples' randomness.
-        extras: (rng, sample index) to further arrays of a sample (mask noise, label), which are stacked.
+        extras: (rng, sample index) to the sample's other arrays (mask noise, label), which are stacked.
         augment: Applied to each crop with the sample's rng.
-        prepare: (decoded picture, sample index) to the picture that is cropped, e.g. a part of the face.
-        pick: (epoch, place in it) to the sample index, where an epoch is not every sample once.
+        pick: (epoch, place in it) to the sample index, if an epoch is not every sample once.
     """
 
     def __init__(
         self,
         *,
         count: int,
-        jpeg: Callable[[int], bytes],
+        picture: Callable[[int], torch.Tensor],
         name: Callable[[int], str],
         size: int,
         scale: tuple[float, float],
         seed: int,
         extras: Callable[[np.random.Generator, int], dict[str, Any]] | None = None,
         augment: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
-        prepare: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
         pick: Callable[[int, int], int] = lambda _epoch, place: place,
     ) -> None:
-        self.count, self.jpeg, self.name, self.size, self.scale = count, jpeg, name, size, scale
-        self.seed, self.extras, self.augment, self.prepare, self.pick = seed, extras, augment, prepare, pick
+        self.count, self.picture, self.name, self.size, self.scale = count, picture, name, size, scale
+        self.seed, self.extras, self.augment, self.pick = seed, extras, augment, pick
         self.skipped: list[str] = []
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, pair: tuple[int, int]) -> dict[str, Any]:
-        """Crop one sample; a picture that cannot be decoded gives its place to the next one."""
+        """Crop one sample; the next one takes the place of a picture that cannot be decoded."""
         epoch, place = pair
         index = self.pick(epoch, place)
         rng = sample_rng(self.seed, epoch, place)
         tries = ((index + attempt) % self.count for attempt in range(min(self.count, IN_A_ROW)))
-        found = first_readable(((number, self.jpeg(number)) for number in tries), self.name, self.skipped)
+        found = first_readable(tries, self.picture, self.name, self.skipped)
         if found is None:
             many = min(self.count, IN_A_ROW)
             raise UserError(f"{many} pictures in a row cannot be decoded, last {self.skipped[-1]}: check the store")
         taken, picture = found
-        if self.prepare is not None:
-            picture = self.prepare(picture, taken)
         crop = random_resized_crop(picture, rng, self.size, self.scale)
         if self.augment is not None:
             crop = self.augment(crop, rng)
@@ -135,19 +132,19 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 def first_readable(
-    tries: Iterable[tuple[int, bytes]], name: Callable[[int], str], skipped: list[str]
+    tries: Iterable[int], picture: Callable[[int], torch.Tensor], name: Callable[[int], str], skipped: list[str]
 ) -> tuple[int, torch.Tensor] | None:
-    """Number and picture of the first of some JPEGs that can be decoded; those before it are added to `skipped`."""
-    for number, jpeg in tries:
+    """The first number whose picture can be decoded, and the picture; the names before it are added to `skipped`."""
+    for number in tries:
         try:
-            return number, decode(jpeg)
+            return number, picture(number)
         except RuntimeError as error:
             skipped.append(f"{name(number)}: {error}")
     return None
 
 
 def stacked(samples: Sequence[dict[str, Any]], skipped: list[str]) -> dict[str, Any]:
-    """A micro-batch: each value stacked to `[B, ...]`, the samples' `names`, and what was `skipped`, which begins anew.
+    """A micro-batch: each value stacked to `[B, ...]`, the samples' `names`, and what was `skipped`, which is emptied.
 
     The training loop reports both, whichever process read the pictures.
     """
@@ -170,9 +167,9 @@ def work_ahead(
     Args:
         dataset: Its `__getitems__` makes a batch, or it iterates over batches.
         workers: Processes; 0: this one.
-        batches: What each batch is asked for with; None where the dataset iterates.
-        start: Forked workers share the store that is open already; spawned ones get a copy of the dataset, for those
-            whose threads hold locks (a forked process would wait for them for ever).
+        batches: What each batch is asked for with; None if the dataset iterates.
+        start: Forked workers share the store that is already open. Spawned workers get a copy of the dataset: needed
+            if its threads hold locks, for which a forked process would wait forever.
     """
     chosen: dict[str, Any] = {"batch_size": None} if batches is None else {"batch_sampler": batches}
     return torch.utils.data.DataLoader(
@@ -193,21 +190,21 @@ def as_is(batch: Any) -> Any:
 
 
 def outlive_sigterm(_worker: int) -> None:
-    """Let a loader's worker pass over SIGTERM, which schedulers send to every process of a job.
+    """Let a loader's worker ignore SIGTERM, which schedulers send to every process of a job.
 
-    The training process then finishes its step and saves its state; workers end with it.
+    The training process then finishes its step and saves its state; the workers end with it.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @atexit.register
 def _end_workers() -> None:
-    """End workers that an error left behind: Python would send them SIGTERM and wait for ever.
+    """End workers that an error left behind: Python would send them SIGTERM and wait forever.
 
-    What is registered later is called earlier, so this comes before what `multiprocessing` does at the end.
+    Exit handlers run in reverse order, so this one runs before the one of `multiprocessing`.
     """
     left = [child for child in multiprocessing.active_children() if child.daemon]
     if left:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would make an error of it
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise an error
     for child in left:
         child.kill()

@@ -1,4 +1,4 @@
-"""Starting a training process: how many there are, on what device, in which precision; randomness by step."""
+"""Starting a training process: number of processes, device, precision; seeding by step."""
 
 import os
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, LoggerType
 
 from checkpoints.errors import UserError
 from wildaffect.training.meter import peak_flops
@@ -17,12 +17,12 @@ from wildaffect.training.rundir import RunDirectory
 
 
 def start(precision: str, tracker: str = "", out: Path | None = None) -> Accelerator:
-    """Set up Accelerate and print what was found.
+    """Set up Accelerate and print what it found.
 
     Args:
-        precision: `bf16`, `fp32`, or `auto` (bf16 where the hardware computes in it).
+        precision: `bf16`, `fp32`, or `auto` (bf16 where the hardware supports it natively).
         tracker: An experiment tracker that Accelerate knows (`tensorboard`, `wandb`, ...), or none.
-        out: Where the tracker keeps its files, if it keeps any: the run directory.
+        out: The run directory, where a tracker keeps its files.
 
     Raises:
         UserError: The launcher's environment and Accelerate disagree on the number of processes; the tracker is
@@ -30,15 +30,18 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
     """
     check_tracker(tracker)
     chosen, reason = choose_precision(precision)
-    # Stages that run one after another in one process (`make demo`) may differ in precision, which Accelerate keeps.
-    AcceleratorState._reset_state()
     accelerator = Accelerator(
-        mixed_precision="bf16" if chosen == "bf16" else "no",
+        # Accelerate fixes this for the whole process, but stages that run one after another (`make demo`) may differ
+        # in precision. So it is always bf16, and each run turns autocast on or off.
+        mixed_precision="bf16",
         log_with=tracker or None,
         project_dir=out if tracker else None,
         step_scheduler_with_optimizer=False,
-        # The first process hashes and copies large stores while the others wait; torch's ten minutes may not do.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
+        kwargs_handlers=[
+            AutocastKwargs(enabled=chosen == "bf16"),
+            # The first process hashes and copies large stores while the others wait: torch's ten minutes may not do.
+            InitProcessGroupKwargs(timeout=timedelta(hours=3)),
+        ],
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
@@ -54,10 +57,7 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
 
 
 def check_tracker(name: str) -> None:
-    """Accelerate passes over a tracker that is not installed; here the user learns of it."""
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-    from accelerate.utils import LoggerType
-
+    """Refuse a tracker that is unknown or not installed; Accelerate itself ignores the latter silently."""
     if not name:
         return
     if name not in LOGGER_TYPE_TO_CLASS:
@@ -68,12 +68,12 @@ def check_tracker(name: str) -> None:
 
 
 def track(accelerator: Accelerator, run: RunDirectory, config: Mapping[str, Any]) -> None:
-    """Send whatever a run logs to the tracker that `start` was asked for as well, if there is one.
+    """Send everything that a run logs to the tracker given to :func:`start` as well, if there is one.
 
     Args:
         accelerator: From :func:`start`.
-        run: Its logged numbers are passed on, at their step.
-        config: The run's settings; what a tracker has no type for is passed on as text.
+        run: The run; the tracker gets the numbers of each record at its step.
+        config: The run's settings; values of types that trackers do not support are sent as text.
     """
     if not accelerator.log_with:
         return
@@ -85,20 +85,20 @@ def track(accelerator: Accelerator, run: RunDirectory, config: Mapping[str, Any]
 
 
 def peak(accelerator: Accelerator) -> float:
-    """FLOP/s that all devices of the run together could reach; 0 where unknown."""
+    """Peak FLOP/s of all devices of the run together; 0 if unknown."""
     if accelerator.device.type != "cuda":
         return 0.0
     name = torch.cuda.get_device_name(accelerator.device)
-    return accelerator.num_processes * peak_flops(name, accelerator.mixed_precision)
+    return accelerator.num_processes * peak_flops(name, chosen_precision(accelerator))
 
 
 def choose_precision(precision: str) -> tuple[str, str]:
-    """Decide between `bf16` and `fp32`; returns the choice and the reason for it."""
+    """Choose between `bf16` and `fp32`; returns the choice and the reason for it."""
     if precision != "auto":
         return precision, "asked for"
     if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes"):
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", f"{torch.cuda.get_device_name()} computes in it"
+            return "bf16", f"{torch.cuda.get_device_name()} supports it"
         return "fp32", f"{torch.cuda.get_device_name()} has no bf16 arithmetic"
     if cpu_has_bf16():
         return "bf16", "this CPU has bf16 instructions"
@@ -106,16 +106,17 @@ def choose_precision(precision: str) -> tuple[str, str]:
 
 
 def chosen_precision(accelerator: Accelerator) -> str:
-    """`bf16` or `fp32`, as :func:`start` chose."""
-    return "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    """`bf16` or `fp32`, as chosen by :func:`start`."""
+    autocast = accelerator.autocast_handler
+    return "bf16" if autocast is not None and autocast.enabled else "fp32"
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 matrices natively (AVX512-BF16 or AMX)."""
+    """Whether the CPU multiplies bf16 matrices natively (AVX512-BF16 or AMX)."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def reseed(seed: int, step: int, rank: int) -> None:
-    """Seed what is drawn inside a step (dropout, mixup), so that a resumed run draws the same."""
+    """Seed the randomness inside a step (dropout, mixup), so that a resumed run draws the same numbers."""
     torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)

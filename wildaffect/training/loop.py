@@ -1,4 +1,4 @@
-"""The training loop that every stage shares; what differs (batches, loss, evaluation) is handed in."""
+"""The training loop of all stages; batches, loss and evaluation are passed in."""
 
 import math
 import signal
@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
+from timm.utils import ModelEmaV3
 from torch import nn
 from tqdm import tqdm
 
@@ -23,37 +24,36 @@ from wildaffect.training.meter import Meter
 from wildaffect.training.rundir import RunDirectory
 from wildaffect.training.schedule import set_lr
 
-PREEMPTED = (
-    143  # exit status after SIGTERM: the state is saved, the same command goes on (128 + 15, as shells report it)
-)
-
+PREEMPTED = 143
+"""Exit status after SIGTERM (128 + 15, as shells report it): the state is saved, the same command resumes the run."""
 MOST_BAD = 0.01
-"""Largest share of pictures that may be broken."""
+"""Largest fraction of pictures that may be broken."""
 
 Facts = dict[str, Any]
 
 
 @dataclass
 class Loop:
-    """Forward, backward, step, log, save: in this order, `steps` times, whatever happens in between.
+    """Runs forward, backward, optimizer step, logging and saving, `steps` times.
 
     Attributes:
-        run: Where records and states go.
+        run: Where records and states are written.
         accelerator: Processes, device, precision.
-        model: The network; its parameters are what is saved.
-        optimizer: Over the network's parameters; not prepared.
+        model: The network; its state dict is saved.
+        optimizer: Optimizer of the network's parameters; not prepared by Accelerate.
         steps: Optimizer steps of the whole run.
-        batch_size: Samples per optimizer step over all processes.
-        accumulation: Micro-batches per optimizer step.
+        batch_size: Samples per optimizer step, over all processes.
         lr_at: Learning rate as a function of the 0-based step.
-        seed: Seed of what is drawn inside steps.
-        clip_grad: Largest gradient norm; 0 leaves gradients as they are.
+        seed: Seed of the randomness inside steps.
+        accumulation: Micro-batches per optimizer step.
+        clip_grad: Largest gradient norm; 0: no clipping.
         log_every: Steps between records.
         save_every: Steps between states.
-        flops: Floating-point operations of one sample's forward pass; 0 where nobody counted.
-        ema: Moving average of the weights, updated after each step.
-        compile: Compile the network; what is saved are the weights of `model` itself, under their own names.
-        facts: What else must survive a kill (best score so far, ...): JSON values.
+        flops: Floating-point operations of one sample's forward pass; 0 if unknown.
+        ema: From :func:`wildaffect.training.averaging.moving_average`; updated after each step.
+        compile: Compile the network; the saved weights keep the names that they have in `model`.
+        facts: Anything else that must survive a kill (best score so far, ...): JSON values.
+        step: Steps done.
     """
 
     run: RunDirectory
@@ -69,16 +69,16 @@ class Loop:
     log_every: int = 10
     save_every: int = 100
     flops: float = 0.0
-    ema: nn.Module | None = None
+    ema: ModelEmaV3 | None = None
     compile: bool = False
     facts: Facts = field(default_factory=dict)
     step: int = 0
-    _asked: bool = False  # this process has had a SIGTERM
-    _stop: bool = False  # some process had one before this step's collective: all of them stop together
-    _names: list[str] = field(default_factory=list)  # of this process's samples in this step
+    _asked: bool = False  # this process has received SIGTERM
+    _stop: bool = False  # a process received it before this step's collective, so all of them stop together
+    _names: list[str] = field(default_factory=list)  # names of this process's samples in this step
 
     def resume(self) -> int:
-        """Load the newest whole state, if there is one; returns the number of steps done."""
+        """Load the newest intact state, if there is one; returns the number of steps done."""
         loaded = load_state(self.run.state)
         if loaded is not None:
             self.step, groups, self.facts = loaded
@@ -91,7 +91,7 @@ class Loop:
         return self.step
 
     def save(self) -> None:
-        """Write the state after the steps done so far."""
+        """Save the current state."""
         if self.accelerator.is_main_process:
             groups = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
             if self.ema is not None:
@@ -108,13 +108,15 @@ class Loop:
         """Train from `self.step` to `self.steps`.
 
         Args:
-            batches: This process's micro-batches from step `self.step` on, `accumulation` per step. A dictionary may
-                hold `names` of its samples and of the pictures that were `skipped`, which are not for the network.
-            loss_of: (network, batch) to the mean loss over the micro-batch; all micro-batches are of one size.
-            after_step: Called with the number of steps done, after each; evaluates, draws, keeps the best.
+            batches: This process's micro-batches from step `self.step` on, `accumulation` per step. If they are
+                dictionaries, they may hold the `names` of the samples and of the pictures that were `skipped`; both
+                are removed before `loss_of` is called.
+            loss_of: Maps (network, batch) to the mean loss of the micro-batch; all micro-batches have the same size.
+            after_step: Called after each step with the number of steps done, for evaluation and the like.
 
         Raises:
-            UserError: The loss or a gradient is not finite; the state before that step is saved.
+            UserError: The loss or a gradient is not finite (the state before that step is saved), or too many pictures
+                are broken.
         """
         self.run.begin()
         network: nn.Module = self.accelerator.prepare_model(self.model)
@@ -140,7 +142,7 @@ class Loop:
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
                 if self.ema is not None:
-                    self.ema.update(self.model)  # type: ignore[operator]
+                    self.ema.update(self.model)
                 self.step += 1
                 meter.add(loss, norm)
                 bar.update()
@@ -152,7 +154,9 @@ class Loop:
                 if self.step % self.save_every == 0 or self.step == self.steps or self._stop:
                     self.save()
                 if self._stop and self.step < self.steps:
-                    self.accelerator.print(f"stopped by SIGTERM after step {self.step}; the same command goes on")
+                    self.accelerator.print(
+                        f"stopped by SIGTERM after step {self.step}; the same command resumes the run"
+                    )
                     sys.exit(PREEMPTED)
         finally:
             bar.close()
@@ -163,9 +167,9 @@ class Loop:
         network: nn.Module,
         source: Iterator[Any],
         loss_of: Callable[[nn.Module, Any], torch.Tensor],
-        meter: "Meter",
+        meter: Meter,
     ) -> float:
-        """Accumulate gradients over the step's micro-batches; returns the loss averaged over processes."""
+        """Accumulate gradients over the step's micro-batches; returns the loss, averaged over processes."""
         total = torch.zeros((), device=self.accelerator.device)
         self._names, bad = [], 0
         for number in range(self.accumulation):
@@ -179,8 +183,8 @@ class Loop:
                     loss = loss_of(network, batch) / self.accumulation
                 self.accelerator.backward(loss)
             total += loss.detach()
-        # One collective per step carries the loss, a preemption that any of the processes was told of, and how many
-        # pictures they could not decode: so all of them stop together.
+        # One collective per step sums up the loss, whether a process received SIGTERM, and the number of broken
+        # pictures, so that all processes stop after the same step.
         told = torch.stack([total, *torch.tensor([float(self._asked), bad], device=total.device)])
         loss_sum, stop, bad_of_all = self.accelerator.reduce(told, reduction="sum").tolist()
         self._stop = stop > 0
@@ -188,7 +192,7 @@ class Loop:
         return float(loss_sum) / self.accelerator.num_processes
 
     def _set_aside(self, batch: Any) -> int:
-        """Keep the names of a batch's samples, say which pictures others stand in for; returns how many those are."""
+        """Remove the names from a batch and report the pictures that were skipped; returns their number."""
         if not isinstance(batch, dict):
             return 0
         self._names += batch.pop("names", [])
@@ -198,20 +202,20 @@ class Loop:
         return len(skipped)
 
     def _count_bad(self, more: int) -> None:
-        """Count pictures that could not be decoded, each time that one was met.
+        """Count broken pictures, each time one is read.
 
         Raises:
-            UserError: They are more than `MOST_BAD` of all that were read.
+            UserError: They are more than `MOST_BAD` of all pictures read.
         """
         if not more:
             return
         bad = self.facts["bad_pictures"] = self.facts.get("bad_pictures", 0) + more
         read = (self.step + 1) * self.batch_size
         if bad > max(3, MOST_BAD * read):
-            raise UserError(f"{bad} of {read:,} pictures cannot be decoded (they are named above): check the store")
+            raise UserError(f"{bad} of {read:,} pictures cannot be decoded (they are listed above): check the store")
 
     def _check_and_clip(self, loss: float) -> float:
-        """Refuse a step that would spoil the weights, and limit its gradient; returns the norm before that."""
+        """Stop if loss or gradient is not finite, then clip the gradient; returns its norm before clipping."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
@@ -221,7 +225,7 @@ class Loop:
         return float(norm)
 
     def _report_non_finite(self, loss: float, norm: float) -> None:
-        """Save the state before the step and say which samples made it."""
+        """Save the state before the step and report its samples."""
         self.save()
         by_process = gather_object([self._names])
         report = self.run.path / "non_finite.json"
@@ -232,12 +236,12 @@ class Loop:
         if math.isfinite(loss):
             what = f"the gradient of step {self.step + 1} is not finite (its loss is {loss:.4g})"
         raise UserError(
-            f"{what}: the state before it is saved in {self.run.state}, its samples are named in {report}. Running the "
-            "same command again replays exactly this step; a lower --lr, --clip-grad or --precision fp32 in another "
-            "--out avoids it"
+            f"{what}: the state before this step is saved in {self.run.state}, and {report} lists its samples. The "
+            "same command repeats this very step; to avoid it, use another --out and a lower --lr, --clip-grad or "
+            "--precision fp32"
         )
 
-    def _log(self, meter: "Meter", lr: float, bar: tqdm) -> None:
+    def _log(self, meter: Meter, lr: float, bar: tqdm) -> None:
         record = {"step": self.step, "lr": lr, **meter.read()}
         self.run.log(record)
         left = (self.steps - self.step) * self.batch_size / max(record["images_per_s"], 1e-9)
@@ -255,5 +259,5 @@ class Loop:
 
 
 def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Any:
-    """Install a SIGTERM handler; returns the one before."""
+    """Install a SIGTERM handler; returns the previous one."""
     return signal.signal(signal.SIGTERM, handler)

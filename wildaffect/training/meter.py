@@ -6,8 +6,8 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-# Dense bf16 peak of accelerators in FLOP/s, from their data sheets (without sparsity); the first name whose words are
-# in the device's own wins.
+# Dense bf16 peak of GPUs in FLOP/s, from their data sheets (without sparsity). The first entry whose words are in the
+# device's name is used.
 PEAKS = {
     "B200": 2250e12,
     "GH200": 989e12,
@@ -29,33 +29,33 @@ PEAKS = {
 
 
 def count_flops(model: torch.nn.Module, *inputs: torch.Tensor) -> float:
-    """Floating-point operations of one forward pass as in evaluation."""
+    """Floating-point operations of one forward pass in evaluation mode."""
     training = model.training
-    with FlopCounterMode(display=False) as counter:  # under `no_grad` it fails on inputs that are parameters
+    with FlopCounterMode(display=False) as counter:  # under `no_grad` it fails if an input is a parameter
         model.eval()(*inputs)
     model.train(training)
     return float(counter.get_total_flops())
 
 
 def peak_flops(device: str, precision: str) -> float:
-    """Dense peak of a device in FLOP/s; 0 where it is not known.
+    """Dense peak of a device in FLOP/s; 0 if unknown.
 
     Args:
         device: The device's name, as `torch.cuda.get_device_name` gives it.
-        precision: Accelerate's `mixed_precision`; peaks are known for `bf16` only.
+        precision: `bf16` or `fp32`; peaks are known only for `bf16`.
     """
-    if precision != "bf16" or re.search(r"\b(Laptop|MIG)\b", device):  # less than the card of that name has
+    if precision != "bf16" or re.search(r"\b(Laptop|MIG)\b", device):  # slower than the full card of that name
         return 0.0
     return next((peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", device)), 0.0)
 
 
 class Meter:
-    """Means since the last record: loss, rate, share of time spent waiting for data, arithmetic done.
+    """Averages since the last record: loss, rate, fraction of time spent waiting for data, FLOP/s.
 
     Args:
         batch_size: Samples per optimizer step over all processes.
-        flops: Floating-point operations of one sample's forward pass; 0 where nobody counted.
-        peak: FLOP/s that all devices together could reach; 0 where unknown.
+        flops: Floating-point operations of one sample's forward pass; 0 if unknown.
+        peak: Peak FLOP/s of all devices together; 0 if unknown.
     """
 
     def __init__(self, batch_size: int, flops: float, peak: float = 0.0) -> None:
@@ -69,7 +69,7 @@ class Meter:
         self._norms: list[float] = []
 
     def waiting(self) -> "Meter":
-        """Context manager around the call that fetches a batch."""
+        """Context manager that times the fetching of a batch."""
         return self
 
     def __enter__(self) -> None:
@@ -84,7 +84,7 @@ class Meter:
         self._norms.append(grad_norm)
 
     def read(self) -> dict[str, float]:
-        """Give the means and start anew; a training step costs three forward passes."""
+        """Return the averages and start over; a training step counts as three forward passes."""
         seconds = time.perf_counter() - self._start
         samples = len(self._losses) * self.batch_size
         record = {

@@ -1,7 +1,7 @@
-"""The run directory: what a training run was asked, what it measured, where it stands and what it made.
+"""The run directory: the configuration of a training run, its measurements, its state and its result.
 
-`config.json` (resolved configuration and parents), `metrics.jsonl` (one line per logged step), `state/` (to resume),
-`finished.json` (last of all), beside the product in `encoder/` or `head/`.
+It holds `config.json` (resolved configuration and parents), `metrics.jsonl` (one line per logged step), `state/` (to
+resume from), `encoder/` or `head/` (the result) and, written last, `finished.json`.
 """
 
 import json
@@ -15,17 +15,17 @@ from checkpoints.errors import UserError
 KIND = "run"
 SCHEMA = 1
 FREE = ("micro_batch_size", "workers", "save_every", "log_every", "compile")
-"""Settings that a resumed run may have otherwise: how the work is done, not what is learnt."""
+"""Settings that may change when a run is resumed: how the work is done, not what is learnt."""
 
 
 class RunDirectory:
-    """A new run, or one to go on with.
+    """A new run, or one to resume.
 
     Args:
         path: The directory.
         made_by: The command.
-        config: Resolved configuration; a run is only resumed with the same (:data:`FREE` apart).
-        parents: Fingerprints of the artifacts it trains on or from.
+        config: Resolved configuration; to resume a run it must be the same (except for :data:`FREE`).
+        parents: Fingerprints of the artifacts that the run trains on or starts from.
         main: Whether this process writes (rank 0).
 
     Raises:
@@ -38,18 +38,18 @@ class RunDirectory:
         self.path = Path(path)
         self.state = self.path / "state"
         self.main = main
-        self.listener: Callable[[dict[str, Any]], None] | None = None  # hears each record too
-        config = json.loads(json.dumps(config))  # as it will be read back: tuples are lists
-        # Hidden files do not count: a run that was killed at once leaves nothing but a temporary one.
+        self.listener: Callable[[dict[str, Any]], None] | None = None  # is called with each record too
+        config = json.loads(json.dumps(config))  # as it will be read back: tuples become lists
+        # Ignore hidden files: a run killed right at its start leaves only a temporary one.
         found = {item.name for item in self.path.iterdir()} if self.path.is_dir() else set()
         found = {name for name in found if not name.startswith(".")}
-        if found == {"config.json"}:  # a command that was refused or killed before its first record: it may be another
+        if found == {"config.json"}:  # was refused or killed before its first step: any run may replace it
             read_header(self.path, "config.json", kind=KIND, schema=SCHEMA)
         elif "config.json" in found:
             self._check_same(made_by, config, parents)
             return
         elif found:
-            raise UserError(f"{self.path} holds other files and no run: choose another --out")
+            raise UserError(f"{self.path} holds other files but no run: choose another --out")
         if main:
             write_header(
                 self.path, "config.json", kind=KIND, schema=SCHEMA, made_by=made_by, config=config, parents=parents
@@ -59,29 +59,29 @@ class RunDirectory:
         header = read_header(self.path, "config.json", kind=KIND, schema=SCHEMA)
         if header["made_by"].split()[-1] != made_by:
             raise UserError(f"{self.path} holds a run of {header['made_by']}: choose another --out")
-        # What runs of another version do not record is not compared; a finished run may be asked for anywhere.
+        # Settings that only one of two versions knows are not compared. A finished run may be read on any hardware.
         free = {*FREE, *(config.keys() ^ header["config"].keys())} | ({"arithmetic"} if self.finished else set())
         for what, old, new in (("setting", header["config"], config), ("input", header["parents"], parents)):
             for key in sorted({*old, *new}):
                 if not (what == "setting" and key in free) and old.get(key) != new.get(key):
                     raise UserError(
                         f"{self.path} holds a run whose {what} {key} is {old.get(key)!r}, now it is {new.get(key)!r}: "
-                        "repeat the command it was started with, or choose another --out"
+                        "repeat the original command, or choose another --out"
                     )
 
     def begin(self) -> None:
-        """Claim the directory: from now on only the same command may go on in it."""
+        """Claim the directory: from now on only the same command may use it."""
         if self.main:
             (self.path / "metrics.jsonl").touch()
 
     @property
     def finished(self) -> dict[str, Any] | None:
-        """What the run said at its end, or None while it is not finished."""
+        """The summary of the finished run; None if it is not finished."""
         path = self.path / "finished.json"
         return read_json(path) if path.exists() else None
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Declare the run complete."""
+        """Mark the run as finished."""
         if self.main:
             write_json(self.path / "finished.json", summary)
 
@@ -94,11 +94,11 @@ class RunDirectory:
                 self.listener(record)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read what was logged so far."""
+        """Read the records so far."""
         return read_metrics(self.path)
 
     def rewind(self, step: int) -> None:
-        """Drop records of steps after `step`, which a resumed run is about to do again."""
+        """Drop the records of steps after `step`, which a resumed run will repeat."""
         if self.main and (self.path / "metrics.jsonl").exists():
             kept = [record for record in self.metrics() if record["step"] <= step]
             with atomic_file(self.path / "metrics.jsonl") as temporary:
@@ -106,7 +106,7 @@ class RunDirectory:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Records of a run's `metrics.jsonl` (a half-written last line, as a kill leaves it, is passed over)."""
+    """Read the records of a run's `metrics.jsonl`; a half-written last line, left by a kill, is ignored."""
     path = Path(run) / "metrics.jsonl"
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

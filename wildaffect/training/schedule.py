@@ -1,4 +1,4 @@
-"""Learning rate and weight decay as functions of the step: nothing to checkpoint, nothing to step."""
+"""The learning rate as a function of the step, so there is no scheduler to step or to checkpoint."""
 
 import math
 
@@ -9,9 +9,9 @@ def warmup_cosine(step: int, *, total: int, warmup: int, peak: float, final: flo
     """Learning rate of optimizer step `step` (0-based): linear warm-up to `peak`, then half a cosine to `final`.
 
     Args:
-        step: Which step is about to be done.
-        total: Number of steps of the whole run.
-        warmup: Number of steps of the linear part.
+        step: The step about to be done.
+        total: Steps of the whole run.
+        warmup: Steps of the linear warm-up.
         peak: Value right after the warm-up.
         final: Value that the cosine would reach at step `total`.
     """
@@ -22,13 +22,13 @@ def warmup_cosine(step: int, *, total: int, warmup: int, peak: float, final: flo
 
 
 def warmup_step(step: int, *, total: int, warmup: int, peak: float) -> float:
-    """Learning rate of optimizer step `step` (0-based): linear warm-up, `peak`, and a tenth of it from 80 % on."""
+    """Learning rate of optimizer step `step` (0-based): linear warm-up to `peak`, a tenth of it from 80 % on."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak if step < 0.8 * total else 0.1 * peak
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group `lr` times its own `lr_scale` (layer-wise decay), 1 where it has none."""
+    """Set each parameter group to `lr` times its `lr_scale` (layer-wise decay), which is 1 by default."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)

@@ -51,7 +51,7 @@ def make_head(run: Path, task: str, encoders: list[tuple[Path, Encoder]], *, vie
     head.thresholds = np.linspace(0.3, 0.6, 12) if task in ("au", "joint") else None
     head.trained_on = ["a", "c"]
     scores: dict[str, Any] = {item.name: {"score": 0.4, "chance": 0.1} for item in chosen}
-    if len(chosen) > 1:  # as `temporal.selection.report` has it
+    if len(chosen) > 1:  # as `temporal.selection.score_head` has it
         scores["score"] = 0.4 * len(chosen)
     head.record = {"validation": scores, "synthetic": True}
     save_head(head, run / "head", made_by="test", config={}, parents={})

@@ -47,7 +47,8 @@ def address(heads, tmp_path_factory):
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("app")
     script = Path(__file__).parents[3] / "wildaffect" / "cli.py"
-    command = [sys.executable, str(script), "--port", str(port), "--max-minutes", "1", "--heads", *map(str, heads)]
+    options = ["--port", str(port), "--max-minutes", "1", "--heads", *map(str, heads)]
+    command = [sys.executable, str(script), "app", *options]
     server = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/"
     try:

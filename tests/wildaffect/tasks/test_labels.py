@@ -139,8 +139,8 @@ def test_tables(tmp_path, form):
     assert list(read_annotations(path, TASKS["expr"], TRAIN)) == ["7"]
     assert read_annotations(path, TASKS["au"], TRAIN) == {}
     (tmp_path / "bad.csv").write_text("video,frame,valence,arousal\na,1,2.0,0\n")
-    with pytest.raises(UserError, match="frame 1 of a: 2 is no va label"):
+    with pytest.raises(UserError, match="row 1, column valence: 2 is no va label"):
         read_annotations(tmp_path / "bad.csv", TASKS["va"])
     (tmp_path / "bad.csv").write_text("video,valence\na,1\n")
-    with pytest.raises(UserError, match=r"lacks the column\(s\) frame, arousal"):
+    with pytest.raises(UserError, match=r"lacks the column\(s\) arousal"):
         read_annotations(tmp_path / "bad.csv", TASKS["va"])

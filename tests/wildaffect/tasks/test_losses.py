@@ -4,8 +4,9 @@ from torch.nn import functional as F
 from torchmetrics.functional.regression import concordance_corrcoef
 from torchvision.ops import sigmoid_focal_loss
 
+from checkpoints.errors import UserError
 from wildaffect.tasks import TASKS
-from wildaffect.tasks.losses import action_unit_loss, ccc_loss, expression_loss, va_loss
+from wildaffect.tasks.losses import action_unit_loss, ccc_loss, expression_loss, log_prior, va_loss
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +37,9 @@ def test_va_loss_over_batch_and_window():
     ]
     torch.testing.assert_close(va_loss(values, labels, mask, ccc_over="window"), sum(by_window) / 6)
     torch.testing.assert_close(va_loss(values, labels, mask, ccc_over="both"), sum(by_batch) / 4 + sum(by_window) / 12)
-    with_errors = va_loss(values, labels, mask, mse=2.0, mae=3.0)
+    with_errors = va_loss(values, labels, mask, mse=2.0)
     errors = (values - labels)[mask]
-    torch.testing.assert_close(
-        with_errors, va_loss(values, labels, mask) + 2 * errors.square().mean() + 3 * errors.abs().mean()
-    )
+    torch.testing.assert_close(with_errors, va_loss(values, labels, mask) + 2 * errors.square().mean())
 
 
 @pytest.mark.parametrize("weights", [None, torch.rand(8) + 0.1])
@@ -77,8 +76,35 @@ def test_bce_equals_torch_with_pos_weight():
     torch.testing.assert_close(
         action_unit_loss(outputs, zeros, mask, pos_weight=weight), action_unit_loss(outputs, zeros, mask)
     )
-    smooth = action_unit_loss(outputs, labels, mask, label_smoothing=0.2)
-    torch.testing.assert_close(smooth, F.binary_cross_entropy_with_logits(outputs[mask], labels[mask] * 0.8 + 0.1))
+    intensities = torch.rand(40, 12)
+    soft = F.binary_cross_entropy_with_logits(outputs[mask], intensities[mask])
+    torch.testing.assert_close(action_unit_loss(outputs, intensities, mask), soft)
+    with pytest.raises(UserError, match="focal"):
+        action_unit_loss(outputs, labels, mask, focal=True, pos_weight=weight)
+
+
+@pytest.mark.parametrize("choices", [{}, {"label_smoothing": 0.1}, {"focal": True}, {"class_weights": torch.rand(8)}])
+def test_one_hot_targets_are_hard_labels(choices):
+    outputs, classes, mask = torch.randn(50, 8), torch.randint(0, 8, (50,)), torch.rand(50) > 0.3
+    hard = expression_loss(outputs, classes, mask, **choices)
+    torch.testing.assert_close(expression_loss(outputs, torch.eye(8)[classes], mask, **choices), hard)
+    task, labels = TASKS["expr"], classes[:, None].float()
+    torch.testing.assert_close(task.loss(outputs, labels, mask[:, None], **choices), hard)
+    torch.testing.assert_close(task.loss(outputs, torch.eye(8)[classes], mask[:, None], **choices), hard)
+
+
+def test_soft_targets_are_torchs_own():
+    outputs, votes = torch.randn(50, 8), torch.rand(50, 8).softmax(-1)
+    mask = torch.rand(50) > 0.3
+    torch.testing.assert_close(expression_loss(outputs, votes, mask), F.cross_entropy(outputs[mask], votes[mask]))
+
+
+def test_logit_adjustment_adds_the_log_shares():
+    share = torch.tensor([0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.0])
+    outputs, classes = torch.randn(32, 8), torch.randint(0, 7, (32,))
+    loss = expression_loss(outputs, classes, torch.ones(32, dtype=torch.bool), prior=log_prior(share))
+    prior = torch.where(share > 0, share, 0.4).log()  # a class without examples is not favoured
+    torch.testing.assert_close(loss, F.cross_entropy(outputs + prior, classes))
 
 
 def test_sigmoid_focal_equals_torchvision():

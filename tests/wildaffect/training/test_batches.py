@@ -51,7 +51,7 @@ def test_different_seeds_and_epochs_differ():
 
 
 def test_uneven_share_and_no_samples_are_refused():
-    with pytest.raises(UserError, match="cannot be shared out over 3"):
+    with pytest.raises(UserError, match="cannot be divided evenly among 3"):
         plan(world=3)
     with pytest.raises(UserError, match="no samples"):
         plan(count=0)

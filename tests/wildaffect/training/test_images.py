@@ -25,7 +25,13 @@ def jpeg(seed=0, size=40, mode="RGB"):
 
 def dataset(pictures, **kwargs):
     return CropDataset(
-        count=len(pictures), jpeg=pictures.__getitem__, name=str, size=16, scale=(0.5, 1.0), seed=0, **kwargs
+        count=len(pictures),
+        picture=lambda index: decode(pictures[index]),
+        name=str,
+        size=16,
+        scale=(0.5, 1.0),
+        seed=0,
+        **kwargs,
     )
 
 

@@ -1,10 +1,11 @@
 import json
 
 import pytest
+import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from checkpoints.errors import UserError
-from wildaffect.training.launch import start, track
+from wildaffect.training.launch import chosen_precision, start, track
 from wildaffect.training.rundir import RunDirectory
 
 
@@ -34,6 +35,20 @@ def run_directory(path):
     return RunDirectory(path, made_by="test", config={}, parents={})
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp32", "bf16"])
+def test_runs_of_one_process_may_differ_in_precision(precision):
+    accelerator = start(precision)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(2, 1)
+    with accelerator.autocast():
+        dtype = model(torch.ones(1, 2)).dtype
+    assert dtype == {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    assert chosen_precision(accelerator) == precision
+    exact = model(torch.ones(1, 2))
+    result = accelerator.prepare_model(model)(torch.ones(1, 2))
+    assert result.dtype == torch.float32 and torch.equal(result, exact) == (precision == "fp32")
+
+
 def test_a_tracker_hears_the_settings_and_every_record(tmp_path, monkeypatch):
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notebook", Notebook)
     accelerator = start("fp32", "notebook", tmp_path)
@@ -56,6 +71,6 @@ def test_without_a_tracker_records_go_to_the_run_alone(tmp_path):
 def test_a_tracker_that_is_not_there_is_named(monkeypatch):
     with pytest.raises(UserError, match=r"knows no tracker 'papyrus': choose one of .*tensorboard"):
         start("fp32", "papyrus")
-    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    monkeypatch.setattr("wildaffect.training.launch.get_available_trackers", list)
     with pytest.raises(UserError, match="pip install comet-ml"):
         start("fp32", "comet_ml")

@@ -45,7 +45,7 @@ def test_what_is_unknown_is_not_recorded():
         ("NVIDIA GeForce RTX 4090", "bf16", 165e12),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", "bf16", 0),
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "bf16", 0),
-        ("NVIDIA A100-SXM4-80GB", "no", 0),
+        ("NVIDIA A100-SXM4-80GB", "fp32", 0),
         ("Quadro of some kind", "bf16", 0),
     ],
 )

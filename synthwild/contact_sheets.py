@@ -1,4 +1,4 @@
-"""Contact sheets: a person must be able to tell the identities and every action unit apart."""
+"""Contact sheets, on which a person can check that identities and action units can be told apart."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ def title(text: str) -> Image:
 
 
 def portrait(who: Identity, au: dict[str, float], room: Image, pose: Pose) -> Image:
-    """One person doing one thing."""
+    """One person with the given action units."""
     canvas = room.copy()
     draw_face(canvas, who, Action(au), pose)
     return canvas
 
 
 def identity_sheet(seed: int, people: int = 6) -> Image:
-    """People (rows) by expressions (columns) in the videos' rooms, light and poses."""
+    """People (rows) by expressions (columns), with the rooms, light and poses of the videos."""
     rows = [np.hstack([title(name) for name in EXPRESSIONS])]
     for k in range(people):
         rng = np.random.default_rng([seed, 101, k])
@@ -45,7 +45,7 @@ def identity_sheet(seed: int, people: int = 6) -> Image:
 
 
 def au_sheet(seed: int, people: int = 3) -> Image:
-    """Each of the twelve action units alone at full intensity, beside the same face at rest; two rows a person."""
+    """Each action unit alone at full intensity, beside the same face at rest; two rows per person."""
     room = np.full((CELL, CELL, 3), 170, np.uint8)
     pose = Pose(CELL / 2, CELL * 0.5, CELL * 0.3)
     rows = []
@@ -58,7 +58,7 @@ def au_sheet(seed: int, people: int = 3) -> Image:
 
 
 def write_sheets(prefix: Path, seed: int) -> list[Path]:
-    """Write ``PREFIX_identities.png`` and ``PREFIX_aus.png``; returns both."""
+    """Write ``PREFIX_identities.png`` and ``PREFIX_aus.png`` and return both paths."""
     written = []
     for name, sheet in (("identities", identity_sheet(seed)), ("aus", au_sheet(seed))):
         path = prefix.with_name(f"{prefix.stem}_{name}.png")

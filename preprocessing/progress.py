@@ -1,0 +1,147 @@
+"""A faces store while it is being made: its settings, which shards are finished, and what completes it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from checkpoints.artifact import read_json, write_json
+from checkpoints.errors import UserError
+from preprocessing.faces import DATA, HEADER, finish_store
+from preprocessing.items import Group
+from preprocessing.labelled import write_labels
+from preprocessing.shard import LOG, Settings
+from preprocessing.sheet import SHEET, write_sheet
+from wildaffect.tasks.labels import is_synthetic
+
+CONFIG = "config.json"
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """Keep the other parts of an array job out: they may begin or end at the same moment."""
+    with (store / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def explain_full_disk(store: Path) -> Iterator[None]:
+    """Turn the error of a full disk into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk of {store} is full: free some space and run the same command again; finished shards are kept"
+        ) from None
+
+
+def begin(store: Path, settings: Settings, groups: Sequence[Group]) -> None:
+    """Start a store, or check that an existing one fits; remove shards whose sources changed.
+
+    Raises:
+        UserError: The folder holds something else, or a store with other settings or sources.
+    """
+    path, wanted = store / CONFIG, asdict(settings)
+    if not path.exists():
+        # Hidden files do not count: a run that was killed at once leaves nothing else.
+        if any(not item.name.startswith(".") for item in store.iterdir()):
+            raise UserError(f"--out {store} is not empty and no faces store: choose another directory")
+        write_json(path, wanted)
+    elif (begun := read_json(path)) != wanted:
+        raise UserError(f"--out {store} was begun with {begun}, not {wanted}: choose another directory")
+    names = {group.name for group in groups}
+    sources = {item.name for group in groups for item in group.items}
+    for log in sorted((store / LOG).glob("*.json")):
+        if log.stem in names:
+            continue
+        others = set(read_json(log)["sources"])
+        if not others & sources:
+            raise UserError(
+                f"--out {store} also holds {sorted(others)[0]!r}, which is not in any --source: "
+                "give all sources, or another directory"
+            )
+        (store / HEADER).unlink(missing_ok=True)
+        log.unlink()
+        (store / DATA / f"{log.stem}.parquet").unlink(missing_ok=True)
+
+
+def is_finished(store: Path, group: Group) -> bool:
+    """Whether a group's shard is written and its sources have not changed since."""
+    log = store / LOG / f"{group.name}.json"
+    return log.exists() and read_json(log)["digest"] == group.digest
+
+
+def is_complete(store: Path) -> bool:
+    """Whether a store has its header and data sheet."""
+    return (store / HEADER).exists() and (store / SHEET).exists()
+
+
+def reopen(store: Path) -> None:
+    """Mark a store as incomplete."""
+    (store / HEADER).unlink(missing_ok=True)
+
+
+def complete(
+    store: Path,
+    settings: Settings,
+    sources: Sequence[str],
+    groups: Sequence[Group],
+    renamed: Sequence[dict[str, str]],
+) -> None:
+    """Write the labels, header and data sheet of a store whose shards are all finished.
+
+    Args:
+        store: The store.
+        settings: How it was made.
+        sources: The sources as they were given.
+        groups: All its groups.
+        renamed: Problems from listing the sources.
+
+    Raises:
+        UserError: No frame could be read, or the disk is full.
+    """
+    logs = [read_json(store / LOG / f"{group.name}.json") for group in groups]
+    problems = sorted(
+        [*renamed, *(p for log in logs for p in log["problems"])], key=lambda p: (p["source"], p["problem"])
+    )
+    items, frames, faces = (sum(log[name] for log in logs) for name in ("items", "frames", "faces"))
+    if not frames:
+        shutil.rmtree(store / LOG)
+        (store / CONFIG).unlink()
+        (store / LOCK).unlink()
+        raise UserError(f"no frame could be read: {problems[0]['source']} {problems[0]['problem']}")
+    config: dict[str, Any] = asdict(settings)
+    config["sources"] = sorted({item.name.split("/")[0] for group in groups for item in group.items})
+    try:
+        with explain_full_disk(store):
+            write_labels(store, [item for group in groups for item in group.items])
+            finish_store(
+                store,
+                made_by="preprocessing/run.py",
+                config=config,
+                image_size=settings.size,
+                problems=problems,
+                items=items,
+                frames=frames,
+                faces=faces,
+                synthetic=all(is_synthetic(source) for source in sources),
+            )
+            write_sheet(store, read_json(store / HEADER), [image for log in logs for image in log["no_face"]])
+    except UserError:
+        reopen(store)
+        raise
+    for problem in problems[:10]:
+        print(f"problem: {problem['source']!r} {problem['problem']}")
+    if len(problems) > 10:
+        print(f"... and {len(problems) - 10} more problems in {store / HEADER}")
+    print(f"{store}: {items} items, {frames} frames, {faces} faces")

@@ -1,0 +1,67 @@
+"""The labels that a head is trained and scored on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from checkpoints.errors import UserError
+from features.cache import FeatureCache
+from temporal.heads import tasks_of
+from temporal.recipes import Temporal
+from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.label_track import Tracks
+from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotations
+
+
+def read_labels(config: Temporal, caches: Sequence[FeatureCache]) -> tuple[dict[str, Tracks], list[str], list[str]]:
+    """Labels by task, ids of the training split, ids of the validation split.
+
+    Raises:
+        UserError: There are no labels of a training split.
+    """
+    names = ClassMap(config.class_map)
+    spans = {id: caches[0].span(id) for id in caches[0].ids}
+    by_split = {
+        split: {
+            task.name: read_annotations(config.labels, task, split, class_map=names, spans=spans)
+            for task in tasks_of(config.task)
+        }
+        for split in (TRAIN, VALIDATION)
+    }
+    for note in dict.fromkeys(names.notes):
+        print(f"note: {note}")
+    ids = {split: sorted({id for by_id in by_task.values() for id in by_id}) for split, by_task in by_split.items()}
+    if not ids[TRAIN]:
+        raise UserError(
+            f"{config.labels} holds no {config.task} labels of a training split: expected the release, its "
+            "'... ABAW Annotations' folder, the task's folder with its two splits, an MTL folder, a CSV or "
+            "Parquet table, or class-named folders of pictures"
+        )
+    # In the release an id may validate one task and train another: what validates any task is not trained on.
+    validation = set(ids[VALIDATION])
+    labels = {
+        name: {id: track for id, track in by_split[TRAIN][name].items() if id not in validation}
+        | by_split[VALIDATION][name]
+        for name in by_split[TRAIN]
+    }
+    return labels, sorted(set(ids[TRAIN]) - validation), ids[VALIDATION]
+
+
+def labels_seen(caches: Sequence[FeatureCache]) -> dict[str, list[str]]:
+    """Task name -> ids whose labels any of the encoders was trained on."""
+    tasks = sorted({task for cache in caches for task, ids in cache.trained_on.items() if ids})
+    return {task: sorted({id for cache in caches for id in cache.trained_on.get(task, [])}) for task in tasks}
+
+
+def labels_id(tracks: dict[str, Tracks]) -> str:
+    """Hash of all labels: other labels make another run."""
+    digest = hashlib.sha256()
+    for task, by_id in sorted(tracks.items()):
+        for id, track in sorted(by_id.items()):
+            digest.update(f"{task}\0{id}\0{len(track)}\n".encode() + track.labels.tobytes())
+            if track.soft is not None:
+                digest.update(np.ascontiguousarray(track.soft).tobytes())
+    return digest.hexdigest()

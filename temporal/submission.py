@@ -1,0 +1,83 @@
+"""Writes challenge files from heads and cached features, and validates them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpoints.errors import UserError
+from temporal.caches import open_caches, pick_caches
+from temporal.data import frame_rate
+from temporal.heads import load_heads
+from temporal.predict import decode, predict_cached
+from wildaffect.tasks import TASKS, challenge
+
+
+def check_submission(path: Path, example: Path) -> dict[str, Any]:
+    """Validate a challenge file.
+
+    Args:
+        path: the file.
+        example: the official example file.
+
+    Returns:
+        Its `form` and its number of `frames`.
+
+    Raises:
+        UserError: the file is invalid; the message names the first wrong line.
+    """
+    form = challenge.form_of(example)
+    frames = challenge.check_challenge_file(path, form, example)
+    print(f"{path} is a valid {form} challenge file: {frames:,} frames{compared(form, frames)}")
+    return {"form": form, "frames": frames}
+
+
+def write_submission(out: Path, heads: Sequence[Path], features: Sequence[Path], example: Path) -> dict[str, Any]:
+    """Predict the frames of an example file and write the challenge file.
+
+    Args:
+        out: the file to write.
+        heads: runs or head directories, whose values are averaged.
+        features: feature caches of the videos.
+        example: the official example file.
+
+    Returns:
+        Its `form` and its number of `frames`.
+
+    Raises:
+        UserError: no head predicts a task, or a head does not fit the features.
+    """
+    form = challenge.form_of(example)
+    listed = challenge.read_example(example)
+    loaded = load_heads(heads, "cuda" if torch.cuda.is_available() else "cpu")
+    caches = open_caches(features)
+    wanted = challenge.parts(form)
+    lacking = [name for name in wanted if not any(task.name == name for head in loaded for task in head.tasks)]
+    if lacking:
+        raise UserError(f"none of the heads predicts {', '.join(lacking)}, which {example} asks for")
+    loaded = [head for head in loaded if any(task.name in wanted for task in head.tasks)]
+    for head in loaded:
+        pick_caches(head, caches)  # refuses wrong features before any work is done
+    decoded: dict[str, dict[str, Any]] = {name: {} for name in wanted}
+    for id in listed.ids:
+        values, read = predict_cached(loaded, caches, id, listed.last_frame(id))
+        for name in wanted:
+            decoded[name][id] = decode(loaded, name, values[name], frame_rate(read.time_s))
+    challenge.write_challenge_file(out, form, listed, decoded)
+    frames = len(listed.locations)
+    titles = " and ".join(TASKS[name].title.lower() for name in wanted)
+    print(f"{out}: {titles} for {frames:,} frames of {len(listed.ids)} sequences{compared(form, frames)}")
+    return {"form": form, "frames": frames}
+
+
+def compared(form: str, frames: int) -> str:
+    """Compare a number of frames with the number published for the 6th ABAW's test set."""
+    published = challenge.PUBLISHED_LINES.get(form)
+    if published is None:
+        return ""
+    if frames == published:
+        return ", as many as in the 6th ABAW's test set"
+    return f" (the 6th ABAW's test set: {published:,})"

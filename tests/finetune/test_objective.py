@@ -1,0 +1,79 @@
+"""The loss of stage 2, its mixing and its augmentation."""
+
+import pytest
+import torch
+from torch import nn
+
+from finetune.augment import batch_mixing, picture_augmentation
+from finetune.objective import Objective
+
+SHARE = torch.tensor([0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.0])
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(32, 8, generator=generator), torch.randint(0, 7, (32,), generator=generator)
+
+
+class Free(nn.Module):
+    """Logits that depend on nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(1, 8))
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+
+def trained(imbalance, steps, lr):
+    """Free logits after training on the shares of the classes alone."""
+    network = Free()
+    device = torch.device("cpu")
+    settings = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "device": device}
+    objective = Objective(SHARE.numpy(), imbalance=imbalance, **settings)
+    batch = {"images": torch.zeros(1, 3, 2, 2, dtype=torch.uint8), "targets": SHARE[None]}
+    for _ in range(steps):
+        objective(network, batch).backward()
+        with torch.no_grad():
+            network.logits -= lr * network.logits.grad
+            network.logits.grad = None
+    return network.logits.detach()[0]
+
+
+@pytest.mark.parametrize("imbalance", ["none", "logit_adjustment"])
+def test_a_class_without_examples_is_unlearnt(imbalance):
+    assert trained(imbalance, 200, 0.5).argmin() == 7
+
+
+def test_logit_adjustment_prefers_no_class_that_occurs():
+    assert trained("logit_adjustment", 2000, 1.0)[:7].std() < 0.05 < trained("none", 2000, 1.0)[:7].std()
+
+
+def test_mixing():
+    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 8, 8) * 40
+    targets = torch.eye(8)[:4]
+    torch.manual_seed(0)
+    for mixup, cutmix in ((0.8, 0.0), (0.0, 1.0)):
+        mixed, soft = batch_mixing(mixup=mixup, cutmix=cutmix)(images, targets)
+        torch.testing.assert_close(soft.sum(1), torch.ones(4))
+        # What is mixed into the target is mixed into the picture in the same share.
+        share = soft @ (torch.arange(8).float() * 40)
+        torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), share)
+    plain, same = batch_mixing(mixup=0.0, cutmix=0.0)(images, targets)
+    assert plain is images and same is targets
+
+
+def test_augmentation_is_the_samples_own(batch):
+    import numpy as np
+
+    augment = picture_augmentation(randaugment=9, colour_jitter=0.3, erasing=1.0)
+    picture = torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    one, two = (augment(picture, np.random.default_rng(4)) for _ in range(2))
+    assert torch.equal(one, two) and one.dtype == torch.uint8 and one.shape == picture.shape
+    assert torch.equal(torch.random.get_rng_state(), before)  # the step's own randomness is untouched
+    assert not torch.equal(one, augment(picture, np.random.default_rng(5)))
+    assert picture_augmentation(randaugment=0, colour_jitter=0.0, erasing=0.0) is None

@@ -1,0 +1,105 @@
+"""The labels of one subject of one video, whatever kind of file they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints.errors import UserError
+from wildaffect.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class LabelTrack:
+    """Labels of one subject of one video; row t is frame t + 1.
+
+    Attributes:
+        labels: `[T, label_width]` float32: valence and arousal, class numbers, or AUs (0, 1 or an intensity between);
+            the task's marker where a frame is not annotated.
+        mask: `[T, label_width]` bool, true where annotated.
+        path: The file they came from.
+        listed: The file lists single frames (MTL, tables), so the video may go on after the last of them.
+        soft: `[T, out_dim]` float32 distributions over the classes (raters' votes), to be trained on; None for plain
+            labels.
+    """
+
+    labels: np.ndarray
+    mask: np.ndarray
+    path: Path
+    listed: bool = False
+    soft: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+Tracks = dict[str, LabelTrack]
+Spans = Mapping[str, tuple[int, int]]
+"""Id -> first and last frame of the sequence, as a faces store or a feature cache has it."""
+
+
+def make_track(labels: np.ndarray, task: Task, path: Path, where: Callable[[int], str]) -> LabelTrack:
+    """Check the values and mask the markers.
+
+    Raises:
+        UserError: A value is neither a label nor the marker; `where(row)` is part of the message.
+    """
+    refuse_bad(task.bad_values(labels), labels, task, path, where)
+    return LabelTrack(labels, task.mask(labels), path)
+
+
+def refuse_bad(bad: np.ndarray, labels: np.ndarray, task: Task, path: Path, where: Callable[[int], str]) -> None:
+    """Raise a UserError about the first bad value, if there is one."""
+    if bad.any():
+        row, column = (int(index[0]) for index in np.nonzero(bad))
+        raise UserError(f"{path}, {where(row)}: {labels[row, column]:g} is no {task.name} label ({task.range})")
+
+
+def tracks_from_rows(
+    ids: Sequence[str],
+    frames: np.ndarray,
+    labels: np.ndarray,
+    task: Task,
+    path: Path,
+    soft: np.ndarray | None = None,
+) -> Tracks:
+    """Group single labelled frames into tracks.
+
+    Args:
+        ids: `[N]` id of each row.
+        frames: `[N]` frame numbers, from 1.
+        labels: `[N, label_width]`, checked already.
+        task: Which labels.
+        path: The file, for messages.
+        soft: `[N, out_dim]`, see :class:`LabelTrack`.
+
+    Returns:
+        Id -> track, as long as the last frame listed; frames that are not listed carry the marker. Ids without any
+        annotated frame are left out.
+
+    Raises:
+        UserError: A frame is listed twice.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, id in enumerate(ids):
+        rows.setdefault(id, []).append(row)
+    tracks = {}
+    for id in sorted(rows):
+        mine = np.array(rows[id])
+        numbers = frames[mine]
+        if len(np.unique(numbers)) != len(numbers):
+            values, counts = np.unique(numbers, return_counts=True)
+            raise UserError(f"{path}: frame {values[counts > 1][0]} of {id} is listed twice")
+        dense = np.full((int(numbers.max()), task.label_width), task.marker, np.float32)
+        dense[numbers - 1] = labels[mine]
+        track = LabelTrack(dense, task.mask(dense), path, listed=True)
+        if soft is not None:
+            wide = np.zeros((len(dense), soft.shape[1]), np.float32)
+            wide[numbers - 1] = soft[mine]
+            track = replace(track, soft=wide)
+        if track.mask.any():
+            tracks[id] = track
+    return tracks

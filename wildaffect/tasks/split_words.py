@@ -1,0 +1,16 @@
+"""The words for splits: what releases call their folders, and what tables and data sets write in a cell."""
+
+from __future__ import annotations
+
+TRAIN, VALIDATION, TEST = "Train_Set", "Validation_Set", "Test_Set"
+
+WORDS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+
+
+def split_of_word(word: str) -> str | None:
+    """The split that a word names (`Train_Set`, `val`, `dev`, ...), in any letter case; None if it names none."""
+    return WORDS.get(word.strip().lower().replace("-", "_").removesuffix("_set"))
