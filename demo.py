@@ -212,10 +212,5 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
     )
 
 
-def command_line() -> None:
-    """Parse the command line and run the demo."""
-    main(tyro.cli(Demo, description=__doc__))
-
-
 if __name__ == "__main__":
-    guarded(command_line)
+    guarded(lambda: main(tyro.cli(Demo, description=__doc__)))

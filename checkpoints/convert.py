@@ -86,10 +86,5 @@ def main(config: Convert) -> None:
     )
 
 
-def command_line() -> None:
-    """Parse the command line and convert."""
-    main(tyro.cli(Convert, description=__doc__))
-
-
 if __name__ == "__main__":
-    guarded(command_line)
+    guarded(lambda: main(tyro.cli(Convert, description=__doc__)))

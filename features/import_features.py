@@ -223,10 +223,5 @@ def _by_frame(frames: np.ndarray, values: np.ndarray) -> np.ndarray:
     return rows
 
 
-def command_line() -> None:
-    """Parse the command line and import."""
-    main(tyro.cli(ImportFeatures))
-
-
 if __name__ == "__main__":
-    guarded(command_line)
+    guarded(lambda: main(tyro.cli(ImportFeatures)))

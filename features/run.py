@@ -15,10 +15,5 @@ def main(config: Extract) -> dict[str, Any]:
     return extract(config)
 
 
-def command_line() -> None:
-    """Parse the command line and extract."""
-    main(tyro.cli(Extract, description=__doc__))
-
-
 if __name__ == "__main__":
-    guarded(command_line)
+    guarded(lambda: main(tyro.cli(Extract, description=__doc__)))

@@ -55,10 +55,5 @@ def main(config: Evaluate) -> dict[str, Any]:
     )
 
 
-def command_line() -> None:
-    """Parse the command line and score."""
-    main(tyro.cli(Evaluate, description=__doc__))
-
-
 if __name__ == "__main__":
-    guarded(command_line)
+    guarded(lambda: main(tyro.cli(Evaluate, description=__doc__)))

@@ -15,10 +15,5 @@ def main(config: Pretrain) -> dict[str, Any]:
     return train(config)
 
 
-def command_line() -> None:
-    """Parse the command line and train."""
-    main(tyro.extras.overridable_config_cli(RECIPES, description=__doc__))
-
-
 if __name__ == "__main__":
-    guarded(command_line)
+    guarded(lambda: main(tyro.extras.overridable_config_cli(RECIPES, description=__doc__)))

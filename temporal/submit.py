@@ -47,10 +47,5 @@ def main(config: Submit) -> dict[str, Any]:
     return write_submission(config.out, config.heads, config.features, config.example)
 
 
-def command_line() -> None:
-    """Parse the command line and write or check."""
-    main(tyro.cli(Submit, description=__doc__))
-
-
 if __name__ == "__main__":
-    guarded(command_line)
+    guarded(lambda: main(tyro.cli(Submit, description=__doc__)))
