@@ -69,11 +69,13 @@ def main(config: Demo) -> dict[str, Any]:
     """Run all stages and return the summary."""
     out, stages = config.out, Stages(config.out)
     corpus, release = out / "corpus", out / "corpus" / "release"
-    stages.run("synthwild", lambda: draw_corpus(config, corpus))
+    corpus_settings = synthwild.run.Config(size=config.size, workers=config.workers)
+    extraction = features.settings.Extract(encoder=str(out / "finetune"), faces=out / "faces", out=out / "features")
+    stages.run("synthwild", lambda: synthwild.run.generate(corpus, corpus_settings))
     stages.run("preprocess", lambda: find_faces(config, corpus))
     stages.run("pretrain", lambda: stage_1(config))
     stages.run("finetune", lambda: stage_2(out, release))
-    stages.run("extract", lambda: extract_features(out))
+    stages.run("extract", lambda: features.run.main(extraction))
     stages.run("temporal", lambda: stage_3(out, release))
     scores = stages.run("evaluate", lambda: score(out, corpus))
     summary = {
@@ -99,11 +101,6 @@ def print_table(summary: dict[str, Any]) -> None:
     print(f"stage 1: {summary['stage_1']}; {total / 60:.1f} minutes in all")
 
 
-def draw_corpus(config: Demo, corpus: Path) -> None:
-    """Write the corpus."""
-    synthwild.run.generate(corpus, synthwild.run.Config(size=config.size, workers=config.workers))
-
-
 def find_faces(config: Demo, corpus: Path) -> None:
     """Find the faces in the raw videos, of the labelled release and of the unlabelled people."""
     for source, store in (("release", "faces"), ("unlabelled", "unlabelled_faces")):
@@ -122,17 +119,8 @@ def stage_1(config: Demo) -> None:
 
 def stage_2(out: Path, release: Path) -> dict[str, Any]:
     """Stage 2 on the expression labels of the training videos."""
-    recipe = finetune.recipes.RECIPES["demo"][1]
-    return finetune.run.main(
-        replace(recipe, faces=out / "faces", labels=release, encoder=str(out / "pretrain"), out=out / "finetune")
-    )
-
-
-def extract_features(out: Path) -> None:
-    """Features of every frame."""
-    features.run.main(
-        features.settings.Extract(encoder=str(out / "finetune"), faces=out / "faces", out=out / "features")
-    )
+    recipe = replace(finetune.recipes.RECIPES["demo"][1], faces=out / "faces", labels=release)
+    return finetune.run.main(replace(recipe, encoder=str(out / "pretrain"), out=out / "finetune"))
 
 
 def stage_3(out: Path, release: Path) -> None:
@@ -154,9 +142,8 @@ def score(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
             temporal.submit.main(
                 temporal.submit.Submit(heads=(out / head,), features=(out / "features",), example=example, out=file)
             )
-            results[head] = temporal.evaluate.main(
-                temporal.evaluate.Evaluate(task=task, predictions=file, labels=corpus / "answers" / task)
-            )
+            evaluated = temporal.evaluate.Evaluate(task=task, predictions=file, labels=corpus / "answers" / task)
+            results[head] = temporal.evaluate.main(evaluated)
         kept = ("score", "ccc_valence", "ccc_arousal", "f1", "chance", "ci_low", "ci_high", "videos", "frames")
         scores[task] = {key: results[task][key] for key in kept if key in results[task]}
         scores[task]["framewise"] = results[f"{task}_framewise"]["score"]
@@ -194,22 +181,13 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
         "the interval is a bootstrap over videos."
     )
     seconds = [[name, stage["seconds"]] for name, stage in summary["stages"].items()]
-    sections = [
-        Section(
-            "Scores on the test split",
-            [Table(header, scores, caption), Table(["stage", "seconds"], seconds, f"Stage 1: {summary['stage_1']}.")],
-        )
-    ]
+    tables = [Table(header, scores, caption), Table(["stage", "seconds"], seconds, f"Stage 1: {summary['stage_1']}.")]
+    sections = [Section("Scores on the test split", tables), Section("Learning", blocks)]
     for task in TASKS:
         predictions, answers = out / "challenge" / f"{task}.txt", out / "corpus" / "answers" / task
         scored = load_scored(task, task, predictions, answers)
         sections += task_sections(task, summary["scores"][task], scored, "test")
-    write_page(
-        out / "report.html",
-        "wildaffect: all stages on SynthWild",
-        [sections[0], Section("Learning", blocks), *sections[1:]],
-        note=SYNTHETIC_NOTE,
-    )
+    write_page(out / "report.html", "wildaffect: all stages on SynthWild", sections, note=SYNTHETIC_NOTE)
 
 
 if __name__ == "__main__":

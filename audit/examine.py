@@ -1,7 +1,5 @@
 """Examines an Aff-Wild2 release: what it holds, what does not fit together, and what leaks between splits."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Collection
@@ -188,9 +186,8 @@ def listed_for_testing(root: Path, task: Task) -> list[str]:
 def _compare_published(entry: Split, published: tuple[int, int], name: str, problems: list[str]) -> None:
     """Compare a split's counts with the published ones."""
     entry.published = published
-    for what, count, known in zip(
-        ("files", "annotated frames"), (entry.files, entry.annotated), published, strict=True
-    ):
+    counts = {"files": entry.files, "annotated frames": entry.annotated}
+    for (what, count), known in zip(counts.items(), published, strict=True):
         if count != known:
             problems.append(f"{name}: {count:,} {what}; published for the 6th ABAW: {known:,}")
 

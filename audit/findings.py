@@ -1,7 +1,5 @@
 """What an audit finds, as data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Writes the folds of a release, and lists of recordings to leave out of training for an evaluation."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path

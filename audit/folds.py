@@ -3,8 +3,6 @@
 python audit/folds.py --affwild2 DIR --out FOLDS [--k 5]
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

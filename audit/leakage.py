@@ -1,7 +1,5 @@
 """Finds videos and people that are in the training split of one task and in an evaluated split of another."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -50,20 +48,14 @@ def find_leaks(splits: Mapping[tuple[str, str], Iterable[str]], identities: Mapp
     for train, other in product(trained, evaluated):
         seen, judged = set(splits[train]), set(splits[other])
         videos = {group_of(id) for id in seen} & {group_of(id) for id in judged}
-        people = {identities[id] for id in seen & identities.keys()} & {
-            identities[id] for id in judged & identities.keys()
-        }
+        people = {identities[id] for id in seen if id in identities}
+        people &= {identities[id] for id in judged if id in identities}
         found.append(Leak(train, other, sorted(seen & judged), sorted(videos), sorted(people)))
     return found
 
 
 def draw_leaks(leaks: Sequence[Leak], sizes: Mapping[tuple[str, str], int]) -> Any:
-    """Draw a matrix of the recordings that pairs of splits share, as a matplotlib figure.
-
-    Args:
-        leaks: From :func:`find_leaks`.
-        sizes: Recordings per split.
-    """
+    """Draw a matrix of the recordings that pairs of splits share; `sizes` holds the recordings per split."""
     rows = list(dict.fromkeys(leak.train for leak in leaks))
     columns = list(dict.fromkeys(leak.evaluated for leak in leaks))
     shared = np.zeros((len(rows), len(columns)), int)

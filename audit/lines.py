@@ -1,7 +1,5 @@
 """Reads annotations for the audit. A malformed line stops it, or is listed and skipped."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 

@@ -3,8 +3,6 @@
 python audit/run.py --affwild2 DIR [--json FILE] [--page FILE.html]
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

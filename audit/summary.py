@@ -1,7 +1,5 @@
 """Prints the audit, and writes it as an HTML page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from audit.findings import Audit, some
@@ -14,13 +12,15 @@ SHOWN = 12
 
 def sections(found: Audit) -> list[Section]:
     """The audit as tables and notes."""
+    count = len(found.bad_lines)
+    skipped = [f"{count} malformed lines were skipped:", *found.bad_lines[:200]] if count else []
     return [
         _files(found),
         _splits(found),
         _classes(found),
         _fit(found),
         _leaks(found),
-        Section("Problems", [*(f"{line}" for line in found.problems[:50]), *_bad_lines(found)] or ["None."]),
+        Section("Problems", [*found.problems[:50], *skipped] or ["None."]),
     ]
 
 
@@ -30,28 +30,23 @@ def _files(found: Audit) -> Section:
     blocks: list[str | Table] = [Table(["", "videos or folders", "frames or pictures"], rows)]
     for name, ids in found.crops_beyond.items():
         if ids:
-            blocks.append(
-                f"{name}/: {sum(ids.values())} crops are after the last frame of their video: {some([*ids], SHOWN)}"
-            )
+            late = sum(ids.values())
+            blocks.append(f"{name}/: {late} crops are after the last frame of their video: {some([*ids], SHOWN)}")
     return Section("Files", blocks)
 
 
 def _splits(found: Audit) -> Section:
-    header = ["split", "files", "recordings", "lines", "annotated", "edition"]
-    rows: list[list[object]] = []
+    published = [] if found.synthetic else ["published files", "published annotated"]
+    header = ["split", "files", "recordings", "lines", "annotated", *published, "edition"]
+    rows = []
     for name, split in found.splits.items():
-        rows.append(
-            [name, split.files, split.recordings, split.lines, split.annotated, *split.published]
-            if not found.synthetic
-            else [name, split.files, split.recordings, split.lines, split.annotated]
-        )
-        rows[-1].append(split.checksum[:12] or None)
+        known = split.published if published else ()
+        edition = split.checksum[:12] or None
+        rows.append([name, split.files, split.recordings, split.lines, split.annotated, *known, edition])
     text = (
         "Recordings: distinct videos; files of one video count once. Annotated: frames with at least one annotated "
         "number (in a test split, frames listed in the example file). Edition: a checksum of the label files."
     )
-    if not found.synthetic:
-        header[5:5] = ["published files", "published annotated"]
     return Section("Splits", [Table(header, rows, text)])
 
 
@@ -96,23 +91,13 @@ def _leaks(found: Audit) -> Section:
     for leak in found.leaks:
         if leak.videos or leak.people:
             names = some(leak.ids or leak.videos, 4)
-            rows.append(
-                [
-                    " ".join(leak.train),
-                    " ".join(leak.evaluated),
-                    len(leak.ids),
-                    len(leak.videos),
-                    len(leak.people),
-                    names,
-                ]
-            )
+            shared = [len(leak.ids), len(leak.videos), len(leak.people)]
+            rows.append([" ".join(leak.train), " ".join(leak.evaluated), *shared, names])
     sizes = {tuple(name.split(" ", 1)): split.recordings for name, split in found.splits.items()}
     picture = Figure(draw_leaks(found.leaks, sizes), "Number of evaluated recordings that are also in a training split")  # type: ignore[arg-type]
     if not rows:
-        return Section(
-            "Leakage",
-            ["No recording and no known person is in both a training split and an evaluated split.", picture],
-        )
+        none = "No recording and no known person is in both a training split and an evaluated split."
+        return Section("Leakage", [none, picture])
     remark = Note(
         "A model trained on the first split has seen recordings of the second, so its score there says nothing about "
         "new people. Exclude these recordings (audit/folds.py lists them), or report the overlap.",
@@ -120,12 +105,6 @@ def _leaks(found: Audit) -> Section:
     )
     header = ["trained on", "evaluated on", "same files", "same recordings", "same people", "which"]
     return Section("Leakage", [remark, picture, Table(header, rows)])
-
-
-def _bad_lines(found: Audit) -> list[str]:
-    if not found.bad_lines:
-        return []
-    return [f"{len(found.bad_lines)} malformed lines were skipped:", *found.bad_lines[:200]]
 
 
 def print_audit(found: Audit) -> None:

@@ -24,9 +24,9 @@ import torch
 import tyro
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.real_faces import STARTS, Real, finetune_recipe
+from benchmarks.real_faces import STARTS, Real, finetune_recipe, save_untrained
 from checkpoints.artifact import read_json, write_json
-from checkpoints.encoder import Encoder, load_encoder, save_untrained
+from checkpoints.encoder import Encoder, load_encoder
 from checkpoints.errors import guarded
 from features.cache import FeatureCache
 from features.run import Extract

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import tyro
 
 import finetune.recipes
@@ -20,7 +21,7 @@ import preprocessing.run
 import pretrain.recipes
 import pretrain.run
 from checkpoints.artifact import atomic_file, write_json
-from checkpoints.encoder import save_untrained
+from checkpoints.encoder import Encoder, load_encoder, save_encoder
 from checkpoints.errors import UserError, guarded
 from demo import Stages
 from finetune.evaluate import Evaluate
@@ -83,6 +84,15 @@ def main(config: Real) -> dict[str, Any]:
     write_json(config.out / "summary.json", summary)
     print_table(summary)
     return summary
+
+
+def save_untrained(directory: Path, like: str | Path, *, made_by: str) -> None:
+    """Write an untrained encoder of the same form as another, as a baseline; does nothing if it exists."""
+    if not (directory / "config.json").exists():
+        parent = load_encoder(like)
+        torch.manual_seed(0)
+        provenance = {"stage": "none", "synthetic": bool(parent.provenance.get("synthetic"))}
+        save_encoder(directory, Encoder(parent.config, provenance=provenance), made_by=made_by, recipe={}, parents={})
 
 
 def preprocess(config: Real) -> None:

@@ -151,12 +151,7 @@ def write_encoder(out: Path, weights: Weights, *, recipe: dict[str, Any], half: 
     """Write an encoder directory, with the decoder beside the encoder if there is one.
 
     A plain copy of a directory of ours, in whatever precision, keeps its recipe, parents, other header fields and card.
-
-    Args:
-        out: The directory.
-        weights: What to write.
-        recipe: Options of the conversion.
-        half: Store the weights in half precision.
+    Any other encoder records `recipe`, the options of the conversion. `half` stores the weights in half precision.
 
     Raises:
         UserError: There is an encoder already.

@@ -183,15 +183,6 @@ def save_encoder(
     )
 
 
-def save_untrained(directory: Path, like: str | Path, *, made_by: str) -> None:
-    """Write an untrained encoder of the same form as another, as a baseline; does nothing if it exists."""
-    if not (directory / "config.json").exists():
-        parent = load_encoder(like)
-        torch.manual_seed(0)
-        provenance = {"stage": "none", "synthetic": bool(parent.provenance.get("synthetic"))}
-        save_encoder(directory, Encoder(parent.config, provenance=provenance), made_by=made_by, recipe={}, parents={})
-
-
 def load_encoder(where: str | Path) -> Encoder:
     """Load an encoder directory (`ENC`, `RUN` or `RUN/encoder`) or a timm model (`timm:NAME`, or its folder).
 
@@ -247,16 +238,10 @@ def load_weights(module: nn.Module, tensors: dict[str, torch.Tensor], *, source:
 def refuse_misfits(
     wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, torch.Tensor], *, source: object, most: int = 6
 ) -> None:
-    """Check the names and shapes of tensors.
-
-    Args:
-        wanted: Expected shape by name.
-        tensors: The tensors to check.
-        source: Where they come from, for the message.
-        most: How many problems the message lists.
+    """Check the names and shapes of tensors against the `wanted` ones.
 
     Raises:
-        UserError: Keys are missing, unknown or have the wrong shape; the message lists them.
+        UserError: Keys are missing, unknown or have the wrong shape; the message lists `most` of them.
     """
     problems = [f"missing {key}" for key in wanted if key not in tensors]
     problems += [f"unknown {key}" for key in tensors if key not in wanted]
@@ -266,7 +251,8 @@ def refuse_misfits(
         if key in tensors and tuple(tensors[key].shape) != tuple(shape)
     ]
     if problems:
-        raise UserError(f"the weights in {source} do not fit: {_first(problems, most)}")
+        rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
+        raise UserError(f"the weights in {source} do not fit: {'; '.join(problems[:most])}{rest}")
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -346,8 +332,3 @@ def _load_timm_folder(directory: Path, published: dict[str, Any]) -> Encoder:
     encoder.load({name: t for name, t in tensors.items() if not name.startswith(dropped)}, source=directory)
     encoder.fingerprint = encoder_fingerprint(fingerprint(directory / "model.safetensors"), config)
     return encoder.eval()
-
-
-def _first(problems: Sequence[str], most: int) -> str:
-    rest = len(problems) - most
-    return "; ".join(problems[:most]) + (f"; and {rest} more" if rest > 0 else "")

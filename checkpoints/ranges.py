@@ -41,7 +41,8 @@ def check_ranges(config: Any) -> None:
         least, most = RANGES.get(name, (-inf, inf))
         numbers = [number for number in (value if isinstance(value, tuple) else (value,)) if _is_number(number)]
         if name in RANGES and not all(isfinite(number) and least <= number <= most for number in numbers):
-            raise UserError(f"--{name.replace('_', '-')} {_text(value)}: expected {_range(least, most)}")
+            text = " ".join(map(str, value if isinstance(value, tuple) else (value,)))
+            raise UserError(f"--{name.replace('_', '-')} {text}: expected {_range(least, most)}")
     small, large = getattr(config, "crop_scale", (0, 1))
     if small > large:
         raise UserError(f"--crop-scale {small:g} {large:g}: expected the smaller fraction first")
@@ -49,10 +50,6 @@ def check_ranges(config: Any) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _text(value: Any) -> str:
-    return " ".join(f"{number}" for number in value) if isinstance(value, tuple) else f"{value}"
 
 
 def _range(least: float, most: float) -> str:

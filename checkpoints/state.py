@@ -23,14 +23,9 @@ TensorGroups = dict[str, dict[str, torch.Tensor]]
 def save_state(
     directory: Path, step: int, groups: Mapping[str, Mapping[str, torch.Tensor]], facts: dict[str, Any], keep: int = 2
 ) -> Path:
-    """Write the state after `step` optimizer steps and delete all but the newest `keep` states.
+    """Write the state after `step` optimizer steps to a run's `state` directory; keep only the newest `keep` states.
 
-    Args:
-        directory: The run's `state` directory.
-        step: Number of optimizer steps done.
-        groups: Tensors by group name, e.g. `model`, `ema`, `optimizer`.
-        facts: JSON values (best score so far, ...).
-        keep: Number of states to keep.
+    The `groups` are tensors by group name (`model`, `ema`, `optimizer`), the `facts` are JSON values.
     """
     final = directory / f"step_{step:08d}"
     temporary = directory / f".{final.name}.tmp"

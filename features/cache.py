@@ -7,8 +7,6 @@ Row `t` holds frame `first_frame + t` (frames count from 1, as in Aff-Wild2). A 
 `valid = False`. A reader says which frames it wants (those of a label or an example file) and gets exactly these.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,15 +231,9 @@ class FeatureCache:
 
 
 def fill_nearest(features: np.ndarray, valid: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Rows of `features`, where every row that is invalid or out of range becomes the nearest valid one.
+    """Rows `[N, D]` of `features` `[T, D]`; rows that are not `valid` (`[T]` bool) become the nearest valid one.
 
-    Args:
-        features: `[T, D]`.
-        valid: `[T]` bool.
-        rows: `[N]` wanted rows, possibly outside `0 .. T-1`.
-
-    Returns:
-        `[N, D]`; zeros when no row is valid.
+    The `rows` `[N]` may lie outside `0 .. T-1`. The result is zeros when no row is valid.
     """
     known = np.flatnonzero(valid)
     if not len(known):

@@ -9,18 +9,11 @@ from features.cache import FeatureCache
 from preprocessing.faces import FacesStore
 from wildaffect.report import figures
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
-from wildaffect.tasks import EXPR, EXPRESSIONS
-from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks import EXPRESSIONS
 from wildaffect.tasks.label_track import Tracks
-from wildaffect.tasks.labels import read_every_split
 
 SAMPLED = 4000
 VIDEOS = 8
-
-
-def labels_of_store(store: FacesStore, labels: Path, class_map: Path | None) -> Tracks:
-    """Expression labels of all splits, by sequence."""
-    return read_every_split(labels, EXPR, class_map=ClassMap(class_map), spans=store.spans())
 
 
 def write_report(cache_path: Path, store: FacesStore, labels: Tracks | None, unreadable: int | None) -> None:

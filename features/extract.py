@@ -6,12 +6,15 @@ import torch
 
 from checkpoints.encoder import load_encoder
 from checkpoints.ranges import check_ranges
-from features.cache_report import labels_of_store, write_report
+from features.cache_report import write_report
 from features.embed import Embedder, with_pooling
 from features.job import Cache, extract_sequences, share
 from features.settings import Extract
 from preprocessing.faces import FacesStore
 from preprocessing.views import check_views, describe_input
+from wildaffect.tasks import EXPR
+from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.labels import read_every_split
 from wildaffect.training.launch import chosen_precision, start
 
 
@@ -26,7 +29,9 @@ def extract(config: Extract) -> dict[str, Any]:
     store = FacesStore(config.faces)
     encoder = with_pooling(load_encoder(config.encoder), config.pooling).to(accelerator.device)
     check_views(store, config.view)
-    labels = None if config.labels is None else labels_of_store(store, config.labels, config.class_map)
+    labels = None
+    if config.labels is not None:
+        labels = read_every_split(config.labels, EXPR, class_map=ClassMap(config.class_map), spans=store.spans())
     text = describe_input(encoder, config.encoder, store.image_size)
     caches = [
         Cache(
@@ -66,8 +71,7 @@ def extract(config: Extract) -> dict[str, Any]:
             write_report(cache.path, store, labels, summary["unreadable"])
         accelerator.print(
             f"{config.out}: {summary['extracted']:,} sequences with {summary['frames']:,} faces extracted in "
-            f"{done.seconds:.1f} s ({summary['frames_per_s']:.0f}/s), {summary['up_to_date']:,} "
-            f"were up to date"
+            f"{done.seconds:.1f} s ({summary['frames_per_s']:.0f}/s), {summary['up_to_date']:,} were up to date"
             + (f", {summary['unreadable']} pictures could not be decoded" if summary["unreadable"] else "")
         )
     accelerator.wait_for_everyone()

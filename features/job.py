@@ -49,13 +49,8 @@ class Cache:
 
     @property
     def _config(self) -> dict[str, Any]:
-        embedder = self.embedder
-        return {
-            "view": embedder.view,
-            "flip": embedder.flip,
-            "pooling": embedder.encoder.config.pooling,
-            "precision": self.precision,
-        }
+        view, flip, pooling = self.embedder.view, self.embedder.flip, self.embedder.encoder.config.pooling
+        return {"view": view, "flip": flip, "pooling": pooling, "precision": self.precision}
 
     @property
     def up_to_date(self) -> bool:
@@ -122,10 +117,7 @@ class Cache:
             if file.stem not in ids:
                 print(f"deleted {file}: the store has no such sequence", flush=True)
                 file.unlink()
-        encoder = self.embedder.encoder
-        where = self._encoder_path
-        if not where.startswith("timm:"):
-            where = os.path.relpath(where, self.path)
+        encoder, where = self.embedder.encoder, self._encoder_path
         finish_cache(
             self.path,
             made_by=MADE_BY,
@@ -133,7 +125,7 @@ class Cache:
             parents=self._parents,
             feature_id=self.embedder.feature_id,
             dim=encoder.dim,
-            encoder=where,
+            encoder=where if where.startswith("timm:") else os.path.relpath(where, self.path),
             trained_on=encoder.provenance.get("labelled_videos") or {},
             synthetic=bool(self.store.header.get("synthetic", False)),
         )
@@ -196,18 +188,11 @@ class OpenSequence:
 
 
 class Job:
-    """Hands out batches of rows and takes in their features, in the same order.
+    """Hands out batches of rows and takes in their features, in the same order; `bar` is advanced by frames.
 
     The rows of all sequences are cut into batches in order, whether or not a sequence is up to date. A batch is skipped
     if all its sequences are up to date. So a picture shares its batch with the same others in a resumed job as in an
-    uninterrupted one, and its feature is the same to the last bit.
-
-    Args:
-        store: The faces.
-        sequences: The sequences to extract.
-        caches: Where the features go, one cache per view.
-        batch_size: Pictures per batch.
-        bar: Advanced by frames.
+    uninterrupted one, and its feature is the same to the last bit. The features go to one cache per view.
     """
 
     def __init__(
@@ -218,8 +203,7 @@ class Job:
         batch_size: int,
         bar: "tqdm[Any]",
     ) -> None:
-        self.store, self.sequences, self.caches = store, sequences, caches
-        self.batch_size, self.bar = batch_size, bar
+        self.store, self.sequences, self.caches, self.batch_size, self.bar = store, sequences, caches, batch_size, bar
         self.done = Done()
         self._segments: deque[list[tuple[OpenSequence, np.ndarray]]] = deque()
 

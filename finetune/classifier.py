@@ -16,12 +16,7 @@ from wildaffect.tasks import EXPRESSIONS
 
 
 class Classifier(nn.Module):
-    """Encoder and linear layer: uint8 images `[B, 3, S, S]` to logits `[B, 8]`.
-
-    Args:
-        encoder: Gives the features.
-        dropout: Share of them dropped in training.
-    """
+    """Encoder, dropout and linear layer: uint8 images `[B, 3, S, S]` to logits `[B, 8]`."""
 
     def __init__(self, encoder: Encoder, dropout: float = 0.0) -> None:
         super().__init__()

@@ -50,13 +50,8 @@ class LabelledFrames:
 class EpochDraw:
     """Which frame each place of an epoch holds: so many of every video, other ones in each epoch.
 
-    A video of n frames takes `min(n, most)` places. They go through its frames in a shuffled order that carries on from
-    epoch to epoch, so that every frame is seen before one is seen again.
-
-    Args:
-        frames: What to draw from.
-        most: Frames per video and epoch; 0: all.
-        seed: Seed of the order.
+    A video of n frames takes `min(n, most)` places, or n if `most` is 0. They go through its frames in a shuffled order
+    that carries on from epoch to epoch, so that every frame is seen before one is seen again.
     """
 
     def __init__(self, frames: LabelledFrames, most: int, seed: int) -> None:
@@ -90,12 +85,7 @@ def training_frames(
 ) -> CropDataset:
     """Augmented crops with their targets, addressed by (epoch, place) pairs.
 
-    Args:
-        store: Where the pictures are.
-        frames: Which ones.
-        draw: Which frame is at which place.
-        view: Part of the face.
-        kwargs: See :class:`wildaffect.training.images.CropDataset`.
+    The further arguments are those of :class:`wildaffect.training.images.CropDataset`.
     """
     return CropDataset(
         count=len(frames),

@@ -132,14 +132,9 @@ _WITHOUT = {
 def join(
     store: FacesStore, source: Mapping[str, LabelTrack], what: str, labels: Path, notes: list[str]
 ) -> LabelledFrames:
-    """Rows of the store that have a picture and a label.
+    """Rows of the store that have a picture and a label; `notes` gets a line about everything that is left out.
 
-    Args:
-        store: The faces.
-        source: Labels by sequence id.
-        what: `training` or `validation`, for messages.
-        labels: Where they came from, for messages.
-        notes: Gets a line about everything that is left out.
+    `source` holds the labels by sequence id. Messages name `what` (training or validation) and where they came from.
 
     Raises:
         UserError: Nothing is left.

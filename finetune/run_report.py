@@ -26,13 +26,8 @@ def write_report(
 ) -> None:
     """Write `RUN/report.html`.
 
-    Args:
-        run: Whose metrics are drawn.
-        store: Where the pictures are.
-        split: The labels.
-        scorer: The validation frames.
-        probabilities: `[N, 8]` of those frames, from the weights that were kept.
-        summary: Their scores.
+    The probabilities `[N, 8]` are those of the scorer's frames, from the weights that were kept; `summary` has their
+    scores.
     """
     good = np.isfinite(probabilities).all(axis=1)
     predicted, truth = probabilities[good], scorer.frames.classes[good]

@@ -1,8 +1,7 @@
 """Scoring a classifier on labelled frames: probabilities of every frame, and what they are worth."""
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from checkpoints.errors import UserError
 from finetune.classifier import Classifier, load_classifier
 from finetune.frames import LabelledFrames
 from finetune.labels import join
+from finetune.settings import Evaluate
 from preprocessing.faces import FacesStore
 from preprocessing.views import StillFrames, check_views
 from wildaffect.tasks import EXPR, EXPRESSIONS
@@ -27,15 +27,7 @@ IN_MEMORY = 512 * 2**20
 
 
 class Scorer:
-    """Labelled frames, shared out over the processes.
-
-    Args:
-        accelerator: Processes, device, precision.
-        stills: Pictures of the store in the classifier's one view.
-        frames: Which of them, with their labels.
-        batch_size: Pictures per forward pass.
-        workers: Processes that decode.
-    """
+    """Scores labelled frames, shared out over the processes; `stills` holds the classifier's one view."""
 
     def __init__(
         self, accelerator: Accelerator, stills: StillFrames, frames: LabelledFrames, *, batch_size: int, workers: int
@@ -96,48 +88,36 @@ class Scorer:
         }
 
 
-def score_run(
-    run: Path,
-    faces: Path,
-    labels: Path,
-    *,
-    split: Literal["Train_Set", "Validation_Set", "all"],
-    class_map: Path | None,
-    allow_leak: bool,
-    out: Path | None,
-    batch_size: int,
-    precision: str,
-    workers: int,
-) -> dict[str, Any]:
-    """Score a finished run of stage 2 on labelled faces, print the scores and return them; see `finetune/evaluate.py`.
+def score_run(config: Evaluate) -> dict[str, Any]:
+    """Score a finished run of stage 2 on labelled faces, print the scores and return them.
 
     Raises:
         UserError: Inputs are missing or do not fit, or the run was trained on every labelled video.
     """
-    accelerator = start(precision)
-    store = FacesStore(faces)
-    model, view = load_classifier(run)
+    accelerator = start(config.precision)
+    store = FacesStore(config.faces)
+    model, view = load_classifier(config.run)
     check_views(store, [view])
-    names, spans = ClassMap(class_map), store.spans()
-    if split == "all":
-        source = read_every_split(labels, EXPR, class_map=names, spans=spans)
+    names, spans = ClassMap(config.class_map), store.spans()
+    if config.split == "all":
+        source = read_every_split(config.labels, EXPR, class_map=names, spans=spans)
     else:
-        source = read_annotations(labels, EXPR, split, class_map=names, spans=spans)
+        source = read_annotations(config.labels, EXPR, config.split, class_map=names, spans=spans)
     if not source:
-        other = "" if split == "all" else "; --split all takes every split, and labels without splits"
-        raise UserError(f"{labels} holds no expression labels (split: {split}){other}")
+        other = "" if config.split == "all" else "; --split all takes every split, and labels without splits"
+        raise UserError(f"{config.labels} holds no expression labels (split: {config.split}){other}")
     notes = names.notes
     kept = scoreable(
         sorted(source),
         tasks={"expr"},
         encoder=model.encoder.provenance.get("labelled_videos", {}),
         head=(),
-        allow_leak=allow_leak,
+        allow_leak=config.allow_leak,
         rule_clean=False,
     )
-    frames = join(store, {id: source[id] for id in kept}, split, labels, notes)
+    frames = join(store, {id: source[id] for id in kept}, config.split, config.labels, notes)
     stills = StillFrames(store, [view], model.encoder.config.image_size)
-    scorer = Scorer(accelerator, stills, frames, batch_size=batch_size, workers=workers)
+    scorer = Scorer(accelerator, stills, frames, batch_size=config.batch_size, workers=config.workers)
     scores = scorer.score(scorer.probabilities(model.to(accelerator.device)))
     if accelerator.is_main_process:
         lines = [f"class {name!r} is {target or 'left out'}" for name, target in sorted(names.used.items())]
@@ -149,6 +129,6 @@ def score_run(
             f"accuracy {scores['accuracy']:.4f} (most frequent class {scores['majority']:.4f}), "
             f"{scores['frames']:,} frames of {len(frames.ids):,} videos"
         )
-        if out is not None:
-            write_json(out, scores)
+        if config.json is not None:
+            write_json(config.json, scores)
     return scores

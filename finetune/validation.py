@@ -18,9 +18,6 @@ class BestWeights:
 
     A killed run may have been validated after its last saved state, so the file can be ahead of that state. The resumed
     run then reaches the same scores again, none of them better, and leaves the file as an uninterrupted run would.
-
-    Args:
-        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,13 +44,7 @@ class BestWeights:
 
 @dataclass
 class Validation:
-    """Scores the validation frames during a run and keeps the best weights.
-
-    Attributes:
-        scorer: The validation frames.
-        best: The best weights so far.
-        every: Steps between two validations.
-    """
+    """Scores the validation frames every `every` steps of a run and keeps the best weights."""
 
     scorer: Scorer
     best: BestWeights

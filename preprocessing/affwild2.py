@@ -1,7 +1,5 @@
 """The tree of the Aff-Wild2 release: which videos it holds and which subjects its files name."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import defaultdict

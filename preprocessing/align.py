@@ -1,7 +1,5 @@
 """Alignment: a similarity transform moves the five landmarks of a face to fixed places in a square picture."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -13,8 +13,6 @@ The shards carry the feature types of Hugging Face `datasets`, so `load_dataset(
 opens them in any other program.
 """
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import json
@@ -64,22 +62,17 @@ ROW_GROUP = 256
 FEATURES: dict[str, dict[str, Any]] = {
     # id of the video (or picture); for Aff-Wild2 the name of the file without its ending
     "video": {"dtype": "string", "_type": "Value"},
-    # "" is the main subject
-    "subject": {"dtype": "string", "_type": "Value"},
-    # 1-based, as Aff-Wild2 counts
-    "frame": {"dtype": "int32", "_type": "Value"},
-    # presentation time in seconds; NaN where the source has no clock
-    "time_s": {"dtype": "float64", "_type": "Value"},
-    # JPEG bytes, square, RGB; null where there is no face
-    "image": {"decode": False, "_type": "Image"},
+    "subject": {"dtype": "string", "_type": "Value"},  # "" is the main subject
+    "frame": {"dtype": "int32", "_type": "Value"},  # 1-based, as Aff-Wild2 counts
+    "time_s": {"dtype": "float64", "_type": "Value"},  # presentation time in seconds; NaN if the source has no clock
+    "image": {"decode": False, "_type": "Image"},  # JPEG bytes, square, RGB; null where there is no face
     # x1, y1, x2, y2 in source pixels; null if unknown
     "box": {"feature": {"dtype": "float32", "_type": "Value"}, "length": 4, "_type": "List"},
     # left eye, right eye, nose, left and right mouth corner (as seen in the picture): x, y in source pixels
     "landmarks": {"feature": {"dtype": "float32", "_type": "Value"}, "length": 10, "_type": "List"},
     # the detector's confidence in 0..1; null where it did not see the face itself
     "score": {"dtype": "float32", "_type": "Value"},
-    # box and landmarks were bridged between two detections
-    "interpolated": {"dtype": "bool", "_type": "Value"},
+    "interpolated": {"dtype": "bool", "_type": "Value"},  # box and landmarks were bridged between two detections
 }
 
 
@@ -347,8 +340,7 @@ class FacesStore:
         columns = {}
         for name in ("image", "landmarks"):
             chunks = mapped.data.column(name).chunks
-            starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])[:-1]
-            columns[name] = (starts, chunks)
+            columns[name] = (np.cumsum([0, *map(len, chunks)])[:-1], chunks)
         return columns
 
     def __getstate__(self) -> dict[str, Any]:

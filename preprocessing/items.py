@@ -1,7 +1,5 @@
 """What preprocessing reads: an item is one video, folder of frames, picture or table; a group of items is one shard."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Picture data sets with labels: AffectNet in both released forms, and RAF-DB. Writes the labels of a store."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,13 +21,7 @@ AFFECTNET = ("Neutral", "Happiness", "Sadness", "Surprise", "Fear", "Disgust", "
 AFFECTNET_NO_FACE = 10
 RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 
-AFFECTNET_SPLITS = {
-    "training": "train",
-    "automatically_annotated": "train",
-    "validation": "validation",
-    "train_set": "train",
-    "val_set": "validation",
-}
+AFFECTNET_SPLITS = {"training": "train", "validation": "validation", "train_set": "train", "val_set": "validation"}
 
 
 def find_labelled(root: Path, *, crops: bool) -> Iterator[Item] | None:
@@ -61,9 +53,8 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
                 try:
                     place = row["subDirectory_filePath"]
                     x, y, width, height = (float(row[f"face_{name}"]) for name in ("x", "y", "width", "height"))
-                    label = _affectnet_label(
-                        AFFECTNET_SPLITS[path.stem], int(row["expression"]), row["valence"], row["arousal"]
-                    )
+                    split, expression = AFFECTNET_SPLITS[path.stem], int(row["expression"])
+                    label = _affectnet_label(split, expression, row["valence"], row["arousal"])
                 except (KeyError, TypeError, ValueError) as error:
                     raise UserError(f"{path}, line {number}: not an AffectNet annotation: {error!r}") from None
                 base = base or _base(root, place, path)

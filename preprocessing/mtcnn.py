@@ -4,8 +4,6 @@ Importing this module loads facenet-pytorch. If that or a package it needs is no
 UserError that names the package and the command to install it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import cv2

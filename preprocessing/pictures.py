@@ -1,7 +1,5 @@
 """Reads single pictures of any kind as upright 8-bit RGB."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A faces store while it is being made: its settings, which shards are finished, and what completes it."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import shutil
@@ -9,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import UserError
@@ -92,43 +89,32 @@ def reopen(store: Path) -> None:
 
 
 def complete(
-    store: Path,
-    settings: Settings,
-    sources: Sequence[str],
-    groups: Sequence[Group],
-    renamed: Sequence[dict[str, str]],
+    store: Path, settings: Settings, sources: Sequence[str], groups: Sequence[Group], renamed: Sequence[dict[str, str]]
 ) -> None:
     """Write the labels, header and data sheet of a store whose shards are all finished.
 
-    Args:
-        store: The store.
-        settings: How it was made.
-        sources: The sources as they were given.
-        groups: All its groups.
-        renamed: Problems from listing the sources.
+    `sources` are the sources as they were given, and `renamed` the problems from listing them.
 
     Raises:
         UserError: No frame could be read, or the disk is full.
     """
     logs = [read_json(store / LOG / f"{group.name}.json") for group in groups]
-    problems = sorted(
-        [*renamed, *(p for log in logs for p in log["problems"])], key=lambda p: (p["source"], p["problem"])
-    )
+    problems = [*renamed, *(problem for log in logs for problem in log["problems"])]
+    problems.sort(key=lambda problem: (problem["source"], problem["problem"]))
     items, frames, faces = (sum(log[name] for log in logs) for name in ("items", "frames", "faces"))
     if not frames:
         shutil.rmtree(store / LOG)
         (store / CONFIG).unlink()
         (store / LOCK).unlink()
         raise UserError(f"no frame could be read: {problems[0]['source']} {problems[0]['problem']}")
-    config: dict[str, Any] = asdict(settings)
-    config["sources"] = sorted({item.name.split("/")[0] for group in groups for item in group.items})
+    names = sorted({item.name.split("/")[0] for group in groups for item in group.items})
     try:
         with explain_full_disk(store):
             write_labels(store, [item for group in groups for item in group.items])
             finish_store(
                 store,
                 made_by="preprocessing/run.py",
-                config=config,
+                config=asdict(settings) | {"sources": names},
                 image_size=settings.size,
                 problems=problems,
                 items=items,

@@ -1,10 +1,7 @@
 """Corpus -> faces store: `python preprocessing/run.py --source DIR --out FACES`."""
 
-from __future__ import annotations
-
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +11,6 @@ import tyro
 from tqdm import tqdm
 
 from checkpoints.errors import UserError, guarded
-from preprocessing.detect import Detector
 
 
 @dataclass
@@ -55,7 +51,12 @@ def run(config: Config) -> None:
     from preprocessing import progress, shard, sources, workers  # heavy, and `--help` needs none of them
 
     part, parts = _part(config.shard)
-    load_detector = None if config.crops else _detector(config.device)
+    load_detector = None
+    if not config.crops:
+        from preprocessing.mtcnn import MTCNN, check_device  # not installed everywhere, and `--crops` does without
+
+        check_device(config.device)
+        load_detector = partial(MTCNN, config.device)
     items, renamed = sources.find_items(config.source, crops=config.crops)
     groups = sources.make_groups(items)
     settings = shard.Settings(config.size, config.crops)
@@ -89,14 +90,6 @@ def run(config: Config) -> None:
             progress.complete(config.out, settings, config.source, groups, renamed)
     else:
         print("other parts are still missing; the last one to finish completes the store")
-
-
-def _detector(device: str) -> Callable[[], Detector]:
-    """What loads the detector in a worker, once the device and the packages are known to be there."""
-    from preprocessing.mtcnn import MTCNN, check_device  # not installed everywhere, and `--crops` does without
-
-    check_device(device)
-    return partial(MTCNN, device)
 
 
 def _part(text: str) -> tuple[int, int]:

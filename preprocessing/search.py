@@ -1,7 +1,5 @@
 """Finds faces by searching few frames in full and refining the ones between; finds shot cuts."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -59,14 +59,10 @@ def find_together(store: Path, groups: Sequence[Group], settings: Settings, dete
 def make_shard(
     store: Path, group: Group, settings: Settings, detector: Detector | None, ready: Found | None = None
 ) -> dict[str, Any]:
-    """Read the items of a group and write their shard and its log.
+    """Read the items of a group and write their shard and its log into a store, which is created if missing.
 
-    Args:
-        store: The faces store; created if missing.
-        group: What to read.
-        settings: How to make the store.
-        detector: Finds the faces; None if they are already aligned.
-        ready: For a group of one video, its faces if they have already been found.
+    `detector` is None if the faces are already aligned. For a group of one video, `ready` holds its faces if they have
+    already been found.
 
     Returns:
         The log: counts and problems. It is written after the shard and means that the shard is finished.
@@ -86,22 +82,13 @@ def make_shard(
 
 
 def _rows(
-    store: Path,
-    group: Group,
-    settings: Settings,
-    detector: Detector | None,
-    log: dict[str, Any],
-    ready: Found | None,
+    store: Path, group: Group, settings: Settings, detector: Detector | None, log: dict[str, Any], ready: Found | None
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of a group's items in order, and add counts and problems to the log."""
     for items in _batched(_expand(group.items, log["problems"]), AT_ONCE):
         log["items"] += len(items)
-        results: Sequence[Found | None]
-        if detector is None:
-            results = [None] * len(items)
-        elif ready is not None:
-            results = [ready]
-        else:
+        results: Sequence[Found | None] = [ready] * len(items)
+        if detector is not None and ready is None:
             works = [_find(store, item, settings.size, CHUNK_BYTES // len(items)) for item in items]
             results = run_together(works, detector)
         for item, found in zip(items, results, strict=True):

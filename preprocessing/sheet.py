@@ -1,7 +1,5 @@
 """The data sheet of a faces store: an HTML page that shows what is in it."""
 
-from __future__ import annotations
-
 import base64
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -48,12 +46,9 @@ class _Index:
 
 
 def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[dict[str, str]]) -> None:
-    """Write `report.html` into a finished store.
+    """Write `report.html` into a finished store, whose `faces.json` holds `header`.
 
-    Args:
-        store: The store.
-        header: Its `faces.json`.
-        no_face: Thumbnails of frames without a face, each with `label` and a base64 `jpeg`.
+    `no_face` are thumbnails of frames without a face, each with `label` and a base64 `jpeg`.
     """
     names = [shard["name"] for shard in header["shards"]]
     index = _read_index(store, names)
@@ -81,12 +76,8 @@ def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[dict[str,
         sheet = contact_sheet(images, [item["label"] for item in chosen], side=144)
         sections.append(Section("Frames without a face", [Figure(sheet, "Some frames in which no face was found")]))
     sections.append(_problems(header["problems"]))
-    write_page(
-        store / SHEET,
-        f"Faces store {store.resolve().name}",
-        sections,
-        note=SYNTHETIC_NOTE if header.get("synthetic") else "",
-    )
+    note = SYNTHETIC_NOTE if header.get("synthetic") else ""
+    write_page(store / SHEET, f"Faces store {store.resolve().name}", sections, note=note)
 
 
 def _counts(header: dict[str, Any], index: _Index) -> Section:
@@ -114,25 +105,18 @@ def _counts(header: dict[str, Any], index: _Index) -> Section:
 
 
 def _distributions(index: _Index, pictures: Sequence[np.ndarray]) -> Section:
-    blocks = []
-    sides = index.side[np.isfinite(index.side)]
-    if len(sides):
-        text = "Face size in the source; faces much smaller than the aligned size are blurred"
-        blocks.append(Figure(histogram(sides, label="side of the face box (pixels)"), text, width=420))
-    scores = index.score[np.isfinite(index.score)]
-    if len(scores):
-        blocks.append(Figure(histogram(scores, label="score", log=True), "Detector score", width=420))
-    blocks += [
-        Figure(
-            histogram(np.array([sharpness(image) for image in pictures]), label="sharpness"),
-            "Sharpness: standard deviation of the Laplacian of the grey values",
-            width=420,
-        ),
-        Figure(
-            histogram(np.array([image.mean() for image in pictures]), label="brightness (0 to 255)"),
-            "Brightness: mean pixel value",
-            width=420,
-        ),
+    size = "Face size in the source; faces much smaller than the aligned size are blurred"
+    sharp, bright = (np.array([measure(image) for image in pictures]) for measure in (sharpness, np.mean))
+    measured = [
+        (index.side, "side of the face box (pixels)", size),
+        (index.score, "score", "Detector score"),
+        (sharp, "sharpness", "Sharpness: standard deviation of the Laplacian of the grey values"),
+        (bright, "brightness (0 to 255)", "Brightness: mean pixel value"),
+    ]
+    blocks = [
+        Figure(histogram(values, label=label, log=label == "score"), text, width=420)
+        for values, label, text in measured
+        if np.isfinite(values).any()
     ]
     return Section("Distributions", blocks)
 

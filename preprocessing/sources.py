@@ -1,7 +1,5 @@
 """Lists what a `--source` holds: videos, folders of frames, pictures, tables, labelled data sets."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter, defaultdict

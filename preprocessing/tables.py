@@ -1,7 +1,5 @@
 """Pictures in tables: Parquet and Arrow files, and Hugging Face data sets."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -102,15 +100,10 @@ def table_labels(item: Item) -> pa.Table:
         if name in names:
             named = [classes[k] if k is not None and 0 <= k < len(classes) else None for k in table[name].to_pylist()]
             table = table.set_column(names.index(name), name, pa.array(named, pa.string()))
-    columns: dict[str, list[str] | list[int]] = {
-        "video": [row_id(item, row) for row in range(*item.rows)],
-        "frame": [1] * len(table),
-    }
-    split = _split(item.name)
-    if names and split and "split" not in names:
-        columns["split"] = [split] * len(table)
-    for name, values in columns.items():
-        table = table.append_column(name, pa.array(values))
+    table = table.append_column("video", pa.array([row_id(item, row) for row in range(*item.rows)]))
+    table = table.append_column("frame", pa.array([1] * len(table)))
+    if names and "split" not in names and (split := _split(item.name)):
+        table = table.append_column("split", pa.array([split] * len(table)))
     return table
 
 

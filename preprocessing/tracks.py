@@ -1,7 +1,5 @@
 """Follows faces: tracks within a shot, subjects across shots."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,16 +23,11 @@ def describe(crop: np.ndarray) -> np.ndarray:
 
 
 def portray(crop: np.ndarray) -> np.ndarray:
-    """Describe a face in more detail, to tell people apart across shots: local colours, local edges, overall colours.
+    """Describe an aligned face (uint8 [S, S, 3]) in more detail, as a unit vector, to tell people apart across shots.
 
-    The dot product of two portraits is the mean of three similarities. This is not face recognition: it recognises a
-    person in the same clothes and light, as after a jump cut, and splits one person into two rather than merge two.
-
-    Args:
-        crop: Aligned face, uint8 [S, S, 3].
-
-    Returns:
-        Vector of length 1.
+    The dot product of two portraits is the mean of three similarities: local colours, local edges and overall colours.
+    This is not face recognition: it recognises a person in the same clothes and light, as after a jump cut, and splits
+    one person into two rather than merge two.
     """
     side = crop.shape[0]
     inner = crop[side // 10 : side - side // 10, side // 10 : side - side // 10]
@@ -179,14 +172,10 @@ SAME_PLACE = 0.5
 
 
 def group_subjects(tracks: Sequence[Track], frames: int) -> list[list[Track]]:
-    """Group the tracks of a video by person, the most present person first.
+    """Group all tracks of a video of `frames` frames by person, the most present person first.
 
     Tracks that share a frame are different people. Tracks that are too short or have too low a score are dropped,
     unless there are no others.
-
-    Args:
-        tracks: All tracks.
-        frames: Number of frames of the video.
     """
     certain = [track for track in tracks if track.best >= STRONG and track.length >= min(3, frames)]
     subjects: list[list[Track]] = []

@@ -1,7 +1,5 @@
 """Reads the frames of a video: each one once, in order, upright and with its own time stamp."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -64,13 +64,7 @@ def row_views(store: FacesStore, row: int, views: Sequence[str] = ("full",)) -> 
 
 
 class StillFrames(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Views of the rows of a store at the size an encoder reads, without augmentation.
-
-    Args:
-        store: The store.
-        views: Names of V views.
-        size: Side of the result in pixels.
-    """
+    """V views of the rows of a store at the size an encoder reads (S pixels), without augmentation."""
 
     def __init__(self, store: FacesStore, views: Sequence[str], size: int) -> None:
         self.store, self.views, self.size = store, tuple(views), size

@@ -1,7 +1,5 @@
 """Makes the shards of a store, in this process or in several; a shard that kills its process does not stop the rest."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -32,18 +30,10 @@ def make_shards(
     gpu: bool,
     workers: int,
 ) -> Iterator[Log]:
-    """Make the shards of some groups.
+    """Make the shards of some groups, and yield the log of each one as it is finished.
 
-    Args:
-        store: The faces store.
-        settings: How to make it.
-        groups: What to read.
-        load_detector: Loads the detector in each process; None if the faces are already aligned.
-        gpu: Whether the detector runs on a GPU.
-        workers: Number of processes; with 1, everything happens in this process.
-
-    Yields:
-        The log of each shard, as it is finished.
+    `load_detector` loads the detector in each process; it is None if the faces are already aligned. `gpu` says whether
+    the detector runs on a GPU. With one worker, everything happens in this process.
     """
     arguments = (store, settings, load_detector)
     bundles = _bundles(groups, gpu=gpu and load_detector is not None)
@@ -133,8 +123,7 @@ def _threads_restored() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-_worker: dict[str, Any] = {}
-"""What a worker keeps from one bundle to the next."""
+_worker: dict[str, Any] = {}  # what a worker keeps from one bundle to the next
 
 
 def _start_worker(store: Path, settings: Settings, load_detector: Callable[[], Detector] | None) -> None:

@@ -69,16 +69,8 @@ def build(config: Pretrain) -> MaskedAutoencoder:
 
 
 def check_sizes(config: Pretrain) -> None:
-    """Check that the sizes fit together.
-
-    Raises:
-        UserError: They do not; the message names the options.
-    """
-    for whole, parts in (
-        ("image_size", "patch_size"),
-        ("embed_dim", "num_heads"),
-        ("decoder_dim", "decoder_heads"),
-    ):
+    """Raise a UserError that names the options if the sizes do not fit together."""
+    for whole, parts in (("image_size", "patch_size"), ("embed_dim", "num_heads"), ("decoder_dim", "decoder_heads")):
         if getattr(config, whole) % getattr(config, parts):
             options = (f"--{name.replace('_', '-')} {getattr(config, name)}" for name in (whole, parts))
             raise UserError("{} is not a multiple of {}".format(*options))
@@ -195,12 +187,7 @@ def write_encoder(
 ) -> None:
     """Write an encoder directory with the decoder beside the encoder.
 
-    Args:
-        directory: The directory.
-        model: The network.
-        decoder: The fields of its `DecoderConfig`, `mask_ratio` and `norm_pix_loss`.
-        recipe: Resolved configuration of the training.
-        parents: Fingerprints of what it was trained on.
+    `decoder` has the fields of its `DecoderConfig`, `mask_ratio` and `norm_pix_loss`.
     """
     save_tensors(directory / DECODER, model.decoder_state())
     save_encoder(directory, model.encoder, made_by="pretrain/run.py", recipe=recipe, parents=parents, decoder=decoder)

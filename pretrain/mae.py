@@ -17,13 +17,7 @@ from checkpoints.errors import UserError
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Size of the decoder, which only stage 1 uses.
-
-    Attributes:
-        dim: Width of its tokens.
-        depth: Number of its blocks.
-        num_heads: Attention heads per block.
-    """
+    """Size of the decoder, which only stage 1 uses: width of its tokens, number of blocks, heads per block."""
 
     dim: int
     depth: int

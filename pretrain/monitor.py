@@ -15,14 +15,7 @@ BEST = "best"
 
 
 class Monitor:
-    """Watches a run: `config.looks` times, evenly spaced, and after the last step.
-
-    Args:
-        run: Where records and pictures are written.
-        model: The network.
-        faces: The pictures that it is trained on.
-        config: The run's settings.
-        steps: Steps of the whole run.
+    """Watches a run of `steps` steps: `config.looks` times, evenly spaced, and after the last step.
 
     Raises:
         UserError: Only one of the probe's faces and labels is given, or they are too few.
@@ -40,9 +33,7 @@ class Monitor:
     def after_step(self, step: int, facts: dict[str, Any]) -> None:
         """If it is time, draw reconstructions, score the encoder, and keep it if it is the best so far.
 
-        Args:
-            step: Steps done.
-            facts: Values that survive a kill; the best scores so far are kept here.
+        The best scores so far are kept in `facts`, which survive a kill.
         """
         if step % self.every and step != self.steps:
             return

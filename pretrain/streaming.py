@@ -42,9 +42,6 @@ def is_address(faces: object) -> bool:
 class FacesStream:
     """A finished faces store at an address.
 
-    Args:
-        address: Its directory.
-
     Raises:
         UserError: It cannot be read, or is not a complete faces store.
     """
@@ -159,13 +156,11 @@ class FacesStream:
 
 
 class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
-    """Micro-batches of crops from a streamed store, from a given step on.
+    """Micro-batches of crops from a streamed store, from step `first` to the one before `last`.
 
     Args:
         faces: The store.
         plan: Batch sizes, process and seed.
-        first: First step.
-        last: The step after the last.
         size: Size of the crops in pixels.
         scale: See :func:`wildaffect.training.images.random_resized_crop`.
         patches: Length of the mask noise of a sample.

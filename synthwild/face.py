@@ -58,29 +58,23 @@ class FacePainter(HeadPainter):
         top, bottom = np.stack([x, lid_up], 1), np.stack([x, lid_low], 1)
         # the socket: a soft shade that shows the eye's shape even when it is nearly closed
         self.fill(self.on_face(ellipse(cx, cy - 0.03, half * 1.25, 0.17, 14)), who.skin * 0.9)
-        self.fill(
-            self.on_face(np.concatenate([top, bottom[::-1]])),
-            np.array([228.0, 232.0, 236.0]) * (0.8 + 0.2 * who.skin.mean() / 255),
-        )
+        white = np.array([228.0, 232.0, 236.0]) * (0.8 + 0.2 * who.skin.mean() / 255)
+        self.fill(self.on_face(np.concatenate([top, bottom[::-1]])), white)
         if up + low > 0.03:
-            for radius, colour in ((0.098, who.iris), (0.048, np.array([14.0, 12.0, 12.0]))):
-                disc = ellipse(
-                    cx + self.do.gaze[0] * half * 0.5, cy - 0.015 + self.do.gaze[1] * 0.05, radius, radius, 16
-                )
+            at_x, at_y = cx + do.gaze[0] * half * 0.5, cy - 0.015 + do.gaze[1] * 0.05
+            iris, pupil = (ellipse(at_x, at_y, radius, radius, 16) for radius in (0.098, 0.048))
+            glint = ellipse(at_x - 0.035, cy - 0.04, 0.022, 0.022, 8)
+            for disc, colour in ((iris, who.iris), (pupil, np.array([14.0, 12.0, 12.0])), (glint, np.full(3, 250.0))):
                 disc[:, 1] = np.clip(disc[:, 1], np.interp(disc[:, 0], x, lid_up), np.interp(disc[:, 0], x, lid_low))
                 self.fill(self.on_face(disc), colour)
-            glint = ellipse(cx + self.do.gaze[0] * half * 0.5 - 0.035, cy - 0.04, 0.022, 0.022, 8)
-            glint[:, 1] = np.clip(glint[:, 1], np.interp(glint[:, 0], x, lid_up), np.interp(glint[:, 0], x, lid_low))
-            self.fill(self.on_face(glint), np.array([250.0, 250.0, 250.0]))
         ink = mix(who.skin * 0.25, np.array([15.0, 12.0, 14.0]), 0.6)
         self.stroke(self.on_face(top), ink, 0.042)
         self.stroke(self.on_face(bottom), mix(who.skin, ink, 0.35 + 0.4 * au7), 0.024)
         crease = np.stack([x, lid_up - 0.055 + 0.03 * au7], 1)[1:-1]
         self.wrinkle(crease, 0.45 - 0.2 * do["AU5"], 0.02)
         # AU7: the tightened lower lid stands out as a short straight bulge under the eye
-        self.wrinkle(
-            np.stack([cx + half * np.array([-0.7, 0.0, 0.7]), cy + np.array([0.075, 0.092, 0.075])], 1), 1.1 * au7, 0.03
-        )
+        bulge = np.stack([cx + half * np.array([-0.7, 0.0, 0.7]), cy + np.array([0.075, 0.092, 0.075])], 1)
+        self.wrinkle(bulge, 1.1 * au7, 0.03)
 
     def cheek(self, sign: int) -> None:
         """AU6 raises the cheek, folds the skin under the eye and makes crow's feet at the corner."""
@@ -90,12 +84,7 @@ class FacePainter(HeadPainter):
             ball = ellipse(cx + sign * 0.06, 0.34 - 0.05 * au6, 0.24, 0.15, 16)
             self.fill(self.on_face(ball), mix(who.skin, np.array([130.0, 130.0, 255.0]), 0.22 * au6))
             self.soften(self.on_face(ball), 0.16)
-        fold = [
-            (cx - sign * 0.17, 0.125),
-            (cx, 0.165 - 0.015 * au6),
-            (cx + sign * 0.17, 0.12),
-            (cx + sign * 0.27, 0.06),
-        ]
+        fold = [(cx + sign * x, y) for x, y in ((-0.17, 0.125), (0, 0.165 - 0.015 * au6), (0.17, 0.12), (0.27, 0.06))]
         self.wrinkle(fold, au6, 0.032)
         for y, reach in ((-0.10, -0.09), (-0.02, 0.0), (0.06, 0.08)):
             feet = [(corner + sign * 0.01, y * 0.6 - 0.015), (corner + sign * 0.15, y + reach * 0.4)]
@@ -206,9 +195,8 @@ class FacePainter(HeadPainter):
                 [np.sign(c) * np.abs(c) ** (2 / power) * 0.30, np.sign(s) * np.abs(s) ** (2 / power) * 0.23], 1
             )
             self.stroke(self.on_face(rim + np.array([sign * who.eye_gap, 0.02]), 0.1), frame, 0.035)
-            self.stroke(
-                self.on_face(np.array([[sign * (who.eye_gap + 0.3), 0.0], [sign * 0.98, -0.06]]), 0.05), frame, 0.035
-            )
+            temple = np.array([[sign * (who.eye_gap + 0.3), 0.0], [sign * 0.98, -0.06]])
+            self.stroke(self.on_face(temple, 0.05), frame, 0.035)
         gap = who.eye_gap - 0.3
         self.stroke(self.on_face(np.array([[-gap, 0.0], [0, -0.03], [gap, 0.0]]), 0.15), frame, 0.035)
 

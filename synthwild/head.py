@@ -81,34 +81,13 @@ class HeadPainter:
         """The hair behind the face."""
         w, style, colour = self.who.width, self.who.hair_style, self.who.hair * 0.85
         if style == "long":
-            self.fill(
-                self.flat(
-                    np.array(
-                        [
-                            [-1.12 * w, -0.5],
-                            [1.12 * w, -0.5],
-                            [1.3 * w, 1.5],
-                            [0.7, 1.75],
-                            [-0.7, 1.75],
-                            [-1.3 * w, 1.5],
-                        ]
-                    )
-                ),
-                colour,
-            )
+            fall = [[-1.12 * w, -0.5], [1.12 * w, -0.5], [1.3 * w, 1.5], [0.7, 1.75], [-0.7, 1.75], [-1.3 * w, 1.5]]
+            self.fill(self.flat(np.array(fall)), colour)
         if style == "bun":
             self.fill(self.flat(ellipse(0.1, -1.5, 0.45, 0.4)), colour)
         if style == "curly":
-            for x, y in (
-                (-1.0, -0.6),
-                (-0.75, -1.1),
-                (-0.25, -1.35),
-                (0.3, -1.35),
-                (0.78, -1.08),
-                (1.0, -0.55),
-                (-1.08, -0.05),
-                (1.08, -0.05),
-            ):
+            top = [(-1.0, -0.6), (-0.75, -1.1), (-0.25, -1.35), (0.3, -1.35), (0.78, -1.08), (1.0, -0.55)]
+            for x, y in [*top, (-1.08, -0.05), (1.08, -0.05)]:
                 self.fill(self.flat(ellipse(x * w, y, 0.36, 0.36, 14)), colour)
         if style != "bald":
             self.fill(self.flat(ellipse(0, -0.32, 1.08 * w, 1.1)), colour)

@@ -34,6 +34,7 @@ HAIRS = (
     (150, 150, 152),
     (36, 62, 128),
 )
+HAIR_STYLES = {"short": 0.26, "long": 0.22, "bald": 0.1, "curly": 0.12, "bun": 0.1, "fringe": 0.12, "cap": 0.08}
 IRISES = ((40, 60, 90), (60, 90, 110), (110, 90, 50), (140, 120, 80), (90, 120, 70), (35, 35, 45))
 
 
@@ -128,19 +129,13 @@ def random_identity(rng: np.random.Generator) -> Identity:
         mouth_width=between(0.33, 0.43),
         lip_thick=between(0.055, 0.11),
         mouth_curve=between(-0.035, 0.035),
-        hair_style=str(
-            rng.choice(
-                ["short", "long", "bald", "curly", "bun", "fringe", "cap"], p=[0.26, 0.22, 0.1, 0.12, 0.1, 0.12, 0.08]
-            )
-        ),
+        hair_style=str(rng.choice([*HAIR_STYLES], p=[*HAIR_STYLES.values()])),
         hairline=between(-0.98, -0.82),
         beard=between(0.3, 0.65) if male and rng.random() < 0.35 else 0.0,
         moustache=between(0.4, 0.85) if male and rng.random() < 0.25 else 0.0,
         glasses=str(rng.choice(["", "round", "square"], p=[0.8, 0.1, 0.1])),
         age=float(rng.beta(1.2, 2.5)),
-        freckles=rng.uniform(
-            [-0.6, 0.0], [0.6, 0.5], (int(rng.integers(6, 14)) if rng.random() < 0.2 else int(rng.integers(0, 3)), 2)
-        ),
+        freckles=rng.uniform([-0.6, 0.0], [0.6, 0.5], (rng.integers(*(6, 14) if rng.random() < 0.2 else (0, 3)), 2)),
     )
 
 

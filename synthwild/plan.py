@@ -1,7 +1,7 @@
 """Plans the synthetic videos before a frame is drawn: names, people, splits, lengths and deliberate irregularities."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Video:
     size: tuple[int, int]
     away: tuple[int, int] | None
     dwell: float
-    seed: tuple[int, ...] = field(default=())
+    seed: tuple[int, ...] = ()
 
     def ids(self) -> list[str]:
         """Names of the label files."""
@@ -91,13 +91,10 @@ def plan_pool(size: Size, seed: int) -> list[Video]:
         rng = np.random.default_rng([*stream, 7])
         visits = tuple(int(k) for k in rng.permutation(8)[:5])
         subject = Subject("", stream, {}, visits)
-        frames = size.unlabelled_frames
-        rate = RATES[index % len(RATES)]
+        name, frames, rate = f"u{index:05d}", size.unlabelled_frames, RATES[index % len(RATES)]
         shape = (size.height, size.height)
         videos.append(
-            Video(
-                f"u{index:05d}", ".mp4", "unlabelled", (subject,), frames, frames, rate, False, shape, None, 5.0, stream
-            )
+            Video(name, ".mp4", "unlabelled", (subject,), frames, frames, rate, False, shape, None, 5.0, stream)
         )
     return videos
 
@@ -167,8 +164,7 @@ def leak(videos: list[Video]) -> list[Video]:
     """
 
     def moved(subject: Subject, split: str) -> Subject:
-        splits = subject.splits | {"expr": split} if "expr" in subject.splits else subject.splits
-        return Subject(subject.suffix, subject.identity, splits, subject.visits)
+        return replace(subject, splits=subject.splits | {"expr": split}) if "expr" in subject.splits else subject
 
     out = []
     swap = {TRAIN: VALIDATION, VALIDATION: TRAIN}
@@ -179,7 +175,7 @@ def leak(videos: list[Video]) -> list[Video]:
             subjects = (subjects[0], moved(subjects[1], swap[home]))
         elif home in swap and index % 3 == 2:
             subjects = tuple(moved(subject, swap[home]) for subject in subjects)
-        out.append(Video(**{**video.__dict__, "subjects": subjects}))
+        out.append(replace(video, subjects=subjects))
     return out
 
 

@@ -148,20 +148,10 @@ def prototype_course(rng: np.random.Generator, va: Array, expression: NDArray[np
 def own_activity(rng: np.random.Generator, length: int, temper: Temper) -> tuple[Array, Array]:
     """Activity unrelated to the expression: flashes of single units, blinks, speech ``[T, 16]``, and lip rounding."""
     extra = np.zeros((length, len(DRAWN)))
-    for group in (
-        ("AU1", "AU2"),
-        ("AU4",),
-        ("AU12",),
-        ("AU7",),
-        ("AU6", "AU7"),
-        ("AU24",),
-        ("AU23",),
-        ("AU10",),
-        ("AU15",),
-    ):
+    for group in ("AU1 AU2", "AU4", "AU12", "AU7", "AU6 AU7", "AU24", "AU23", "AU10", "AU15"):
         for _ in range(rng.poisson(temper.flashes * length / 80)):
             at, span, peak = rng.integers(length), rng.integers(1, 5), rng.uniform(0.4, 0.95)
-            for name in group:
+            for name in group.split():
                 extra[at : at + span, DRAWN.index(name)] = peak
     extra = follow(extra, 0.75)
     for at in np.flatnonzero(rng.random(length) < 0.03):
@@ -177,12 +167,8 @@ def own_activity(rng: np.random.Generator, length: int, temper: Temper) -> tuple
 def simulate(rng: np.random.Generator, length: int, temper: Temper, dwell: float, visits: Iterable[int]) -> Course:
     """Simulate one person over ``length`` frames.
 
-    Args:
-        rng: random numbers of the video.
-        length: number of frames, T.
-        temper: how the person's face moves.
-        dwell: mean number of frames between two emotional goals.
-        visits: expression classes to visit in turn; repeated if the video is longer.
+    The emotional goal changes every ``dwell`` frames on average; ``visits`` are the expression classes to visit in
+    turn, repeated if the video is longer.
     """
     va = walk(rng, length, dwell, visits)
     expression = regions(va)

@@ -71,11 +71,7 @@ def describe(video: Video) -> dict[str, Any]:
     }
     return {
         "file": f"{video.folder}/{video.name}{video.extension}",
-        "frames": video.frames,
-        "lines": video.lines,
-        "rate": video.rate,
-        "variable_rate": video.variable_rate,
-        "away": video.away,
+        **{name: getattr(video, name) for name in ("frames", "lines", "rate", "variable_rate", "away")},
         "subjects": subjects,
     }
 

@@ -1,7 +1,7 @@
 """Films synthetic people frame by frame: background, light, head motion, occlusion, blur and noise."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -75,8 +75,7 @@ def leave(track: list[Pose], start: int, end: int, distance: float) -> list[Pose
     out = list(track)
     for t in range(max(start - 5, 0), min(end + 5, len(track))):
         away = distance * min(1.0, (t - start + 5) / 5, (end + 5 - t) / 5)
-        p = track[t]
-        out[t] = Pose(p.x + away, p.y, p.scale, p.yaw, p.pitch, p.roll)
+        out[t] = replace(track[t], x=track[t].x + away)
     return out
 
 
@@ -105,14 +104,10 @@ class Occlusion:
         if self.kind == "hand":
             for k in range(4):
                 y = -0.24 + 0.16 * k
-                put(
-                    np.array([[-0.55, y], [0.3, y], [0.3, y + 0.13], [-0.55, y + 0.13]]),
-                    self.colour * (0.92 + 0.03 * k),
-                )
-            put(
-                np.array([[0.2, -0.3], [0.75, -0.34], [1.6, -0.2], [1.6, 0.35], [0.75, 0.42], [0.2, 0.42]]),
-                self.colour * 0.95,
-            )
+                finger = np.array([[-0.55, y], [0.3, y], [0.3, y + 0.13], [-0.55, y + 0.13]])
+                put(finger, self.colour * (0.92 + 0.03 * k))
+            palm = np.array([[0.2, -0.3], [0.75, -0.34], [1.6, -0.2], [1.6, 0.35], [0.75, 0.42], [0.2, 0.42]])
+            put(palm, self.colour * 0.95)
         elif self.kind == "cup":
             put(np.array([[-0.34, -0.3], [0.34, -0.3], [0.28, 0.5], [-0.28, 0.5]]), self.colour)
             put(np.array([[-0.34, -0.3], [0.34, -0.3], [0.33, -0.2], [-0.33, -0.2]]), self.colour * 0.7)
@@ -201,11 +196,8 @@ def film(
         seen: list[Landmarks | None] = []
         for actor, track, things in zip(actors, tracks, hidden, strict=True):
             course = actor.course
-            action = Action(
-                dict(zip(DRAWN, course.drawn[t].tolist(), strict=True)),
-                tuple(course.gaze[t]),
-                float(course.rounding[t]),
-            )
+            au = dict(zip(DRAWN, course.drawn[t].tolist(), strict=True))
+            action = Action(au, tuple(course.gaze[t]), float(course.rounding[t]))
             marks = draw_face(canvas, actor.who, action, track[t])
             for thing in things:
                 if thing.start <= t < thing.end:

@@ -1,7 +1,5 @@
 """Feature caches as a head reads them: opened together, recorded in the head, and found again by their ids."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 The label file determines the length of a sequence. The table is filled once, and windows are row numbers into it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -45,7 +43,7 @@ class FrameTable:
     rates: list[float]
     soft: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def to(self, device: torch.device | str) -> FrameTable:
+    def to(self, device: torch.device | str) -> "FrameTable":
         """Move the table to a device. Features that need more than half of its free memory stay where they are."""
         device = torch.device(device)
         features = self.features

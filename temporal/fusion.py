@@ -4,8 +4,6 @@
 code: the 1,024 numbers of a frame are a sequence of 1,024 one-dimensional tokens.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
@@ -16,11 +14,7 @@ _CHUNK = 64
 
 
 class Concatenate(nn.Module):
-    """Keep the concatenated features `[..., D1 + D2 + ...]` as they are.
-
-    Args:
-        dims: widths of the caches.
-    """
+    """Keep the concatenated features `[..., D1 + D2 + ...]` as they are."""
 
     def __init__(self, dims: tuple[int, ...]) -> None:
         super().__init__()

@@ -1,7 +1,5 @@
 """The head artifact: a trained network with the inputs it accepts, its smoothing and its thresholds."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace

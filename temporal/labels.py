@@ -1,7 +1,5 @@
 """The labels that a head is trained and scored on."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

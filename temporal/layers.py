@@ -4,8 +4,6 @@ All take `[B, T, D]` and `inside` `[B, T]` bool. Outputs of frames inside do not
 the shorter sequence alone give the same numbers.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -51,15 +49,7 @@ class TemporalBlock(nn.Module):
 
 
 class TCN(nn.Module):
-    """A stack of temporal blocks with dilations 1, 2, 4, ...
-
-    Args:
-        dim: input width.
-        channels: width of each block.
-        kernel: kernel size.
-        causal: see past frames only.
-        dropout: in each block.
-    """
+    """A stack of :class:`TemporalBlock` of the widths `channels`, with dilations 1, 2, 4, ..."""
 
     def __init__(self, dim: int, channels: tuple[int, ...], kernel: int, causal: bool, dropout: float) -> None:
         super().__init__()

@@ -4,8 +4,6 @@ min2024 (Min et al., CVPRW 2024) describes random *frame* masking, but its code 
 matrix. This module has both, and spans of frames, which is how faces go missing in real videos.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The network of a temporal head, the same for all recipes: masking, fusion, optional TCN and Transformer, readout."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -15,13 +13,7 @@ from temporal.recipes import Architecture
 
 
 class HeadNetwork(nn.Module):
-    """The network of a head.
-
-    Args:
-        architecture: see `temporal.recipes.Architecture`.
-        dims: widths of the caches.
-        out_dim: number of outputs per frame.
-    """
+    """The network of a head, with `out_dim` outputs per frame, for caches of the widths `dims`."""
 
     mean: torch.Tensor
     std: torch.Tensor

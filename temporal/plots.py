@@ -1,7 +1,5 @@
 """Plots and pages about predictions of frames: of a training run, and of predictions from any source."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,15 +26,7 @@ def write_run_report(
     summary: Mapping[str, Any],
     scored: Mapping[str, Sequence[Scored]],
 ) -> None:
-    """Write the page of a training run.
-
-    Args:
-        path: the HTML file.
-        config: the configuration of the run.
-        records: lines of `metrics.jsonl`.
-        summary: as `temporal/run.py` returns it.
-        scored: task name -> sequences to plot.
-    """
+    """Write the page of a training run from its `metrics.jsonl`, its summary and the sequences to plot, by task."""
     part = "validation" if summary["validation"] else "held_out"
     rows = []
     for name in (name for name in TASKS if name in summary[part]):
@@ -80,10 +70,7 @@ def write_run_report(
 
 
 def write_evaluation(
-    path: Path,
-    results: Mapping[str, Mapping[str, Any]],
-    scored: Mapping[str, Sequence[Scored]],
-    synthetic: bool,
+    path: Path, results: Mapping[str, Mapping[str, Any]], scored: Mapping[str, Sequence[Scored]], synthetic: bool
 ) -> None:
     """Write the page of an evaluation: scores and plots, task by task."""
     header = ["task", "score", "95 % interval", "best constant", "frames"]
@@ -104,14 +91,7 @@ def _score_cells(result: Mapping[str, Any]) -> list[Any]:
 
 
 def task_sections(name: str, result: Mapping[str, Any], items: Sequence[Scored], what: str) -> list[Section]:
-    """Tables and plots of one task.
-
-    Args:
-        name: the task.
-        result: its scores.
-        items: the scored sequences.
-        what: which videos they are, for the captions.
-    """
+    """Tables and plots of one task's scores and scored sequences; `what` names the videos in the captions."""
     draw = {"va": _va_blocks, "expr": _expression_blocks, "au": _action_unit_blocks}[name]
     thresholds = result.get("thresholds", {})
     header = ["", "CCC" if name == "va" else "F1", *(["threshold"] if thresholds else [])]
@@ -155,11 +135,7 @@ def _va_blocks(_: Mapping[str, Any], items: Sequence[Scored]) -> list[Any]:
     return [
         Figure(figures.va_circumplex(labels), "Distribution of the labels", 460),
         Figure(figures.va_circumplex(predicted), "Distribution of the predictions", 460),
-        Figure(
-            figures.va_circumplex(labels, error),
-            "Mean distance between prediction and label",
-            460,
-        ),
+        Figure(figures.va_circumplex(labels, error), "Mean distance between prediction and label", 460),
     ]
 
 
@@ -192,8 +168,7 @@ def _action_unit_blocks(result: Mapping[str, Any], items: Sequence[Scored]) -> l
         decoded = np.concatenate([item.decoded for item in items])
         blocks.append(
             Figure(
-                precision_recall(values, decoded, labels, mask),
-                "Precision over recall; the dot marks the threshold",
+                precision_recall(values, decoded, labels, mask), "Precision over recall; the dot marks the threshold"
             )
         )
     return blocks
@@ -202,11 +177,7 @@ def _action_unit_blocks(result: Mapping[str, Any], items: Sequence[Scored]) -> l
 def precision_recall(values: np.ndarray, decoded: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> Drawing:
     """Plot precision over recall of every AU, with the operating point.
 
-    Args:
-        values: `[N, 12]` probabilities.
-        decoded: `[N, 12]` decisions, 0 or 1.
-        labels: `[N, 12]`.
-        mask: `[N, 12]` bool.
+    All arrays are `[N, 12]`: probabilities, decisions (0 or 1), labels, and the bool mask.
     """
     drawing, axes = figures.canvas(2, 6, height=3.4, sharex=True, sharey=True)
     for column, axis in enumerate(axes.flat):

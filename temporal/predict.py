@@ -1,7 +1,5 @@
 """From features to one prediction per frame. Overlapping windows are averaged before decoding, then smoothed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,12 +23,7 @@ ByTask = dict[str, list[Predicted]]
 
 
 def predict_sequence(
-    head: Head | Sequence[Head],
-    features: np.ndarray,
-    valid: np.ndarray,
-    *,
-    rate: float = 30.0,
-    smooth: bool = True,
+    head: Head | Sequence[Head], features: np.ndarray, valid: np.ndarray, *, rate: float = 30.0, smooth: bool = True
 ) -> dict[str, np.ndarray]:
     """Predict every frame of one sequence.
 
@@ -76,11 +69,7 @@ def average(every: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 @torch.inference_mode()
 def predict_spans(
-    network: HeadNetwork,
-    features: torch.Tensor,
-    valid: torch.Tensor,
-    spans: list[tuple[int, int]],
-    head: Head,
+    network: HeadNetwork, features: torch.Tensor, valid: torch.Tensor, spans: list[tuple[int, int]], head: Head
 ) -> dict[str, torch.Tensor]:
     """Predict raw values of every frame of some spans of a table.
 
@@ -113,14 +102,7 @@ def predict_spans(
 
 
 def predict_labelled(head: Head, table: FrameTable, ids: Sequence[str], network: HeadNetwork | None = None) -> ByTask:
-    """Predict raw values of labelled sequences, paired with their labels.
-
-    Args:
-        head: the head.
-        table: features and labels.
-        ids: sequences of the table.
-        network: another state of the head's network (a moving average); None for its own.
-    """
+    """Predict raw values of labelled sequences, with the given state of the head's network (None: its own)."""
     spans = [table.spans[i] for i in table.select(ids)]
     values = predict_spans(network or head.network, table.features, table.valid, spans, head)
     return {name: table.predicted(name, item.numpy(), ids) for name, item in values.items()}

@@ -1,7 +1,5 @@
 """The files that a run writes beside its state: heads with their cards, predictions of the scored videos, a report."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Stage 3: `python temporal/run.py {va,expr,au,joint} RECIPE --features CACHE... --labels ROOT --out RUN`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from typing import Any

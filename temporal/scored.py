@@ -1,7 +1,5 @@
 """Scores predictions in files: pairs them with labels, and leaves out the videos that must not be scored."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from checkpoints.errors import UserError
 from temporal.heads import read_head_header
 from temporal.plots import write_evaluation
 from temporal.scoring import Scored, describe, score_sequences
+from temporal.settings import Evaluate
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.challenge import parts, read_challenge_file
 from wildaffect.tasks.labels import VALIDATION, is_synthetic, read_annotations, require_annotations
@@ -23,28 +22,8 @@ Decoded = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 """Ascending frame numbers `[T]`, decoded labels `[T, W]`, and values `[T, C]` if they are known."""
 
 
-def score_files(
-    form: str,
-    predictions: Path,
-    labels: Path,
-    *,
-    heads: Sequence[Path] = (),
-    json: Path | None = None,
-    report: Path | None = None,
-    allow_leak: bool = False,
-    rule_clean: bool = False,
-) -> dict[str, Any]:
+def score_files(config: Evaluate) -> dict[str, Any]:
     """Score predictions, print the scores and write them.
-
-    Args:
-        form: a task, or `mtl` for the sum of all three.
-        predictions: see :func:`load_scored`.
-        labels: see there.
-        heads: heads that made the predictions.
-        json: the file to write the scores to.
-        report: the HTML file to write.
-        allow_leak: see `wildaffect.tasks.leaks.scoreable`.
-        rule_clean: see there.
 
     Returns:
         What the JSON file holds.
@@ -52,24 +31,24 @@ def score_files(
     Raises:
         UserError: an annotated frame has no prediction or two, or an input cannot be read.
     """
-    scored = {name: load_scored(name, form, predictions, labels, heads) for name in parts(form)}
     scored = {
-        name: leave_out_leaks(name, items, heads, allow_leak=allow_leak, rule_clean=rule_clean)
-        for name, items in scored.items()
+        name: load_scored(name, config.task, config.predictions, config.labels, config.heads)
+        for name in parts(config.task)
     }
+    scored = {name: leave_out_leaks(name, items, config) for name, items in scored.items()}
     results = {name: score_sequences(TASKS[name], items) for name, items in scored.items()}
-    if form == "mtl":
+    if config.task == "mtl":
         total: dict[str, Any] = {"score": sum(part["score"] for part in results.values()), **results}
     else:
-        total = results[form]
-    synthetic = is_synthetic(labels)
-    result = {"task": form, "synthetic": synthetic, **total}
+        total = results[config.task]
+    synthetic = is_synthetic(config.labels)
+    result = {"task": config.task, "synthetic": synthetic, **total}
     print(describe(results) + ("\nsynthetic data (SynthWild): says nothing about real faces" if synthetic else ""))
-    if json is not None:
-        write_json(json, result)
-    if report is not None:
-        write_evaluation(report, results, scored, synthetic)
-        print(f"report in {report}")
+    if config.json is not None:
+        write_json(config.json, result)
+    if config.report is not None:
+        write_evaluation(config.report, results, scored, synthetic)
+        print(f"report in {config.report}")
     return result
 
 
@@ -149,19 +128,12 @@ def head_thresholds(heads: Sequence[Path]) -> np.ndarray | None:
     return np.mean(chosen, axis=0) if chosen else None
 
 
-def leave_out_leaks(
-    name: str, items: list[Scored], heads: Sequence[Path], *, allow_leak: bool, rule_clean: bool
-) -> list[Scored]:
-    """Leave out, with a warning, the videos that the heads or their encoders learned from.
+def leave_out_leaks(name: str, items: list[Scored], config: Evaluate) -> list[Scored]:
+    """Leave out, with a warning, the videos that the heads or their encoders learned from; see `scoreable`.
 
-    Args:
-        name: the task that is scored.
-        items: its sequences.
-        heads: heads that made the predictions; none: nothing is known, and everything is kept.
-        allow_leak: see `wildaffect.tasks.leaks.scoreable`.
-        rule_clean: see there.
+    Without heads nothing is known, and everything is kept.
     """
-    headers = [header for path in heads for header in read_head_header(path)]
+    headers = [header for path in config.heads for header in read_head_header(path)]
     if not headers:
         return items
     seen: dict[str, set[str]] = {}
@@ -174,8 +146,8 @@ def leave_out_leaks(
             tasks={name},
             encoder=seen,
             head={id for header in headers for id in header["trained_on"]},
-            allow_leak=allow_leak,
-            rule_clean=rule_clean,
+            allow_leak=config.allow_leak,
+            rule_clean=config.rule_clean,
         )
     )
     return [item for item in items if item.id in kept]

@@ -1,7 +1,5 @@
 """Official scores of predicted sequences, with confidence intervals and the score of chance."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

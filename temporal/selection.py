@@ -1,7 +1,5 @@
 """After training: choose smoothing and thresholds on the held-out videos, then score the heads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any

@@ -4,8 +4,6 @@ Box and Gaussian filters are applied to values and probabilities before decoding
 (ling2024). Each sequence is smoothed separately; beyond its ends the edge value is repeated.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

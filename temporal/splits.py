@@ -1,7 +1,5 @@
 """Which sequences train the head, which ones choose epoch, smoothing and thresholds, and which are scored."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -96,14 +94,7 @@ def choose_splits(
     """Make the splits that a configuration asks for.
 
     With `tune_on="validation"`, epoch, smoothing and thresholds are chosen on the validation videos, and none is only
-    scored.
-
-    Args:
-        config: the configuration.
-        table: the labelled features.
-        train: training ids.
-        validation: validation ids that may be scored.
-        encoder_saw: task -> ids whose labels the encoders were trained on.
+    scored. `encoder_saw` maps each task to the ids whose labels the encoders were trained on.
 
     Raises:
         UserError: there are too few videos, or the options contradict each other.

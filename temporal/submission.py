@@ -1,7 +1,5 @@
 """Writes challenge files from heads and cached features, and validates them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,7 @@ from wildaffect.tasks import TASKS, challenge
 
 
 def check_submission(path: Path, example: Path) -> dict[str, Any]:
-    """Validate a challenge file.
-
-    Args:
-        path: the file.
-        example: the official example file.
+    """Validate a challenge file against the official example file.
 
     Returns:
         Its `form` and its number of `frames`.
@@ -36,13 +30,9 @@ def check_submission(path: Path, example: Path) -> dict[str, Any]:
 
 
 def write_submission(out: Path, heads: Sequence[Path], features: Sequence[Path], example: Path) -> dict[str, Any]:
-    """Predict the frames of an example file and write the challenge file.
+    """Predict the frames of the official example file and write the challenge file.
 
-    Args:
-        out: the file to write.
-        heads: runs or head directories, whose values are averaged.
-        features: feature caches of the videos.
-        example: the official example file.
+    The values of all heads (runs or head directories) are averaged.
 
     Returns:
         Its `form` and its number of `frames`.

@@ -30,14 +30,7 @@ class Submit:
 
 
 def main(config: Submit) -> dict[str, Any]:
-    """Write or check a challenge file.
-
-    Returns:
-        Its `form` and its number of `frames`.
-
-    Raises:
-        UserError: something is missing, a head does not fit the features, or the file is invalid.
-    """
+    """Write or check a challenge file; see :mod:`temporal.submission`, which loads torch."""
     from temporal.submission import check_submission, write_submission
 
     if config.check is not None:

@@ -1,7 +1,5 @@
 """Facts about a table of labelled features: whether its labels suffice, which windows have any, feature statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,10 +51,7 @@ def feature_moments(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation `[D]` over the frames of some spans, for each cache over its own valid frames.
 
-    Args:
-        table: features of several caches, concatenated.
-        spans: (first row, length) of each sequence. They are summed one at a time, in float64.
-        dims: widths of the caches.
+    The spans (first row, length) are summed one at a time, in float64. `dims` are the widths of the caches.
     """
     device = table.features.device
     total = torch.zeros(2, sum(dims), dtype=torch.float64, device=device)

@@ -1,7 +1,5 @@
 """Stage 3 from its inputs to its result: reads caches and labels, trains the heads, scores them and writes the run."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -126,15 +124,7 @@ def train_head(
     run: RunDirectory,
     accelerator: Accelerator,
 ) -> Head:
-    """Train a head, or resume training it.
-
-    Args:
-        config: the resolved recipe.
-        table: features and labels of all sequences of the split, on the accelerator's device.
-        split: which sequences are for training, for tuning and for scoring.
-        inputs: the caches, as the head records them.
-        run: where states and records are written.
-        accelerator: device and precision, in a single process.
+    """Train a head, or resume training it. The table holds the whole split and is on the accelerator's device.
 
     Returns:
         The head in the state with the best official score on the `tune` videos. Smoothing and thresholds are not

@@ -5,9 +5,7 @@ and a batch of windows is an array of row numbers, so only the batch itself is c
 in at least one window. A sequence shorter than a window is padded, and the padding is masked.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,7 +49,7 @@ class Windows:
     ending: bool = False
 
     @classmethod
-    def cover(cls, spans: list[tuple[int, int]], size: int, stride: int, ending: bool = False) -> Windows:
+    def cover(cls, spans: list[tuple[int, int]], size: int, stride: int, ending: bool = False) -> "Windows":
         """Cover the spans (start, length) with overlapping windows, or with one `ending` at every `stride`-th frame."""
         if ending:
             firsts = [np.arange(0, length, stride) - size + 1 for _, length in spans]
@@ -64,21 +62,15 @@ class Windows:
     def __len__(self) -> int:
         return len(self.first)
 
-    def __getitem__(self, index: np.ndarray | slice) -> Windows:
+    def __getitem__(self, index: np.ndarray | slice) -> "Windows":
         return Windows(
             self.size, self.sequence_start[index], self.sequence_length[index], self.first[index], self.ending
         )
 
-    def shifted(self, offsets: np.ndarray) -> Windows:
+    def shifted(self, offsets: np.ndarray) -> "Windows":
         """The same windows, shifted by `offsets` `[K]` rows but kept inside their sequences."""
         last = np.maximum(self.sequence_length - self.size, 0)
-        return Windows(
-            self.size,
-            self.sequence_start,
-            self.sequence_length,
-            np.clip(self.first + offsets, 0, last),
-            self.ending,
-        )
+        return replace(self, first=np.clip(self.first + offsets, 0, last))
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Table rows `[K, size]`, and `[K, size]` bool that is false beyond the sequence.
@@ -101,13 +93,7 @@ class Windows:
 
 
 class FrameAverage:
-    """Running mean of overlapping window predictions, one row per frame.
-
-    Args:
-        frames: rows of the table.
-        width: numbers per prediction.
-        device: device of the predictions.
-    """
+    """Running mean of overlapping window predictions `[..., width]`, one row for each of the table's `frames`."""
 
     def __init__(self, frames: int, width: int, device: torch.device | str = "cpu") -> None:
         self.sum = torch.zeros(frames, width, device=device)

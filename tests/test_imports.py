@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import subprocess
 import sys
 from pathlib import Path
 
@@ -123,6 +124,7 @@ def test_deferred_imports_stand_in_command_files_alone():
     counts = {path: len(imports_of(path, deferred=True)) for path in FILES}
     wrong = {str(path.relative_to(ROOT)): n for path, n in counts.items() if n and path not in allowed_there}
     assert not wrong, f"imports inside functions: {wrong}"
+    assert 0 < sum(counts.values()) < MOST_DEFERRED
 
 
 def test_no_module_bears_the_name_of_a_room_or_of_somebody_elses():
@@ -133,3 +135,18 @@ def test_no_module_bears_the_name_of_a_room_or_of_somebody_elses():
 
 def test_no_file_edits_the_path():
     assert not [path for path in FILES if "sys.path" in path.read_text(encoding="utf-8")]
+
+
+def test_the_package_itself_loads_nothing_heavy():
+    code = "import sys, wildaffect; print(sorted({'torch', 'numpy', 'tyro', 'cv2'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_help_loads_no_torch(path):
+    """So that it comes in a second or two; the seconds themselves depend on the machine."""
+    names = imports_of(path, deferred=False)
+    code = f"import sys; import {module_of(path)}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert names and done.stdout.strip() == "False"

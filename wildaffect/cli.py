@@ -1,7 +1,5 @@
 """The console command `wildaffect`. Each command loads what it needs when it runs, so that `--help` is quick."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -44,11 +42,7 @@ class Predict:
     """Write annotated.mp4. This takes about as long as everything else together."""
 
     def run(self) -> None:
-        """Predict every clip.
-
-        Raises:
-            UserError: After the last clip, if some could not be read.
-        """
+        """Predict every clip; see :func:`wildaffect.inference.clip.predict_clips`."""
         from wildaffect.inference.clips import list_clips
 
         clips = list_clips(self.clips)  # before torch is loaded, so that a wrong path is reported at once
@@ -119,11 +113,7 @@ class Export:
     graphs, predict with --runtime onnx."""
 
     def run(self) -> None:
-        """Write the bundle.
-
-        Raises:
-            UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
-        """
+        """Write the bundle; see :func:`wildaffect.inference.bundle.write_bundle`."""
         from wildaffect.inference.bundle import write_bundle
 
         write_bundle(self.heads, self.out, onnx=self.onnx)

@@ -166,7 +166,7 @@ def test_refusals(corpus, tmp_path):
     with pytest.raises(UserError, match="patch_drop leaves holes"):
         main(config(corpus, tmp_path / "c", pooling="grid", patch_drop=0.5))
     wide = make_encoder(tmp_path / "wide", mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
-    with pytest.raises(UserError, match=r"scaled to .0, 1. before: divide both by 255"):
+    with pytest.raises(UserError, match=r"scaled to .0, 1. first: divide both by 255"):
         main(replace(config(corpus, tmp_path / "d"), encoder=str(wide)))
     with pytest.raises(UserError, match="does not exist"):
         main(replace(config(corpus, tmp_path / "e"), encoder=str(tmp_path / "nothing")))

@@ -42,6 +42,22 @@ def test_rows_are_the_caches_and_the_labels(table, corpus):
         np.testing.assert_array_equal(table.mask["au"][start : start + length], labels.mask)
 
 
+def test_votes_are_trained_on_as_distributions(corpus, tmp_path):
+    """Raters' votes teach a head as soft targets; scores and counts use the class with most votes."""
+    id, _ = next(item for item in TRAIN.items() if "_" not in item[0])
+    (tmp_path / "votes.csv").write_text(f"video,frame,neutral,happiness\n{id},1,6,2\n{id},3,1,3\n")
+    tracks = {"expr": read_annotations(tmp_path / "votes.csv", TASKS["expr"], TRAIN_SET)}
+    table = build_table(open_caches([corpus / "cache"]), tracks, [TASKS["expr"]])
+    rows = torch.arange(4)[None]
+    targets, mask = table.targets("expr", rows)
+    assert mask[0, :, 0].tolist() == [True, False, True, False]
+    torch.testing.assert_close(targets[0, [0, 2]][:, [0, 4]], torch.tensor([[0.75, 0.25], [0.25, 0.75]]))
+    assert table.labels["expr"][:4, 0].tolist() == [0, -1, 4, -1]
+    logits = torch.randn(1, 4, 8)
+    wanted = -(targets * logits.log_softmax(-1)).sum(-1)[0, [0, 2]].mean()
+    torch.testing.assert_close(TASKS["expr"].loss(logits, targets, mask), wanted)
+
+
 def test_frame_rates_come_from_the_clock(table):
     assert table.rates == [pytest.approx(25)] * len(table.ids)
     assert frame_rate(np.array([0.0])) == 30 and frame_rate(np.array([0.0, 0.1, 0.2, 0.9])) == pytest.approx(10)

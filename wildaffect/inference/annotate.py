@@ -1,7 +1,5 @@
 """The annotated video: H.264 with the original time stamps and sound."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -83,12 +81,7 @@ def annotate_clip(
 
 
 class Sound:
-    """The sound of a clip, copied or encoded into an output alongside the picture.
-
-    Args:
-        clip: The file with the sound.
-        output: The open container to write to.
-    """
+    """The sound of a clip, copied or encoded into an open output container alongside the picture."""
 
     def __init__(self, clip: Path, output: Any) -> None:
         self.output = output

@@ -1,7 +1,5 @@
 """Bundles: heads and their encoders in one directory that can be moved, optionally with ONNX graphs."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

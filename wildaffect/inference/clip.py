@@ -1,7 +1,5 @@
 """Turns one clip into a folder with tables, plot, annotated video and report."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """What every output says about itself: which heads made the predictions, and where they should not be trusted."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

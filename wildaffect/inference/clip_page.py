@@ -1,7 +1,5 @@
 """The page of a clip: its predictions with zoomable time lines, the heads that made them, and how far to trust them."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Sequence
@@ -15,16 +13,7 @@ from markupsafe import Markup
 from preprocessing.faces import FacesStore
 from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, describe_models
 from wildaffect.inference.models import Models
-from wildaffect.inference.table import (
-    COLUMNS,
-    flags,
-    matrix,
-    present_tasks,
-    rows_of,
-    subject_name,
-    subjects,
-    times_of,
-)
+from wildaffect.inference.table import COLUMNS, flags, matrix, present_tasks, rows_of, subject_name, subjects, times_of
 from wildaffect.report.figures import va_trajectory
 from wildaffect.report.page import Figure, Note, Section, Table, write_page
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, VALENCE
@@ -37,25 +26,9 @@ PEOPLE = 6
 
 
 def write_report(
-    path: Path,
-    name: str,
-    table: pa.Table,
-    store: FacesStore,
-    models: Models,
-    facts: Facts,
-    warnings: Sequence[str],
+    path: Path, name: str, table: pa.Table, store: FacesStore, models: Models, facts: Facts, warnings: Sequence[str]
 ) -> None:
-    """Write the page of a clip.
-
-    Args:
-        path: The HTML file.
-        name: Name of the clip.
-        table: Its predictions.
-        store: Its faces; the rows are those of the table.
-        models: The heads that predicted.
-        facts: Facts about the clip.
-        warnings: Warnings to show first.
-    """
+    """Write the page of a clip to an HTML file. The rows of its faces store are those of its table."""
     people = subjects(table)
     sections = [
         Section("What this is", [*(Note(text, "warning") for text in warnings), MISUSE, _facts_table(facts)]),
@@ -66,30 +39,10 @@ def write_report(
         Section(f"Peaks: {subject_name(subject)}", _peaks(table, subject, store)) for subject in faces[:PEOPLE]
     ]
     if "valence" in table.column_names and facts.frames > 1 and faces:
-        sections.append(
-            Section(
-                "Valence and arousal",
-                [
-                    Figure(
-                        va_trajectory(matrix(rows, ["valence", "arousal"]), times_of(rows)),
-                        f"Path of {subject_name(subject)} through the plane. Gaps are frames without a face.",
-                        520,
-                    )
-                    for subject in faces[:PEOPLE]
-                    for rows in [rows_of(table, subject)]
-                ],
-            )
-        )
-    sections += [
-        Section(
-            "The heads",
-            [Table(MODEL_COLUMNS, describe_models(models), "Scores of the heads, not of this clip.")],
-        ),
-        Section(
-            "Columns of the tables",
-            [Table(("column", "meaning"), [(column, COLUMNS[column]) for column in table.column_names])],
-        ),
-    ]
+        sections.append(Section("Valence and arousal", [_trajectory(table, subject) for subject in faces[:PEOPLE]]))
+    heads = Table(MODEL_COLUMNS, describe_models(models), "Scores of the heads, not of this clip.")
+    columns = Table(("column", "meaning"), [(column, COLUMNS[column]) for column in table.column_names])
+    sections += [Section("The heads", [heads]), Section("Columns of the tables", [columns])]
     write_page(path, f"{name}: predictions per frame", sections)
 
 
@@ -178,21 +131,23 @@ def _peaks(table: pa.Table, subject: str, store: FacesStore) -> list[Markup | st
     return [Markup(f'{style}<div class="peaks">{Markup("").join(cards)}</div>')]
 
 
+def _trajectory(table: pa.Table, subject: str) -> Figure:
+    rows = rows_of(table, subject)
+    caption = f"Path of {subject_name(subject)} through the plane. Gaps are frames without a face."
+    return Figure(va_trajectory(matrix(rows, ["valence", "arousal"]), times_of(rows)), caption, 520)
+
+
 def _facts_table(facts: Facts) -> Table:
-    return Table(
-        ("frames", "seconds", "frames per second", "people", "with a face", "interpolated faces", "face size (px)"),
-        [
-            [
-                facts.frames,
-                round(facts.seconds, 2),
-                round(facts.rate, 2),
-                facts.people,
-                f"{facts.with_face:.1%}",
-                f"{facts.interpolated:.1%}",
-                round(facts.face_size),
-            ]
-        ],
-    )
+    shown = {
+        "frames": facts.frames,
+        "seconds": round(facts.seconds, 2),
+        "frames per second": round(facts.rate, 2),
+        "people": facts.people,
+        "with a face": f"{facts.with_face:.1%}",
+        "interpolated faces": f"{facts.interpolated:.1%}",
+        "face size (px)": round(facts.face_size),
+    }
+    return Table(tuple(shown), [tuple(shown.values())])
 
 
 def _pack(values: np.ndarray, dtype: str) -> str:

@@ -1,7 +1,5 @@
 """Turns a user's clip into a faces store, with the code of `preprocessing`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -60,14 +58,9 @@ def list_clips(paths: Sequence[Path]) -> list[Item]:
 def find_faces_of(
     clip: Item, path: Path, detector: Detector, *, size: Literal[112, 224], progress: Progress | None = None
 ) -> tuple[FacesStore, list[str]]:
-    """Find, track and align the faces of one clip. A store that is finished already is used as it is.
+    """Find, track and align the faces of one clip, `size` pixels wide, and write them to the store `path`.
 
-    Args:
-        clip: The video or picture.
-        path: The faces store to write.
-        detector: The face detector.
-        size: Size of the aligned faces in pixels.
-        progress: Called with the progress.
+    A store that is finished already is used as it is.
 
     Returns:
         The store, and the problems with the clip, one line each.

@@ -1,7 +1,5 @@
 """What this machine can do: devices, precision, face detection, video and disk."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

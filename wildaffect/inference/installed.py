@@ -1,7 +1,5 @@
 """Which packages are installed, in which versions. This module loads none of them, so it works if one is missing."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version

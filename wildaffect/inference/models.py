@@ -1,7 +1,5 @@
 """The heads a user names, with their encoders: found, checked against each other, described."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -132,7 +130,11 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
             provenance.append(embedder.encoder.provenance)
         models.heads.append(head)
         models.sources.append(describe(directory, head, provenance))
-    models.fingerprint = fingerprint_of(directories, models)
+    hashes = {
+        f"head {number}": fingerprint([directory / "model.safetensors", directory / "config.json"])
+        for number, directory in enumerate(directories)
+    }
+    models.fingerprint = combine_hashes(hashes | {f"features {name}": name for name in models.embedders})
     return models
 
 
@@ -159,15 +161,6 @@ def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) ->
         ],
         "synthetic": bool(record.get("synthetic") or any(part.get("synthetic") for part in encoders)),
     }
-
-
-def fingerprint_of(directories: Sequence[Path], models: Models) -> str:
-    """Identify a set of heads and their encoders."""
-    heads = {
-        f"head {number}": fingerprint([directory / "model.safetensors", directory / "config.json"])
-        for number, directory in enumerate(directories)
-    }
-    return combine_hashes(heads | {f"features {name}": name for name in models.embedders})
 
 
 def _directories(paths: Sequence[Path]) -> list[Path]:

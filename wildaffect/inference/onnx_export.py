@@ -1,7 +1,5 @@
 """ONNX graphs of encoders and heads: exported, compared with PyTorch, and run by onnxruntime in their place."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """Draws on and beside the frames of an annotated video."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -84,14 +82,7 @@ def people_of(table: pa.Table) -> list[Person]:
 
 
 class Painter:
-    """Draws the frames of one video.
-
-    Args:
-        people: The subjects.
-        width: Width of the source in pixels.
-        height: Height of the source in pixels.
-        footer: A line at the bottom of the panel.
-    """
+    """Draws the frames of one video of `width` x `height` pixels; `footer` is a line at the bottom of the panel."""
 
     def __init__(self, people: list[Person], width: int, height: int, footer: str) -> None:
         self.people = people

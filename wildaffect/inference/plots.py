@@ -1,7 +1,5 @@
 """The still picture of a clip's predictions: curves, expression ribbon, action units."""
 
-from __future__ import annotations
-
 from textwrap import wrap
 from typing import Any
 
@@ -23,24 +21,14 @@ HEIGHTS = {"va": 2.0, "expr": 0.8, "au": 2.4}
 def overview(table: pa.Table, subject: str, title: str, origin: str = "") -> Figure:
     """Plot everything that is predicted for one subject over time; frames without a face are blank.
 
-    Args:
-        table: See `wildaffect.inference.table`.
-        subject: The subject.
-        title: Title above the panels.
-        origin: Small print below them that names the heads.
+    The small print below the panels, `origin`, names the heads.
     """
     rows = rows_of(table, subject)
     time_s = times_of(rows)
     tasks = [task.name for task in present_tasks(table)]
     heights = [HEIGHTS[name] for name in tasks]
-    figure, axes = canvas(
-        len(tasks),
-        1,
-        height=sum(heights) + 0.8,
-        sharex=True,
-        height_ratios=heights,
-        subplot_kw={"facecolor": "#f4f5f7"},
-    )
+    panels: Any = {"sharex": True, "height_ratios": heights, "subplot_kw": {"facecolor": "#f4f5f7"}}
+    figure, axes = canvas(len(tasks), 1, height=sum(heights) + 0.8, **panels)
     draw = {"va": _curves, "expr": _ribbon, "au": _heat}
     for axis, name in zip(axes[:, 0], tasks, strict=True):
         draw[name](axis, rows, time_s)
@@ -77,15 +65,8 @@ def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
 
 def _heat(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
     values = matrix(rows, [f"p_{name}" for name in AUS])
-    image = axis.imshow(
-        values.T,
-        aspect="auto",
-        extent=_extent(time_s, len(AUS)),
-        cmap=SEQUENTIAL,
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
+    scale: Any = {"cmap": SEQUENTIAL, "vmin": 0, "vmax": 1}
+    image = axis.imshow(values.T, aspect="auto", extent=_extent(time_s, len(AUS)), interpolation="nearest", **scale)
     axis.set_yticks(np.arange(len(AUS)) + 0.5, AUS[::-1], fontsize=8)
     axis.figure.colorbar(image, ax=axis, fraction=0.02, pad=0.01, label="probability")
 

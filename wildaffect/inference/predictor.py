@@ -1,7 +1,5 @@
 """From clips to tables, in Python: `Predictor(heads).predict("clip.mp4")`."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -85,10 +83,6 @@ class Predictor:
 
     def predict(self, clip: Path | str, progress: Progress | None = None) -> pa.Table:
         """Predict one clip (a video or a picture).
-
-        Args:
-            clip: The file.
-            progress: Called with the progress.
 
         Returns:
             One row per frame and subject; the columns are described by `wildaffect.inference.table.COLUMNS`.

@@ -1,7 +1,5 @@
 """Progress of long work: the type of the callback, and progress bars on the terminal."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -30,12 +28,7 @@ class Bars:
         if step != self.step:
             self.__exit__()
             self.step = step
-            self.bar = tqdm(
-                desc=f"{self.name}: {step}",
-                total=total or None,
-                unit=" pictures",
-                leave=False,
-                disable=not sys.stderr.isatty(),
-            )
+            name, hidden = f"{self.name}: {step}", not sys.stderr.isatty()
+            self.bar = tqdm(desc=name, total=total or None, unit=" pictures", leave=False, disable=hidden)
         assert self.bar is not None
         self.bar.update(done - self.bar.n)

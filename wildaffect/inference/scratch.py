@@ -1,7 +1,5 @@
 """Arrays as long as a clip, kept in unnamed files: their pages leave memory when something else needs it."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,12 +12,9 @@ ROWS = 4096
 
 
 def scratch_array(rows: int, width: int, folder: Path | None = None) -> np.ndarray:
-    """Zeros `[rows, width]` float16, in a file that disappears with the array.
+    """Zeros `[rows, width]` float16, at least `[1, 1]`, in a file that disappears with the array.
 
-    Args:
-        rows: At least 1.
-        width: At least 1.
-        folder: Where the file is; if it cannot be written, the folder of temporary files.
+    The file is in `folder`, or in the folder of temporary files if `folder` cannot be written.
     """
     place = folder if folder is not None and os.access(folder, os.W_OK) else None
     with tempfile.TemporaryFile(dir=place) as file:

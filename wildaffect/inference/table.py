@@ -3,8 +3,6 @@
 The columns extend those of `wildaffect.tasks.predictions`, so that `temporal/evaluate.py` can read these tables too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,17 +36,6 @@ COLUMNS: dict[str, str] = {
     **{f"p_{name}": f"probability that {name} is active" for name in AUS},
     **{name: f"1 if the probability of {name} reaches the head's threshold, else 0" for name in AUS},
 }
-
-
-def decision_columns(task: Task) -> tuple[str, ...]:
-    """Names of the columns with a task's decisions; valence and arousal have none."""
-    return {"va": (), "expr": ("expression",), "au": AUS}[task.name]
-
-
-def columns_of(tasks: Sequence[Task]) -> list[str]:
-    """Names of a table's columns, in order."""
-    fixed = [name for name in COLUMNS if name in ("subject", "frame", "time_s", "face", "interpolated", *BOX, "score")]
-    return fixed + [name for task in tasks for name in (*value_columns(task), *decision_columns(task))]
 
 
 def make_table(

@@ -1,7 +1,5 @@
 """The local web page (`wildaffect app`): upload a clip, watch the annotated video beside the curves."""
 
-from __future__ import annotations
-
 import html
 import shutil
 import tempfile

@@ -3,8 +3,6 @@
 Each function returns a matplotlib figure for :class:`wildaffect.report.page.Figure`. No display is needed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -268,20 +266,6 @@ def histogram(values: np.ndarray, *, bins: int = 40, label: str = "", log: bool 
     axis.text(0.98, 0.95, f"n = {len(values):,}", transform=axis.transAxes, ha="right", va="top", fontsize=8.5)
     if log:
         axis.set_yscale("log")
-    return figure
-
-
-def counts_bars(counts: Mapping[str, float], *, label: str = "frames", log: bool = False) -> Figure:
-    """Plot named numbers as horizontal bars, for example frames per class."""
-    figure, axes = canvas(width=5.5, height=0.3 * len(counts) + 0.8)
-    axis = axes[0, 0]
-    bars = axis.barh(list(counts), list(counts.values()), color=BLUE, height=0.7)
-    axis.bar_label(bars, fmt="{:,.0f}", fontsize=8, padding=3)
-    axis.invert_yaxis()
-    axis.margins(x=0.15)
-    axis.set_xlabel(label)
-    if log:
-        axis.set_xscale("log")
     return figure
 
 

@@ -1,7 +1,5 @@
 """Self-contained HTML pages: one file that can be mailed and read offline, on a laptop or a phone."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence
@@ -86,14 +84,7 @@ class Section:
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section], *, note: str = "") -> None:
-    """Write one self-contained HTML file, atomically.
-
-    Args:
-        path: The file to write.
-        title: Title and first heading.
-        sections: Sections of the page, in order.
-        note: A warning at the top, such as `SYNTHETIC_NOTE`.
-    """
+    """Write one self-contained HTML file, atomically; `note` is a warning at the top, such as `SYNTHETIC_NOTE`."""
     with atomic_file(Path(path)) as temporary:
         temporary.write_text(render_page(title, sections, note=note), encoding="utf-8")
 

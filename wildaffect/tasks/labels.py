@@ -63,7 +63,9 @@ def read_annotations(
         return read_label_table(root, task, split, class_map, spans)
     if root.is_file():
         return _mapped(read_mtl(root, task), task, class_map)
-    if task.name == "expr" and root.is_dir() and is_class_folder(root):
+    # Annotations are looked for first: a release also holds millions of pictures, which nobody wants to list.
+    released = any(find_folder(root, task, part) or find_mtl_file(root, part) for part in (TRAIN, VALIDATION))
+    if task.name == "expr" and not released and is_class_folder(root):
         return read_class_folder(root, task, split, class_map, spans or {})
     folder = find_folder(root, task, split)
     if folder is not None:
@@ -182,7 +184,7 @@ def read_lines(path: Path) -> list[str]:
     """Lines of a text file without blank ones at its end.
 
     Raises:
-        UserError: when it cannot be read as text.
+        UserError: It cannot be read as text.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -222,14 +224,14 @@ def parse_numbers(lines: list[str], width: int, path: Path, first_line: int) -> 
 
 
 def _child(folder: Path, name: str) -> Path | None:
-    """The subfolder of that name, in whatever case (editions write `Train_Set` and `train_set`)."""
+    """The subfolder of that name, in any letter case (editions write `Train_Set` and `train_set`)."""
     return next(
         (child for child in sorted(folder.iterdir()) if child.is_dir() and child.name.lower() == name.lower()), None
     )
 
 
 def read_mtl(path: Path, task: Task) -> Tracks:
-    """One task's labels out of an MTL challenge file (16 columns under a header of five names)."""
+    """One task's labels from an MTL challenge file (16 columns under a header of five names)."""
     lines = read_lines(path)
     if not lines or lines[0].replace(" ", "") != MTL_HEADER:
         raise UserError(f"{path}, line 1: expected the MTL header '{MTL_HEADER}', found '{lines[0] if lines else ''}'")

@@ -70,10 +70,8 @@ def check_tracker(name: str) -> None:
 def track(accelerator: Accelerator, run: RunDirectory, config: Mapping[str, Any]) -> None:
     """Send everything that a run logs to the tracker given to :func:`start` as well, if there is one.
 
-    Args:
-        accelerator: From :func:`start`.
-        run: The run; the tracker gets the numbers of each record at its step.
-        config: The run's settings; values of types that trackers do not support are sent as text.
+    The tracker gets the numbers of each record at its step. Settings of types that trackers do not support are sent as
+    text.
     """
     if not accelerator.log_with:
         return
@@ -100,7 +98,8 @@ def choose_precision(precision: str) -> tuple[str, str]:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", f"{torch.cuda.get_device_name()} supports it"
         return "fp32", f"{torch.cuda.get_device_name()} has no bf16 arithmetic"
-    if cpu_has_bf16():
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):  # these multiply bf16 matrices natively
         return "bf16", "this CPU has bf16 instructions"
     return "fp32", "this CPU has no bf16 instructions"
 
@@ -109,12 +108,6 @@ def chosen_precision(accelerator: Accelerator) -> str:
     """`bf16` or `fp32`, as chosen by :func:`start`."""
     autocast = accelerator.autocast_handler
     return "bf16" if autocast is not None and autocast.enabled else "fp32"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 matrices natively (AVX512-BF16 or AMX)."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def reseed(seed: int, step: int, rank: int) -> None:

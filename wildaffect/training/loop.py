@@ -124,14 +124,10 @@ class Loop:
             network = cast(nn.Module, torch.compile(network))
         network.train()
         source = iter(batches)
-        previous = _on_sigterm(self._request_stop)
+        previous = signal.signal(signal.SIGTERM, self._request_stop)
         meter = Meter(self.batch_size, self.flops, peak(self.accelerator))
-        bar = tqdm(
-            total=self.steps,
-            initial=self.step,
-            unit="step",
-            disable=not (self.accelerator.is_main_process and sys.stderr.isatty()),
-        )
+        hidden = not (self.accelerator.is_main_process and sys.stderr.isatty())
+        bar = tqdm(total=self.steps, initial=self.step, unit="step", disable=hidden)
         try:
             while self.step < self.steps:
                 lr = self.lr_at(self.step)
@@ -163,11 +159,7 @@ class Loop:
             signal.signal(signal.SIGTERM, previous)
 
     def _forward_backward(
-        self,
-        network: nn.Module,
-        source: Iterator[Any],
-        loss_of: Callable[[nn.Module, Any], torch.Tensor],
-        meter: Meter,
+        self, network: nn.Module, source: Iterator[Any], loss_of: Callable[[nn.Module, Any], torch.Tensor], meter: Meter
     ) -> float:
         """Accumulate gradients over the step's micro-batches; returns the loss, averaged over processes."""
         total = torch.zeros((), device=self.accelerator.device)
@@ -256,8 +248,3 @@ class Loop:
 
     def _request_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._asked = True
-
-
-def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Any:
-    """Install a SIGTERM handler; returns the previous one."""
-    return signal.signal(signal.SIGTERM, handler)

@@ -8,12 +8,7 @@ import torch
 def warmup_cosine(step: int, *, total: int, warmup: int, peak: float, final: float = 0.0) -> float:
     """Learning rate of optimizer step `step` (0-based): linear warm-up to `peak`, then half a cosine to `final`.
 
-    Args:
-        step: The step about to be done.
-        total: Steps of the whole run.
-        warmup: Steps of the linear warm-up.
-        peak: Value right after the warm-up.
-        final: Value that the cosine would reach at step `total`.
+    The warm-up takes `warmup` steps; the cosine would reach `final` at step `total`.
     """
     if step < warmup:
         return peak * (step + 1) / warmup

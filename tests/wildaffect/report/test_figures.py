@@ -77,7 +77,6 @@ def test_pca_map_finds_the_direction_of_largest_variance():
         lambda: figures.image_grid([np.zeros((9, 5, 3), np.uint8)] * 11, labels=["x"] * 11),
         lambda: figures.image_grid([]),
         lambda: figures.f1_bars(dict.fromkeys(AUS, 0.5), reference=dict.fromkeys(AUS, 0.2)),
-        lambda: figures.counts_bars(dict.fromkeys(EXPRESSIONS, 5)),
         lambda: figures.histogram(np.array([])),
         lambda: figures.loss_curves([]),
         lambda: figures.va_circumplex(np.empty((0, 2))),
