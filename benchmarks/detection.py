@@ -31,7 +31,7 @@ from checkpoints.errors import UserError, guarded
 from preprocessing.detect import iou
 from preprocessing.mtcnn import MTCNN
 from preprocessing.rows import Found
-from preprocessing.shard import CHUNK_BYTES, chunks, follow, run_together
+from preprocessing.shard import CHUNK_BYTES, Settings, chunks, follow, run_together
 from preprocessing.tracks import group_subjects, name_subjects
 from preprocessing.video import Frame, read_frames
 
@@ -72,7 +72,7 @@ def ours(frames: Sequence[Frame], detector: MTCNN) -> tuple[float, list[list[Fac
     started = time.process_time()
     with tempfile.SpooledTemporaryFile(max_size=1 << 20) as spool:
         found = Found(spool)
-        run_together([follow(chunks(iter(frames), found.times, CHUNK_BYTES), found, 112)], detector)
+        run_together([follow(chunks(iter(frames), found.times, CHUNK_BYTES), found, Settings())], detector)
         seconds = time.process_time() - started
         faces: list[list[Face]] = [[] for _ in frames]
         for subject, tracks in name_subjects(group_subjects(found.tracks, len(frames))).items():

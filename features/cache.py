@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from checkpoints.artifact import atomic_file, read_header, write_header
+from checkpoints.content import content_hashes, refuse_changed
 from checkpoints.errors import UserError
 
 HEADER = "features.json"
 KIND = "feature cache"
-SCHEMA = 1
+SCHEMA = 2
 IMPORTED = "imported"
 """What the source of a file begins with if its features were imported, not extracted."""
 AGAIN = "delete the file and run the command that made it again"
@@ -128,7 +129,7 @@ def finish_cache(
     Raises:
         UserError: when there is no file, or one of another width.
     """
-    sequences = {}
+    sequences: dict[str, dict[str, Any]] = {}
     for path in sorted(Path(cache).glob("*.safetensors")):
         with safe_open(path, framework="numpy") as file:
             frames, width = file.get_slice("features").get_shape()
@@ -139,6 +140,9 @@ def finish_cache(
                 "frames": frames,
                 "valid": int(file.get_tensor("valid").sum()),
             }
+    hashes = content_hashes(Path(cache), [f"{id}.safetensors" for id in sequences])
+    for id, facts in sequences.items():
+        facts["hash"] = hashes[f"{id}.safetensors"]
     if not sequences:
         raise UserError(f"no features were written to {cache}: nothing to finish")
     write_header(
@@ -178,9 +182,20 @@ class FeatureCache:
         self.header = read_header(self.path, HEADER, kind=KIND, schema=SCHEMA)
         self.feature_id: str = self.header["feature_id"]
         self.dim: int = self.header["dim"]
-        self.sequences: dict[str, dict[str, int]] = self.header["sequences"]
+        self.sequences: dict[str, dict[str, Any]] = self.header["sequences"]
         self.ids: list[str] = sorted(self.sequences)
         self.trained_on: dict[str, list[str]] = self.header.get("trained_on", {})
+        self._checked = False
+
+    def check(self, *, again: bool = False) -> None:
+        """Compare every file with the header, by hashes that are remembered until a file changes (or `again`).
+
+        Raises:
+            UserError: Names the first file that was changed or is missing.
+        """
+        expected = {f"{id}.safetensors": str(facts["hash"]) for id, facts in self.sequences.items()}
+        refuse_changed(self.path, expected, HEADER, again=again)
+        self._checked = True
 
     def __contains__(self, id: str) -> bool:
         return id in self.sequences
@@ -206,6 +221,8 @@ class FeatureCache:
             UserError: for an unknown id, a damaged file, or features that are not finite.
         """
         sequence = self._sequence(id)
+        if not self._checked:
+            self.check()
         path = self.path / f"{id}.safetensors"
         arrays = _load(path)
         features, valid, time_s = arrays["features"], arrays["valid"], arrays["time_s"]
@@ -224,7 +241,7 @@ class FeatureCache:
         seen[inside] = valid[rows[inside]]
         return Features(fill_nearest(features, valid, rows), seen, _clock(time_s, rows), first)
 
-    def _sequence(self, id: str) -> dict[str, int]:
+    def _sequence(self, id: str) -> dict[str, Any]:
         if id not in self.sequences:
             raise UserError(f"the feature cache {self.path} has no sequence {id!r}: extract features of that video")
         return self.sequences[id]

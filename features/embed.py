@@ -8,6 +8,7 @@ import torch
 
 from checkpoints.encoder import Encoder, encoder_fingerprint
 from checkpoints.errors import UserError
+from checkpoints.framing import UNKNOWN, Framing
 
 
 class Embedder:
@@ -17,15 +18,19 @@ class Embedder:
         encoder: In evaluation mode, on its device.
         view: The view that the pictures show; they are already cut and resized.
         flip: Average the features of each picture and its mirror image.
+        framing: How the faces are framed.
     """
 
-    def __init__(self, encoder: Encoder, view: str = "full", flip: bool = False) -> None:
-        self.encoder, self.view, self.flip = encoder, view, flip
+    def __init__(self, encoder: Encoder, view: str = "full", flip: bool = False, framing: Framing = UNKNOWN) -> None:
+        self.encoder, self.view, self.flip, self.framing = encoder, view, flip, framing
 
     @property
     def feature_id(self) -> str:
-        """Identifies what a feature means: weights, architecture, input size, normalisation, pooling, view, flip."""
-        content = json.dumps([self.encoder.fingerprint, self.view, self.flip])
+        """Identifies what a feature means.
+
+        It is a hash of weights, architecture, input size, normalisation, pooling, view, flip and framing.
+        """
+        content = json.dumps([self.encoder.fingerprint, self.view, self.flip, self.framing.identity])
         return hashlib.sha256(content.encode()).hexdigest()
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:

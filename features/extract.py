@@ -36,7 +36,7 @@ def extract(config: Extract) -> dict[str, Any]:
     caches = [
         Cache(
             config.out / view if len(config.view) > 1 else config.out,
-            Embedder(encoder, view, config.flip),
+            Embedder(encoder, view, config.flip, store.framing),
             store,
             encoder_path=config.encoder,
             precision=chosen_precision(accelerator),

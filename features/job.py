@@ -50,7 +50,8 @@ class Cache:
     @property
     def _config(self) -> dict[str, Any]:
         view, flip, pooling = self.embedder.view, self.embedder.flip, self.embedder.encoder.config.pooling
-        return {"view": view, "flip": flip, "pooling": pooling, "precision": self.precision}
+        config = {"view": view, "flip": flip, "pooling": pooling, "precision": self.precision}
+        return config | {"framing": self.embedder.framing.as_dict()}
 
     @property
     def up_to_date(self) -> bool:
@@ -107,7 +108,7 @@ class Cache:
         if found is None:
             return "missing" if not (self.path / f"{id}.safetensors").exists() else "of unknown origin"
         old, new = found.split(" "), source.split(" ")
-        names = ("made by another encoder or view", "made in another precision", "made from other faces")
+        names = ("made by another encoder, view or framing", "made in another precision", "made from other faces")
         return next(name for name, a, b in zip(names, old, new, strict=True) if a != b)
 
     def finish(self) -> None:

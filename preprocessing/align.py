@@ -3,21 +3,9 @@
 import cv2
 import numpy as np
 
-# The five points in a 112 x 112 picture to which ArcFace and most tools of this field align faces (Deng et al. 2019,
-# arXiv:1801.07698): left eye, right eye, nose tip, left and right mouth corner, as seen in the picture.
-ARCFACE_112 = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
-
-MARGIN = 0.1
-"""Margin on every side, as a fraction of the side. It keeps raised brows and the chin of an open mouth in view."""
+from checkpoints.framing import OURS, Framing
 
 JPEG_QUALITY = 95
-
-
-def template(size: int, margin: float = MARGIN) -> np.ndarray:
-    """Positions of the five landmarks in an aligned picture of `size` x `size` pixels, [5, 2]."""
-    return ((ARCFACE_112 + 0.5) / 112 * (1 - 2 * margin) + margin) * size - 0.5
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -46,7 +34,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[a.real, -a.imag, shift.real], [a.imag, a.real, shift.imag]])
 
 
-def align(image: np.ndarray, landmarks: np.ndarray, size: int, margin: float = MARGIN) -> np.ndarray:
+def align(image: np.ndarray, landmarks: np.ndarray, size: int, framing: Framing = OURS) -> np.ndarray:
     """Cut a face out of a picture, upright and scaled.
 
     If the face is much larger than the result, its surroundings are first shrunk by area averaging, so that skin and
@@ -56,12 +44,12 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int, margin: float = M
         image: RGB, uint8 [H, W, 3].
         landmarks: Five points (x, y) in pixels [5, 2].
         size: Side of the result.
-        margin: See `MARGIN`.
+        framing: Where the landmarks go.
 
     Returns:
         RGB, uint8 [size, size, 3].
     """
-    matrix = similarity(np.asarray(landmarks, dtype=np.float64), template(size, margin))
+    matrix = similarity(np.asarray(landmarks, dtype=np.float64), framing.template(size))
     shrink = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]))
     if shrink >= 2:
         image, matrix = _shrunk(image, matrix, size, shrink)

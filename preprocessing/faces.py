@@ -33,9 +33,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.dataset import ParquetFragmentScanOptions
 
-from checkpoints.artifact import atomic_file, combine_hashes, file_hash, read_header, write_header
+from checkpoints.artifact import atomic_file, combine_hashes, read_header, write_header
+from checkpoints.content import content_hashes, refuse_changed
 from checkpoints.errors import UserError
-from preprocessing.align import similarity, template
+from checkpoints.framing import OURS, UNKNOWN, Framing
+from preprocessing.align import similarity
 
 ViewName = Literal[
     "full",
@@ -51,7 +53,7 @@ ViewName = Literal[
 """The parts of a face that an encoder can look at; `preprocessing.views` cuts them out."""
 
 KIND = "faces store"
-SCHEMA = 1
+SCHEMA = 2
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 HEADER = "faces.json"
 DATA = "data"
@@ -138,6 +140,7 @@ def finish_store(
     image_size: int,
     problems: list[dict[str, Any]],
     parents: dict[str, str] | None = None,
+    framing: Framing = UNKNOWN,
     **fields: Any,
 ) -> None:
     """Declare a store complete: write `faces.json` with the name, rows and bytes of every shard and a fingerprint.
@@ -149,13 +152,21 @@ def finish_store(
         image_size: Side of the pictures in pixels.
         problems: One mapping per source that could not be read in full (`source`, `problem`, ...).
         parents: Fingerprint by name of each artifact the store was made from.
+        framing: How the faces are framed.
         fields: Further fields of the header.
     """
     store = Path(store)
     shutil.rmtree(store / CACHE, ignore_errors=True)  # the copy of a store that was changed
     paths = sorted((store / DATA).glob("*.parquet"))
+    hashes = content_hashes(store / DATA, [path.name for path in paths])
     shards = [
-        {"name": path.name, "rows": pq.read_metadata(path).num_rows, "bytes": path.stat().st_size} for path in paths
+        {
+            "name": path.name,
+            "rows": pq.read_metadata(path).num_rows,
+            "bytes": path.stat().st_size,
+            "hash": hashes[path.name],
+        }
+        for path in paths
     ]
     write_header(
         store,
@@ -166,9 +177,10 @@ def finish_store(
         config=config,
         parents=parents or {},
         image_size=image_size,
+        framing=framing.as_dict(),
         rows=sum(shard["rows"] for shard in shards),
         shards=shards,
-        fingerprint=combine_hashes({path.name: file_hash(path) for path in paths}),
+        fingerprint=combine_hashes(hashes),
         problems=problems,
         **fields,
     )
@@ -209,6 +221,7 @@ class FacesStore:
         header: Content of `faces.json`.
         fingerprint: Identifies the rows of the store.
         image_size: Side of the pictures in pixels.
+        framing: Where the landmarks stand in the pictures.
         video, subject: Object arrays of strings [N].
         frame: 1-based frame numbers, int32 [N].
         time_s: Presentation times in seconds, float64 [N]; NaN where the source has no clock.
@@ -225,6 +238,7 @@ class FacesStore:
         self.header = read_header(self.path, HEADER, kind=KIND, schema=SCHEMA)
         self.fingerprint: str = self.header["fingerprint"]
         self.image_size: int = self.header["image_size"]
+        self.framing = Framing.from_dict(self.header.get("framing"))
         self._shards = [self.path / DATA / shard["name"] for shard in self.header["shards"]]
         for path_, shard in zip(self._shards, self.header["shards"], strict=True):
             if not path_.is_file() or path_.stat().st_size != shard["bytes"]:
@@ -232,9 +246,19 @@ class FacesStore:
                     f"{path_} is missing or was changed since {self.path / HEADER} was written: "
                     "delete it and run preprocessing again"
                 )
+        self.check()
         if not self.header["rows"]:
             raise UserError(f"{self.path} is an empty faces store: its sources held no readable frame")
         self._read_index()
+
+    def check(self, *, again: bool = False) -> None:
+        """Compare every shard with the header, by hashes that are remembered until a file changes (or `again`).
+
+        Raises:
+            UserError: Names the first shard that was changed.
+        """
+        expected = {shard["name"]: shard["hash"] for shard in self.header["shards"]}
+        refuse_changed(self.path / DATA, expected, f"../{HEADER}", again=again)
 
     def _read_index(self) -> None:
         names = ["video", "subject", "frame", "time_s", "image.path"]
@@ -314,7 +338,8 @@ class FacesStore:
         """Where landmarks in source pixels lie in the aligned picture; None if there are none or all coincide."""
         if points is None or (points == points[0]).all():
             return None
-        matrix = similarity(points.astype(np.float64), template(self.image_size))
+        framing = self.framing if self.framing.is_known else OURS
+        matrix = similarity(points.astype(np.float64), framing.template(self.image_size))
         return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
     def _column(self, name: str, row: int, field: str | None = None) -> Any:

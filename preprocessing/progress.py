@@ -3,16 +3,17 @@
 import errno
 import fcntl
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import UserError
-from preprocessing.faces import DATA, HEADER, finish_store
+from preprocessing.detect import Detector
+from preprocessing.faces import DATA, HEADER, SCHEMA, finish_store
 from preprocessing.items import Group
 from preprocessing.labelled import write_labels
+from preprocessing.measure_framing import measure_framing
 from preprocessing.shard import LOG, Settings
 from preprocessing.sheet import SHEET, write_sheet
 from wildaffect.tasks.labels import is_synthetic
@@ -48,7 +49,7 @@ def begin(store: Path, settings: Settings, groups: Sequence[Group]) -> None:
     Raises:
         UserError: The folder holds something else, or a store with other settings or sources.
     """
-    path, wanted = store / CONFIG, asdict(settings)
+    path, wanted = store / CONFIG, settings.as_dict()
     if not path.exists():
         # Hidden files do not count: a run that was killed at once leaves nothing else.
         if any(not item.name.startswith(".") for item in store.iterdir()):
@@ -78,9 +79,12 @@ def is_finished(store: Path, group: Group) -> bool:
     return log.exists() and read_json(log)["digest"] == group.digest
 
 
-def is_complete(store: Path) -> bool:
-    """Whether a store has its header and data sheet."""
-    return (store / HEADER).exists() and (store / SHEET).exists()
+def is_complete(store: Path, settings: Settings) -> bool:
+    """Whether a store has its data sheet and its header, and the header names the framing that was asked for."""
+    if not (store / HEADER).exists() or not (store / SHEET).exists():
+        return False
+    header = read_json(store / HEADER)
+    return header["schema"] == SCHEMA and (settings.framing is None or header["framing"] == settings.framing.as_dict())
 
 
 def reopen(store: Path) -> None:
@@ -89,11 +93,17 @@ def reopen(store: Path) -> None:
 
 
 def complete(
-    store: Path, settings: Settings, sources: Sequence[str], groups: Sequence[Group], renamed: Sequence[dict[str, str]]
+    store: Path,
+    settings: Settings,
+    load_detector: Callable[[], Detector] | None,
+    sources: Sequence[str],
+    groups: Sequence[Group],
+    renamed: Sequence[dict[str, str]],
 ) -> None:
     """Write the labels, header and data sheet of a store whose shards are all finished.
 
-    `sources` are the sources as they were given, and `renamed` the problems from listing them.
+    `load_detector` loads the detector that measures the framing of ready crops, `sources` are the sources as they were
+    given, and `renamed` the problems from listing them.
 
     Raises:
         UserError: No frame could be read, or the disk is full.
@@ -114,8 +124,9 @@ def complete(
             finish_store(
                 store,
                 made_by="preprocessing/run.py",
-                config=asdict(settings) | {"sources": names},
+                config=settings.as_dict() | {"sources": names},
                 image_size=settings.size,
+                framing=settings.framing or measure_framing(store, load_detector),
                 problems=problems,
                 items=items,
                 frames=frames,

@@ -35,6 +35,9 @@ class Config:
     """Which part of the work to do, i/n: run n of these on as many machines that share --out."""
     device: str = "cpu"
     """Where detection runs: cpu, cuda, cuda:1, ..."""
+    framing: str = "auto"
+    """Where the landmarks stand in the pictures: wildaffect, arcface, unknown, or the path of a faces store that is to
+    be matched. auto: wildaffect; with --crops, as the detector measures it."""
 
 
 def main() -> None:
@@ -48,18 +51,24 @@ def run(config: Config) -> None:
     Raises:
         UserError: A source is missing or empty, the store was begun with other settings, or the disk is full.
     """
-    from preprocessing import progress, shard, sources, workers  # heavy, and `--help` needs none of them
+    # Heavy, and `--help` needs none of them.
+    from preprocessing import measure_framing, progress, shard, sources, workers
 
     part, parts = _part(config.shard)
+    framing = measure_framing.chosen_framing(config.framing, crops=config.crops)
     load_detector = None
-    if not config.crops:
-        from preprocessing.mtcnn import MTCNN, check_device  # not installed everywhere, and `--crops` does without
-
-        check_device(config.device)
-        load_detector = partial(MTCNN, config.device)
+    if not config.crops or framing is None:
+        try:
+            from preprocessing.mtcnn import MTCNN, check_device  # not installed everywhere
+        except UserError:
+            if not config.crops:
+                raise
+        else:
+            check_device(config.device)
+            load_detector = partial(MTCNN, config.device)
     items, renamed = sources.find_items(config.source, crops=config.crops)
     groups = sources.make_groups(items)
-    settings = shard.Settings(config.size, config.crops)
+    settings = shard.Settings(config.size, config.crops, framing)
     config.out.mkdir(parents=True, exist_ok=True)
     with progress.locked(config.out):
         progress.begin(config.out, settings, groups)
@@ -71,13 +80,13 @@ def run(config: Config) -> None:
         f"{len(items)} items in {len(groups)} shards; part {config.shard}: {len(mine)} shards, "
         f"{len(mine) - len(todo)} already finished; {processes} workers"
     )
-    if not todo and progress.is_complete(config.out):
+    if not todo and progress.is_complete(config.out, settings):
         print(f"{config.out} is already complete")
         return
     if todo:
         progress.reopen(config.out)
-        gpu = config.device != "cpu"
-        logs = workers.make_shards(config.out, settings, todo, load_detector, gpu=gpu, workers=processes)
+        gpu, aligning = config.device != "cpu", None if config.crops else load_detector
+        logs = workers.make_shards(config.out, settings, todo, aligning, gpu=gpu, workers=processes)
         frames = 0
         with tqdm(total=len(todo), unit="shard") as bar:
             for log in logs:
@@ -87,7 +96,7 @@ def run(config: Config) -> None:
 
     if all(progress.is_finished(config.out, group) for group in groups):
         with progress.locked(config.out):
-            progress.complete(config.out, settings, config.source, groups, renamed)
+            progress.complete(config.out, settings, load_detector, config.source, groups, renamed)
     else:
         print("other parts are still missing; the last one to finish completes the store")
 

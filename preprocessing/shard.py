@@ -7,6 +7,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import numpy as np
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
+from checkpoints.framing import OURS, Framing
 from preprocessing.align import align, encode_jpeg
 from preprocessing.detect import Detector, Faces
 from preprocessing.faces import DATA, write_shard
@@ -44,16 +46,24 @@ class Settings:
     Attributes:
         size: Side of the aligned faces in pixels.
         crops: The sources hold faces that are already aligned.
+        framing: How faces are aligned. With `crops`, how the sources are framed; None: measured when the store is
+            complete.
     """
 
     size: Literal[112, 224] = 112
     crops: bool = False
+    framing: Framing | None = OURS
+
+    def as_dict(self) -> dict[str, Any]:
+        """What determines the rows. The framing of ready crops does not: it is only recorded."""
+        found = {"size": self.size, "crops": self.crops}
+        return found if self.crops or self.framing is None else found | {"framing": self.framing.as_dict()}
 
 
 def find_together(store: Path, groups: Sequence[Group], settings: Settings, detector: Detector) -> list[Found]:
     """Find the faces of several long videos, one per group, at the same time, so that they fill batches together."""
     store.mkdir(parents=True, exist_ok=True)
-    return run_together([_find(store, group.items[0], settings.size, CHUNK_BYTES) for group in groups], detector)
+    return run_together([_find(store, group.items[0], settings, CHUNK_BYTES) for group in groups], detector)
 
 
 def make_shard(
@@ -89,7 +99,7 @@ def _rows(
         log["items"] += len(items)
         results: Sequence[Found | None] = [ready] * len(items)
         if detector is not None and ready is None:
-            works = [_find(store, item, settings.size, CHUNK_BYTES // len(items)) for item in items]
+            works = [_find(store, item, settings, CHUNK_BYTES // len(items)) for item in items]
             results = run_together(works, detector)
         for item, found in zip(items, results, strict=True):
             problems: list[str] = [] if found is None else found.problems
@@ -162,13 +172,13 @@ def run_together(works: Sequence[Generator[Request, Any, Any]], detector: Detect
     return results
 
 
-def _find(store: Path, item: Item, size: int, budget: int) -> Generator[Request, Any, Found]:
+def _find(store: Path, item: Item, settings: Settings, budget: int) -> Generator[Request, Any, Found]:
     """Find and track the faces of an item."""
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(store))  # noqa: SIM115
     found = Found(spool)
     try:
         frames = _frames_of(item, found.problems.append)
-        yield from follow(chunks(frames, found.times, budget), found, size)
+        yield from follow(chunks(frames, found.times, budget), found, settings)
     except UserError as error:
         found.problems.append(str(error))
     return found
@@ -191,9 +201,12 @@ def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
             yield Frame(number, time_s, image)
 
 
-def follow(parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, size: int) -> Generator[Request, Any, None]:
+def follow(
+    parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, settings: Settings
+) -> Generator[Request, Any, None]:
     """Find faces chunk by chunk, assign them to tracks, and write the aligned faces to the spool."""
     shots, tracker = ShotDetector(), Tracker()
+    aligned = partial(align, size=settings.size, framing=settings.framing or OURS)
     known: Faces | None = None
     without = 0
     before: list[tuple[int, np.ndarray]] = []  # the last frames of the previous chunk
@@ -207,7 +220,7 @@ def follow(parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, size: in
             frame, image = pictures[i]
             if i in cuts:
                 tracker.cut()
-            crops, usable = _crops(image, faces[i], size)
+            crops, usable = _crops(image, faces[i], aligned)
             if not crops:
                 without += 1
                 if without.bit_count() == 1 and len(found.no_face) < NO_FACE:  # the 1st, 2nd, 4th, 8th, ...
@@ -217,7 +230,7 @@ def follow(parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, size: in
                 if crop is None:
                     if seen.frame not in by_frame:
                         continue
-                    crop = align(by_frame[seen.frame], seen.landmarks, size)
+                    crop = aligned(by_frame[seen.frame], seen.landmarks)
                 values = np.concatenate([seen.box, seen.landmarks.ravel(), [seen.score]])
                 found.put(seen.track, seen.frame, values, seen.interpolated, encode_jpeg(crop))
         known = faces[-1]
@@ -248,11 +261,13 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _crops(image: np.ndarray, faces: Faces, size: int) -> tuple[list[np.ndarray], list[int]]:
+def _crops(
+    image: np.ndarray, faces: Faces, aligned: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[list[np.ndarray], list[int]]:
     """Aligned faces and their indices; faces whose landmarks coincide cannot be aligned."""
     crops, usable = [], []
     for k, landmarks in enumerate(faces.landmarks):
         if np.ptp(landmarks, axis=0).max() >= 1:
-            crops.append(align(image, landmarks, size))
+            crops.append(aligned(image, landmarks))
             usable.append(k)
     return crops, usable

@@ -90,6 +90,7 @@ def _counts(header: dict[str, Any], index: _Index) -> Section:
         ["rows with a face", f"{found:,} ({found / max(header['rows'], 1):.1%})"],
         ["of which interpolated between detections", f"{int(index.interpolated.sum()):,}"],
         ["face size", f"{header['image_size']} x {header['image_size']} pixels"],
+        ["framing of the faces", header["framing"]["name"]],
         ["bytes", f"{sum(shard['bytes'] for shard in header['shards']):,}"],
         ["problems", f"{len(header['problems']):,}"],
         ["fingerprint", header["fingerprint"][:16]],

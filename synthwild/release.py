@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from checkpoints.artifact import atomic_file
+from checkpoints.framing import ARCFACE
 from preprocessing.align import align
 from synthwild.people import Image, Landmarks, random_identity
 from synthwild.plan import TEST, Video
@@ -174,7 +175,7 @@ def make_video(root: Path, video: Video) -> None:
                 if marks is not None and rng.random() > 0.02:  # the detector of the real release missed faces too
                     name = f"{t + 1:05d}.jpg"
                     write_jpeg(crops[k] / name, box_crop(picture, marks))
-                    write_jpeg(aligned[k] / name, align(picture, marks.points, ALIGNED_SIZE, margin=0.0))
+                    write_jpeg(aligned[k] / name, align(picture, marks.points, ALIGNED_SIZE, ARCFACE))
         if labelled:
             write_labels(root, video, actors)
         writer.close()

@@ -36,7 +36,8 @@ def head_inputs(caches: Sequence[FeatureCache], head: Path) -> tuple[HeadInput, 
         encoder = str(cache.header.get("encoder", ""))
         if encoder and not encoder.startswith("timm:"):
             encoder = os.path.relpath(cache.path / encoder, head)
-        how = {key: cache.header["config"][key] for key in ("view", "flip", "pooling") if key in cache.header["config"]}
+        names = ("view", "flip", "pooling", "framing")
+        how = {name: cache.header["config"][name] for name in names if name in cache.header["config"]}
         inputs.append(HeadInput(cache.feature_id, cache.dim, encoder, **how))
     return tuple(inputs)
 

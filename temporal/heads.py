@@ -11,8 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from checkpoints.artifact import atomic_file, read_header, write_header
+from checkpoints.artifact import atomic_file, fingerprint, read_header, write_header
+from checkpoints.encoder import checked_weights
 from checkpoints.errors import UserError
+from checkpoints.framing import UNKNOWN
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture
 from temporal.smoothing import RAW, Smoothing
@@ -20,7 +22,7 @@ from wildaffect.tasks import TASKS, Task
 
 HEADER = "config.json"
 KIND = "head"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class HeadInput:
         view: part of the face that the encoder sees.
         flip: whether features are averaged over each picture and its mirror image.
         pooling: how tokens were pooled into one vector; None: as in the encoder's training.
+        framing: how the faces were framed, see :meth:`checkpoints.framing.Framing.as_dict`.
     """
 
     feature_id: str
@@ -42,6 +45,7 @@ class HeadInput:
     view: str = "full"
     flip: bool = False
     pooling: str | None = None
+    framing: dict[str, Any] = field(default_factory=UNKNOWN.as_dict)
 
 
 @dataclass
@@ -96,8 +100,9 @@ class Head:
         expected = [item.feature_id for item in self.inputs]
         if list(feature_ids) != expected:
             raise UserError(
-                f"the {self.name} head was trained on features of another encoder or view than {where} (feature id "
-                f"{', '.join(i[:12] for i in feature_ids)} instead of {', '.join(i[:12] for i in expected)}): extract "
+                f"the {self.name} head was trained on features of another encoder, view or framing than {where} "
+                f"(feature id {', '.join(i[:12] for i in feature_ids)} instead of "
+                f"{', '.join(i[:12] for i in expected)}): extract "
                 "features with the head's own encoder, or train a head on these features"
             )
 
@@ -134,6 +139,7 @@ def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, An
         trained_on=head.trained_on,
         encoder_trained_on=head.encoder_trained_on,
         record=head.record,
+        weights=fingerprint(directory / "model.safetensors"),
     )
 
 
@@ -171,6 +177,7 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
     network = HeadNetwork(architecture, [item.dim for item in inputs], sum(task.out_dim for task in tasks))
     try:
         network.load_state_dict(load_file(directory / "model.safetensors"))
+        checked_weights(directory, header)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{directory / 'model.safetensors'} cannot be read: {error}") from error
     return Head(

@@ -123,8 +123,20 @@ class Export:
 class Doctor:
     """Print versions, devices and precision, whether faces can be detected and videos written, and free disk space."""
 
+    verify: Path | None = None
+    """Instead, hash every artifact below this folder again and compare it with its header."""
+
     def run(self) -> None:
-        """Print the findings; a problem is printed, not raised."""
+        """Print the findings; a problem is printed, not raised.
+
+        Raises:
+            UserError: With `verify`: an artifact is not what its header says.
+        """
+        if self.verify is not None:
+            from wildaffect.inference.verify import verify
+
+            verify(self.verify)
+            return
         from wildaffect.inference.installed import print_versions
 
         print_versions()  # first, because the other checks load these packages

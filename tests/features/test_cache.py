@@ -83,11 +83,23 @@ def test_faults_have_messages(tmp_path):
     with pytest.raises(UserError, match="no sequence 'b'"):
         cache.read("b")
     write_features(tmp_path, "a", features=np.zeros((4, 3)), valid=np.ones(4), time_s=np.zeros(4), first_frame=1)
-    with pytest.raises(UserError, match="header says 5 frames"):
+    with pytest.raises(UserError, match=r"a\.safetensors was changed after .*features\.json was written"):
+        cache.read("a")
+    finish_cache(tmp_path, made_by="test", config={}, parents={}, feature_id="id", dim=3)
+    cache = FeatureCache(tmp_path)
+    assert len(cache.read("a")) == 4
+    write_features(tmp_path, "a", features=np.zeros((5, 3)), valid=np.ones(5), time_s=np.zeros(5), first_frame=1)
+    with pytest.raises(UserError, match="header says 4 frames"):  # while it is open
         cache.read("a")
     (tmp_path / "a.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match="cannot be read"):
         cache.read("a")
+    with pytest.raises(UserError, match="was changed after"):
+        FeatureCache(tmp_path).check(again=True)
+    (tmp_path / "a.safetensors").unlink()
+    with pytest.raises(UserError, match=r"a\.safetensors cannot be read"):
+        FeatureCache(tmp_path).read("a")
+    write_features(tmp_path, "a", features=np.zeros((4, 3)), valid=np.ones(4), time_s=np.zeros(4), first_frame=1)
     with pytest.raises(UserError, match="do not describe the same frames"):
         write_features(tmp_path, "c", features=np.zeros((4, 3)), valid=np.ones(5), time_s=np.zeros(4), first_frame=1)
     with pytest.raises(UserError, match="cannot name a file"):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from checkpoints.encoder import Encoder, EncoderConfig, load_encoder
 from checkpoints.errors import UserError
+from checkpoints.framing import ARCFACE, OURS, UNKNOWN, Framing
 from features.cache import FeatureCache
 from features.embed import Embedder, with_pooling
 from features.import_features import ImportFeatures
@@ -29,6 +30,7 @@ from features.run import Extract, main
 from finetune.classifier import Classifier, trainable
 from preprocessing.faces import FacesStore, Sequence, finish_store, write_shard
 from preprocessing.views import cut
+from temporal.caches import head_inputs
 from tests.finetune.corpus import LATE, make_encoder, make_store, rows_of
 from wildaffect.training.images import decode, resize
 from wildaffect.training.meter import count_flops
@@ -199,7 +201,11 @@ def test_stale_sequences_are_redone_and_named(corpus, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({}, "another encoder or view"), ({"view": ("mouth",)}, "encoder or view"), ({"precision": "bf16"}, "precision")],
+    [
+        ({}, "another encoder, view or framing"),
+        ({"view": ("mouth",)}, "encoder, view or framing"),
+        ({"precision": "bf16"}, "precision"),
+    ],
 )
 def test_other_encoder_view_or_precision_is_stale(corpus, tmp_path, capsys, changes, reason):
     """An encoder that differs by nothing but its normalisation is another encoder."""
@@ -210,6 +216,24 @@ def test_other_encoder_view_or_precision_is_stale(corpus, tmp_path, capsys, chan
         local = local._replace(encoder=make_encoder(tmp_path / "other", std=(0.25, 0.25, 0.25)))
     main(settings(local, tmp_path / "cache", **changes))
     assert reason in capsys.readouterr().out
+
+
+def test_another_framing_is_another_feature(corpus, tmp_path, capsys):
+    """From the same pictures: the framing is in the header, in the id and in the inputs of a head."""
+    faces = make_store(tmp_path / "faces", {"a": 6})
+    found = {}
+    for framing in (UNKNOWN, ARCFACE, OURS):
+        finish_store(faces, made_by="test", config={}, image_size=40, problems=[], framing=framing)
+        main(settings(corpus._replace(faces=faces), tmp_path / "cache"))
+        cache = FeatureCache(tmp_path / "cache")
+        found[framing.name] = cache.feature_id
+        assert cache.header["config"]["framing"] == framing.as_dict()
+        (item,) = head_inputs([cache], tmp_path / "head")
+        assert Framing.from_dict(item.framing) == framing
+        embedder = Embedder(load_encoder(corpus.encoder), framing=framing)
+        assert item.feature_id == embedder.feature_id == cache.feature_id
+    assert len(set(found.values())) == 3
+    assert "another encoder, view or framing" in capsys.readouterr().out
 
 
 def test_video_without_any_face(corpus, tmp_path):

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checkpoints.framing import OURS
 from finetune.frames import EpochDraw, LabelledFrames, training_frames
-from preprocessing.align import encode_jpeg, template
+from preprocessing.align import encode_jpeg
 from preprocessing.faces import FacesStore, finish_store, write_shard
 from preprocessing.views import row_views
 from wildaffect.training.images import resize
@@ -64,7 +65,7 @@ def test_spaced(sizes, most):
 def test_training_crops_are_cut_by_landmarks(tmp_path):
     """A whole crop of a row is its view, resized."""
     rng = np.random.default_rng(0)
-    points = template(112) + np.array([[4, 9], [-3, 2], [0, 0], [5, -6], [2, 7]])
+    points = OURS.template(112) + np.array([[4, 9], [-3, 2], [0, 0], [5, -6], [2, 7]])
     row = {"video": "v", "subject": "", "time_s": 0.0, "landmarks": points.ravel().tolist()}
     pictures = [encode_jpeg(rng.integers(0, 256, (112, 112, 3), np.uint8)) for _ in range(3)]
     write_shard(tmp_path, "v", [row | {"frame": k + 1, "image": jpeg} for k, jpeg in enumerate(pictures)])

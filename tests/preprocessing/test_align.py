@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.align import align, decode_jpeg, encode_jpeg, similarity, template
+from checkpoints.framing import ARCFACE, ARCFACE_112, OURS
+from preprocessing.align import align, decode_jpeg, encode_jpeg, similarity
 
 
 def move(points, angle, scale, shift):
@@ -17,7 +18,7 @@ def move(points, angle, scale, shift):
     st.tuples(st.floats(-500, 500), st.floats(-500, 500)),
 )
 def test_similarity_undoes_a_similarity(angle, scale, shift):
-    target = template(112)
+    target = OURS.template(112)
     source = move(target, angle, scale, shift)
     matrix = similarity(source, target)
     assert np.allclose(source @ matrix[:, :2].T + matrix[:, 2], target, atol=1e-6)
@@ -39,14 +40,13 @@ def test_similarity_is_the_least_squares_one_of_umeyama():
 
 def test_coinciding_points_are_an_error():
     with pytest.raises(ValueError, match="coincide"):
-        similarity(np.full((5, 2), 7.0), template(112))
+        similarity(np.full((5, 2), 7.0), OURS.template(112))
 
 
 def test_template_is_centred_and_scales():
-    assert np.allclose(template(112, margin=0)[0], (38.2946, 51.6963))
-    assert np.allclose((template(224) + 0.5) / 2 - 0.5, template(112))
-    wide = template(112, margin=0.1) - 55.5
-    assert np.allclose(wide, 0.8 * (template(112, margin=0) - 55.5))
+    assert np.allclose(ARCFACE.template(112), ARCFACE_112)
+    assert np.allclose((OURS.template(224) + 0.5) / 2 - 0.5, OURS.template(112))
+    assert np.allclose(OURS.template(112) - 55.5, 0.8 * (ARCFACE_112 - 55.5))
 
 
 def spots(size, points, radius):
@@ -60,9 +60,9 @@ def spots(size, points, radius):
 @pytest.mark.parametrize("size", [112, 224])
 def test_landmarks_land_on_the_template(scale, size):
     """Also where the face is shrunk in two steps: half a pixel of error there would show."""
-    places = move(template(112) - 56, 0.3, scale, (560, 540))
+    places = move(OURS.template(112) - 56, 0.3, scale, (560, 540))
     aligned = align(spots(1100, places, 2.5 * scale * 112 / size), places, size)
-    for x, y in template(size):
+    for x, y in OURS.template(size):
         window = aligned[round(y) - 5 : round(y) + 6, round(x) - 5 : round(x) + 6, 0].astype(float)
         rows, columns = np.mgrid[-5:6, -5:6]
         centre = np.array([(window * columns).sum(), (window * rows).sum()]) / window.sum()
@@ -71,13 +71,13 @@ def test_landmarks_land_on_the_template(scale, size):
 
 def test_shrinking_does_not_alias():
     image = np.random.default_rng(0).integers(0, 256, (1600, 1600, 3), np.uint8)
-    places = move(template(112) - 56, 0.2, 10.0, (800, 800))
+    places = move(OURS.template(112) - 56, 0.2, 10.0, (800, 800))
     assert align(image, places, 112).std() < 15  # area averaging of 100 pixels; bilinear alone keeps about 50
 
 
 def test_beyond_the_border_the_border_is_repeated():
     image = np.full((100, 100, 3), 80, np.uint8)
-    places = template(112) - 60
+    places = OURS.template(112) - 60
     assert (align(image, places, 112) == 80).all()
 
 

@@ -139,7 +139,8 @@ def test_a_store_that_was_made_again_forgets_its_copy(store):
     assert len(list((store / ".arrow").rglob("*.arrow"))) == 1
 
 
-def test_the_index_is_read_without_the_pictures(tmp_path):
+def test_the_index_is_read_without_the_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(FacesStore, "check", lambda store: None)  # which would find the damage
     pictures = np.random.default_rng(0).bytes(1 << 20)
     path = write_shard(tmp_path, "v", [row("v", "", k, pictures) for k in range(1, 4)] + [row("v", "", 4, None)])
     finish(tmp_path)
@@ -147,6 +148,18 @@ def test_the_index_is_read_without_the_pictures(tmp_path):
         file.seek(path.stat().st_size // 2)
         file.write(b"damage" * 1000)
     assert FacesStore(tmp_path).valid.tolist() == [True, True, True, False]
+
+
+def test_a_shard_of_other_content_is_refused(tmp_path):
+    """Of the same size, so that only its content tells."""
+    path = write_shard(tmp_path, "v", [row("v", "", k, b"x" * 100) for k in range(1, 4)])
+    finish(tmp_path)
+    FacesStore(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"v\.parquet was changed after .*faces\.json was written"):
+        FacesStore(tmp_path)
 
 
 def test_ids_that_two_sequences_share_are_refused(tmp_path):

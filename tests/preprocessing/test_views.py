@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from checkpoints.errors import UserError
-from preprocessing.align import encode_jpeg, template
+from checkpoints.framing import OURS
+from preprocessing.align import encode_jpeg
 from preprocessing.faces import FacesStore, finish_store, write_shard
 from preprocessing.views import ALIGNED, REGIONS, VIEWS, StillFrames, check_views, cut, face_views, row_views
 from wildaffect.training.images import decode, resize
@@ -36,13 +37,13 @@ def test_full_is_the_picture():
 
 
 def test_aligned_places_are_those_of_preprocessing():
-    np.testing.assert_allclose((template(100) + 0.5) / 100, ALIGNED, atol=1e-4)
+    np.testing.assert_allclose((OURS.template(100) + 0.5) / 100, ALIGNED, atol=1e-4)
 
 
 @pytest.mark.parametrize("view", [view for view in VIEWS if view.endswith("_landmarks")])
 def test_landmarks_of_an_aligned_face_give_the_fixed_view(view):
     picture = coordinates(200)
-    by_landmarks = cut(picture, view, template(200))
+    by_landmarks = cut(picture, view, OURS.template(200))
     fixed = cut(picture, view.removesuffix("_landmarks"))
     assert by_landmarks.shape == fixed.shape
     assert (by_landmarks.int() - fixed.int()).abs().max() <= 1
@@ -55,20 +56,20 @@ def test_landmarks_follow_a_turned_and_smaller_face(angle):
     size = 200
     turn = 0.6 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     centre = np.array([100.0, 100.0])
-    points = (template(size) - centre) @ turn.T + centre
-    fixed, moved = (cut(coordinates(size), "eyes_mouth_landmarks", p) for p in (template(size), points))
+    points = (OURS.template(size) - centre) @ turn.T + centre
+    fixed, moved = (cut(coordinates(size), "eyes_mouth_landmarks", p) for p in (OURS.template(size), points))
     wanted = (fixed[:2].double().numpy().reshape(2, -1).T - centre) @ turn.T + centre
     np.testing.assert_allclose(moved[:2].double().numpy().reshape(2, -1).T, wanted, atol=1.6)
 
 
 def test_store_gives_landmarks_of_the_aligned_picture(tmp_path):
     """Landmarks of a face that is turned and far away in the source, as places in its picture."""
-    source = (template(112) @ np.array([[3, 1], [-1, 3]]) + (500, 70)).astype(np.float32)
+    source = (OURS.template(112) @ np.array([[3, 1], [-1, 3]]) + (500, 70)).astype(np.float32)
     row = {"video": "a", "subject": "", "frame": 1, "time_s": 0.0, "image": b"x"}
     write_shard(tmp_path, "a", [row | {"landmarks": source.ravel().tolist()}, row | {"frame": 2}])
     finish_store(tmp_path, made_by="test", config={}, image_size=112, problems=[])
     store = FacesStore(tmp_path)
-    np.testing.assert_allclose(store.picture_landmarks(0), template(112), atol=1e-3)
+    np.testing.assert_allclose(store.picture_landmarks(0), OURS.template(112), atol=1e-3)
     assert store.picture_landmarks(1) is None
 
 
@@ -77,9 +78,9 @@ def store(tmp_path):
     """Four rows: a face, one whose landmarks stand elsewhere, one that cannot be decoded, none."""
     picture = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
     # An asymmetric change, so that alignment cannot undo it.
-    points = template(112) + np.array([[4, 9], [-3, 2], [0, 0], [5, -6], [2, 7]])
+    points = OURS.template(112) + np.array([[4, 9], [-3, 2], [0, 0], [5, -6], [2, 7]])
     rows = [
-        {"image": encode_jpeg(picture), "landmarks": template(112).ravel().tolist()},
+        {"image": encode_jpeg(picture), "landmarks": OURS.template(112).ravel().tolist()},
         {"image": encode_jpeg(picture), "landmarks": points.ravel().tolist()},
         {"image": b"nonsense", "landmarks": None},
         {"image": None},

@@ -57,7 +57,7 @@ def test_features_of_another_width_or_id_are_refused(runs):
     head = load_head(runs / "va")
     with pytest.raises(UserError, match=r"reads \[T, 12\]"):
         predict_sequence(head, np.zeros((5, 13)), np.ones(5))
-    with pytest.raises(UserError, match="of another encoder or view"):
+    with pytest.raises(UserError, match="of another encoder, view or framing"):
         head.check_inputs(["something else"])
     head.check_inputs(["id of cache"])
 

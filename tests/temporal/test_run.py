@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints.errors import UserError
-from features.cache import FeatureCache
+from features.cache import FeatureCache, finish_cache
 from temporal import run, train
 from temporal.caches import open_caches
 from temporal.heads import load_head, load_heads
@@ -249,6 +249,7 @@ def test_inputs_that_do_not_fit_are_refused(settings, corpus, tmp_path):
     tensors = load_file(broken / "val1.safetensors")
     tensors["valid"][6], tensors["features"][6, 3] = True, float("nan")
     save_file(tensors, broken / "val1.safetensors")
+    finish_cache(broken, made_by="test", config={}, parents={}, feature_id="id", dim=12)  # its header knows of it
     with pytest.raises(UserError, match=r"val1\.safetensors: the features of frame 7 are not finite"):
         run.main(settings("va", tmp_path / "o", features=(broken,)))
     with pytest.raises(UserError, match="joins two feature caches, 1 given"):

@@ -67,7 +67,7 @@ def test_several_heads_are_averaged(settings, runs, corpus, tmp_path):
 def test_faults(runs, corpus, tmp_path):
     example = corpus / "release" / "test_set_examples" / "va.txt"
     good = {"heads": (runs / "va",), "features": (corpus / "cache",), "example": example, "out": tmp_path / "o.txt"}
-    with pytest.raises(UserError, match="of another encoder or view"):
+    with pytest.raises(UserError, match="of another encoder, view or framing"):
         submit.main(submit.Submit(**good | {"features": (corpus / "view",)}))
     with pytest.raises(UserError, match="none of the heads predicts va"):
         submit.main(submit.Submit(**good | {"heads": (runs / "au",)}))

@@ -34,7 +34,7 @@ def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) 
     copy_models(models, out)
     differences: dict[str, float] = {}
     if onnx:
-        differences = export_bundle(load_models([out]))
+        differences = export_bundle(load_models(sorted((out / "heads").iterdir())))
         for name, difference in differences.items():
             print(f"{name}: ONNX differs from PyTorch by at most {difference:.1e} on random inputs")
     write_card_of(models, out / "MODEL_CARD.md")

@@ -14,6 +14,10 @@ SYNTHETIC = (
     "The heads were trained on drawn faces (SynthWild), not on people: on real people these numbers mean nothing. They "
     "only show what the software does. Train on real data for real results."
 )
+UNFRAMED = (
+    "It is not known how the faces were framed in training, so they are framed in wildaffect's own way: the numbers "
+    "may be worse than the heads' scores."
+)
 MISUSE = (
     "Predictions describe what a face shows as annotators would rate it, not what a person feels, thinks or intends. "
     "They must not be used to judge, select or watch people (hiring, schools, policing, borders, health). They are "
@@ -71,6 +75,8 @@ def facts_of(table: pa.Table) -> Facts:
 def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
     """What a reader must know before trusting the numbers, the most serious first."""
     found = [SYNTHETIC] if models.synthetic else []
+    if not models.framing_is_known:
+        found.append(UNFRAMED)
     wanted = max(embedder.encoder.config.image_size for embedder in models.embedders.values())
     window = max(head.architecture.window for head in models.heads)
     if not facts.people:

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
+from checkpoints.framing import OURS
 from preprocessing.detect import Detector, Faces
-from preprocessing.faces import FacesStore, finish_store
+from preprocessing.faces import HEADER, FacesStore, finish_store
 from preprocessing.items import Item
 from preprocessing.shard import Settings, make_shard
 from preprocessing.sources import find_items, make_groups
 from wildaffect.inference.progress import Progress
+
+MADE_BY = "inference"
 
 
 class Watched:
@@ -56,11 +59,11 @@ def list_clips(paths: Sequence[Path]) -> list[Item]:
 
 
 def find_faces_of(
-    clip: Item, path: Path, detector: Detector, *, size: Literal[112, 224], progress: Progress | None = None
+    clip: Item, path: Path, detector: Detector, settings: Settings, *, progress: Progress | None = None
 ) -> tuple[FacesStore, list[str]]:
-    """Find, track and align the faces of one clip, `size` pixels wide, and write them to the store `path`.
+    """Find, track and align the faces of one clip, and write them to the store `path`.
 
-    A store that is finished already is used as it is.
+    A store that is finished already and was made with the same settings is used as it is.
 
     Returns:
         The store, and the problems with the clip, one line each.
@@ -68,14 +71,26 @@ def find_faces_of(
     Raises:
         UserError: Nothing in the clip can be read.
     """
-    if not (path / "faces.json").exists():
+    header = path / HEADER
+    if header.exists():
+        made = read_json(header)
+        if made["made_by"].endswith(MADE_BY) and made["config"] != settings.as_dict():
+            header.unlink()  # an interrupted run with other heads
+    if not header.exists():
         (group,) = make_groups([clip])
         path.mkdir(parents=True, exist_ok=True)
-        log = make_shard(path, group, Settings(size), Watched(detector, progress))
+        log = make_shard(path, group, settings, Watched(detector, progress))
         if not log["frames"]:
             reason = "; ".join(problem["problem"] for problem in log["problems"]) or "holds no frame"
             raise UserError(f"{clip.path} {reason}")
         problems = [problem for problem in log["problems"] if problem["problem"] != "no face found"]
-        finish_store(path, made_by="inference", config={"size": size}, image_size=size, problems=problems)
+        finish_store(
+            path,
+            made_by=MADE_BY,
+            config=settings.as_dict(),
+            image_size=settings.size,
+            problems=problems,
+            framing=settings.framing or OURS,
+        )
     store = FacesStore(path)
     return store, [problem["problem"] for problem in store.header["problems"]]

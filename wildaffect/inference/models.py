@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from checkpoints.artifact import combine_hashes, fingerprint
+from checkpoints.artifact import combine_hashes, fingerprint, read_header
 from checkpoints.encoder import Encoder, encoder_directory, load_encoder
 from checkpoints.errors import UserError
+from checkpoints.framing import UNKNOWN, Framing
 from features.embed import Embedder, with_pooling
 from temporal.heads import Head, head_directories, load_head
 from temporal.predict import average, decode, predict_sequence
@@ -34,6 +35,7 @@ class Models:
         directories: Where each head is.
         places: Feature id to the directory of its encoder.
         fingerprint: Identifies heads and encoders together.
+        framing: How faces were framed in training; unknown if no head says so.
     """
 
     heads: list[Head]
@@ -42,12 +44,18 @@ class Models:
     places: dict[str, Path] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
+    framing: Framing = UNKNOWN
 
     @property
     def tasks(self) -> list[Task]:
         """The tasks that are predicted, in the usual order."""
         present = {task.name for head in self.heads for task in head.tasks}
         return [task for task in TASKS.values() if task.name in present]
+
+    @property
+    def framing_is_known(self) -> bool:
+        """Whether every head says how faces were framed in its training."""
+        return all(embedder.framing.is_known for embedder in self.embedders.values())
 
     @property
     def synthetic(self) -> bool:
@@ -107,7 +115,8 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
         device: Where the networks go.
 
     Raises:
-        UserError: A head is missing or damaged, its encoder cannot be found, or is not the one it was trained with.
+        UserError: A head is missing or damaged, its encoder cannot be found, or is not the one it was trained with; or
+            the heads were trained on faces in different framings.
     """
     directories = _directories([Path(path) for path in paths] or default_heads())
     models = Models([], {}, directories)
@@ -118,7 +127,7 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
             embedder = models.embedders.get(item.feature_id)
             if embedder is None:
                 encoder = _encoder(directory, item.encoder, item.pooling).to(device)
-                embedder = Embedder(encoder, item.view, item.flip)
+                embedder = Embedder(encoder, item.view, item.flip, Framing.from_dict(item.framing))
                 if embedder.feature_id != item.feature_id:
                     raise UserError(
                         f"the encoder {directory / item.encoder} is not the one that the head {directory} was trained "
@@ -134,8 +143,32 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
         f"head {number}": fingerprint([directory / "model.safetensors", directory / "config.json"])
         for number, directory in enumerate(directories)
     }
+    models.framing = _common_framing(models)
     models.fingerprint = combine_hashes(hashes | {f"features {name}": name for name in models.embedders})
     return models
+
+
+def _common_framing(models: Models) -> Framing:
+    """The framing that all heads know faces in; unknown if none says so.
+
+    Raises:
+        UserError: The heads name different ones.
+    """
+    groups: list[tuple[Framing, list[str]]] = []
+    for head, source in zip(models.heads, models.sources, strict=True):
+        for framing in (models.embedders[item.feature_id].framing for item in head.inputs):
+            names = next((names for other, names in groups if other.identity == framing.identity), None)
+            if names is not None:
+                names.append(source["name"])
+            elif framing.is_known:
+                groups.append((framing, [source["name"]]))
+    if len(groups) > 1:
+        parts = (f"{', '.join(dict.fromkeys(names))} ({framing.name})" for framing, names in groups)
+        raise UserError(
+            f"the heads were trained on faces in different framings: {'; '.join(parts)}: predict with one group at a "
+            "time"
+        )
+    return groups[0][0] if groups else UNKNOWN
 
 
 def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -168,8 +201,30 @@ def _directories(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in paths:
         bundled = sorted(path.glob("heads/*/config.json"))
+        if bundled:
+            check_bundle(path)
         found += [file.parent for file in bundled] or head_directories(path)
     return found
+
+
+def check_bundle(path: Path) -> None:
+    """Compare a bundle with its `bundle.json`.
+
+    Raises:
+        UserError: The bundle is not complete, or a file was added, removed or changed.
+    """
+    header = read_header(path, BUNDLE, kind="bundle", schema=1)
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    files = {name: file for name, file in files.items() if name != BUNDLE and not file.name.startswith(".")}
+    differ = files.keys() ^ header["files"].keys()
+    differ |= {
+        name for name in files.keys() & header["files"].keys() if fingerprint(files[name]) != header["files"][name]
+    }
+    if differ:
+        raise UserError(
+            f"{path / sorted(differ)[0]} is not what {path / BUNDLE} lists ({len(differ)} such file(s)): export the "
+            "bundle again, or copy it again from where it came from"
+        )
 
 
 def _encoder(directory: Path, where: str, pooling: str | None) -> Encoder:

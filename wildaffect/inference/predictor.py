@@ -13,11 +13,13 @@ import pyarrow as pa
 import torch
 
 from checkpoints.errors import UserError
+from checkpoints.framing import NAMED, OURS
 from features.cache import fill_nearest
 from preprocessing.detect import Detector
 from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
 from preprocessing.items import Item
+from preprocessing.shard import Settings
 from preprocessing.views import face_views
 from temporal.data import frame_rate
 from wildaffect.inference.clips import find_faces_of, list_clips
@@ -107,12 +109,25 @@ class Predictor:
         return MTCNN(str(self.device))
 
     def find_faces(self, clip: Item, path: Path, progress: Progress | None = None) -> tuple[FacesStore, list[str]]:
-        """Make a clip's faces store, with pictures as large as the largest encoder reads."""
+        """Make a clip's faces store, framed as in training, with pictures as large as the largest encoder reads."""
         wanted = max(embedder.encoder.config.image_size for embedder in self.models.embedders.values())
-        return find_faces_of(clip, path, self.detector, size=112 if wanted <= 112 else 224, progress=progress)
+        framing = self.models.framing if self.models.framing.is_known else OURS
+        settings = Settings(112 if wanted <= 112 else 224, framing=framing)
+        return find_faces_of(clip, path, self.detector, settings, progress=progress)
 
     def predict_faces(self, store: FacesStore, video: str, progress: Progress | None = None) -> pa.Table:
-        """Predict one video of a faces store."""
+        """Predict one video of a faces store.
+
+        Raises:
+            UserError: The faces are framed otherwise than in the training of the heads.
+        """
+        known = self.models.framing
+        if known.is_known and store.framing.identity != known.identity:
+            raise UserError(
+                f"{store.path} has faces in the framing {store.framing.name!r}, and the heads were trained on "
+                f"{known.name!r}: run preprocessing with --framing {known.name if known.name in NAMED else 'STORE'}, "
+                "or predict the videos themselves"
+            )
         sequences = [sequence for sequence in store.sequences() if sequence.video == video]
         total = int(sum(store.valid[s.start : s.start + s.length].sum() for s in sequences))
         values: dict[str, list[np.ndarray]] = {task.name: [] for task in self.models.tasks}

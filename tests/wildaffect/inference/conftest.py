@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from checkpoints.framing import OURS, Framing
 from features.embed import Embedder
 from preprocessing.align import encode_jpeg
 from preprocessing.faces import finish_store, write_shard
@@ -33,12 +34,26 @@ def make_encoder(directory: Path, *, synthetic: bool = True, seed: int = 0) -> E
     return load_encoder(directory)
 
 
-def make_head(run: Path, task: str, encoders: list[tuple[Path, Encoder]], *, view: str = "full", seed: int = 0) -> Path:
+def make_head(
+    run: Path,
+    task: str,
+    encoders: list[tuple[Path, Encoder]],
+    *,
+    view: str = "full",
+    seed: int = 0,
+    framing: Framing = OURS,
+) -> Path:
     import os
 
     torch.manual_seed(seed)
     inputs = tuple(
-        HeadInput(Embedder(encoder, view).feature_id, encoder.dim, os.path.relpath(place, run / "head"), view)
+        HeadInput(
+            Embedder(encoder, view, framing=framing).feature_id,
+            encoder.dim,
+            os.path.relpath(place, run / "head"),
+            view,
+            framing=framing.as_dict(),
+        )
         for place, encoder in encoders
     )
     chosen = tuple(TASKS.values()) if task == "joint" else (TASKS[task],)
@@ -95,7 +110,7 @@ def face_rows(video: str, subject: str, frames: range, missing: set[int] = froze
 
 def write_store(path: Path, rows: list[dict]) -> Path:
     write_shard(path, "clip", rows)
-    finish_store(path, made_by="test", config={}, image_size=48, problems=[])
+    finish_store(path, made_by="test", config={}, image_size=48, problems=[], framing=OURS)
     return path
 
 

@@ -5,9 +5,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from checkpoints.framing import OURS
 from features.cache import FeatureCache
 from features.run import Extract, main
-from preprocessing.align import encode_jpeg, template
+from preprocessing.align import encode_jpeg
 from preprocessing.faces import FacesStore, ViewName, finish_store, write_shard
 from tests.wildaffect.inference.conftest import make_head
 from wildaffect.inference.predictor import Predictor
@@ -22,7 +23,7 @@ def rows(size):
     for frame in range(1, 13):
         coarse = rng.integers(0, 256, (7, 7, 3), np.uint8)
         picture = np.kron(coarse, np.ones((size // 7, size // 7, 1), np.uint8))
-        points = (template(size) + rng.normal(0, size / 15, (5, 2))) @ np.array([[3, 1], [-1, 3]]) + (500, 70)
+        points = (OURS.template(size) + rng.normal(0, size / 15, (5, 2))) @ np.array([[3, 1], [-1, 3]]) + (500, 70)
         seen = frame != GAP
         yield {
             "video": "clip",
@@ -39,7 +40,7 @@ def both(request, encoder, tmp_path_factory):
     """Features by view: extracted, and made by `Predictor`, with other batches."""
     folder, size = tmp_path_factory.mktemp(f"store{request.param}"), request.param
     write_shard(folder / "faces", "clip", rows(size))
-    finish_store(folder / "faces", made_by="test", config={}, image_size=size, problems=[])
+    finish_store(folder / "faces", made_by="test", config={}, image_size=size, problems=[], framing=OURS)
     main(
         Extract(
             encoder=str(encoder[0]), faces=folder / "faces", out=folder / "caches", view=VIEWS, precision="fp32",

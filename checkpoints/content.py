@@ -1,0 +1,96 @@
+"""Whether files still hold what an artifact's header says: hashes of their content, computed once per change.
+
+A hash is remembered together with the file's size and time of change in the user's cache folder, so a large store is
+hashed once and not at every start. `wildaffect doctor --verify` hashes everything again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from checkpoints.artifact import file_hash, read_json
+from checkpoints.errors import UserError
+
+_known: dict[Path, dict[str, list[object]]] = {}
+
+
+def content_hash(path: Path, *, again: bool = False) -> str:
+    """SHA-256 of a file, remembered by its size and time of change.
+
+    Args:
+        path: The file.
+        again: Hash it even if it seems unchanged.
+    """
+    return content_hashes(path.parent, [path.name], again=again)[path.name]
+
+
+def content_hashes(folder: Path, names: list[str], *, again: bool = False) -> dict[str, str]:
+    """SHA-256 of some files of one folder; see :func:`content_hash`.
+
+    Raises:
+        UserError: A file is missing or cannot be read.
+    """
+    memory = _known.setdefault(folder.resolve(), {})
+    stored = memory_of(folder)
+    if not memory and stored.is_file():
+        try:
+            found = read_json(stored)
+        except UserError:
+            found = {}
+        if isinstance(found, dict):
+            memory.update({name: entry for name, entry in found.items() if _is_entry(entry)})
+    hashes, changed = {}, False
+    for name in names:
+        try:
+            status = (folder / name).stat()
+            entry = memory.get(name)
+            if again or entry is None or entry[:2] != [status.st_size, status.st_mtime_ns]:
+                entry = memory[name] = [status.st_size, status.st_mtime_ns, file_hash(folder / name)]
+                changed = True
+        except OSError as error:
+            raise UserError(f"{folder / name} cannot be read: {error.strerror}") from None
+        hashes[name] = str(entry[2])
+    if changed:
+        _remember(stored, memory)
+    return hashes
+
+
+def memory_of(folder: Path) -> Path:
+    """Where the hashes of a folder's files are remembered: outside the artifact, whose bytes stay as they are."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "wildaffect" / "hashes" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.json"
+
+
+def _remember(path: Path, memory: dict[str, list[object]]) -> None:
+    """Write the hashes, under a temporary name of this process's own, since several may open a store at once."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with suppress(OSError):  # a full disk, a home that cannot be written: they are computed again next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(memory, indent=1, sort_keys=True), encoding="utf-8")
+        temporary.replace(path)
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def refuse_changed(folder: Path, expected: Mapping[str, str], header: str, *, again: bool = False) -> None:
+    """Compare files of a folder with the hashes in a header.
+
+    Raises:
+        UserError: A file is missing, or its content is not what the header says; names the first one.
+    """
+    found = content_hashes(folder, sorted(expected), again=again)
+    for name in sorted(expected):
+        if found[name] != expected[name]:
+            raise UserError(
+                f"{folder / name} was changed after {folder / header} was written: its content is not what the header "
+                "says; make the artifact again, or restore the file"
+            )
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)

@@ -1,0 +1,109 @@
+"""How the pictures of a faces store are framed: as the user says, as they were aligned, or as the detector measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from checkpoints.artifact import read_header
+from checkpoints.errors import UserError
+from checkpoints.framing import NAMED, OURS, UNKNOWN, Framing
+from preprocessing.align import decode_jpeg
+from preprocessing.detect import Detector
+from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
+
+SAMPLE = 64
+"""Number of pictures that are measured."""
+PAD = 0.25
+"""Room around a picture for the detector, as a share of its side: it finds faces better that do not fill everything."""
+SIDE = 192
+"""Smaller pictures are enlarged to this side, so that faces have 96 pixels or more."""
+CERTAIN = 0.9
+"""Lowest score of a face that is measured."""
+
+
+def chosen_framing(name: str, *, crops: bool) -> Framing | None:
+    """The framing that `--framing` names; None if it has to be measured.
+
+    Args:
+        name: `auto`, the name of a framing, or the path of a faces store that has it.
+        crops: The sources hold faces that are already aligned.
+
+    Raises:
+        UserError: There is no such framing, or faces cannot be aligned to it.
+    """
+    if name == "auto":
+        return None if crops else OURS
+    if name in NAMED:
+        framing = NAMED[name]
+    elif Path(name).is_dir():
+        header = read_header(Path(name), HEADER, kind=KIND, schema=SCHEMA)
+        framing = Framing.from_dict(header.get("framing"))
+    else:
+        raise UserError(f"--framing {name}: expected auto, {', '.join(NAMED)} or the path of a faces store")
+    if not crops and not framing.is_known:
+        raise UserError(f"--framing {name}: faces cannot be aligned to an unknown framing")
+    return framing
+
+
+def measure_framing(store: Path, load_detector: Callable[[], Detector] | None) -> Framing:
+    """Measure where the landmarks stand in the ready crops of a store; if that fails, print a warning.
+
+    Args:
+        store: A store whose shards are written.
+        load_detector: Loads the detector; None if it is not installed.
+    """
+    pictures = sample_pictures(store)
+    reason = "the face detector is not installed"
+    if load_detector is not None:
+        points = landmark_shares(pictures, load_detector())
+        if len(points) and len(points) >= len(pictures) / 2:
+            return Framing.of_points(np.median(points, axis=0))
+        reason = f"the detector found one face in only {len(points)} of {len(pictures)} pictures"
+    if pictures:
+        print(
+            f"warning: it is not known how the faces of {store} are framed ({reason}), so that inference cannot frame "
+            f"faces in the same way: if you know it, run the same command with --framing {' or '.join(NAMED)}, or with "
+            "the path of a faces store that is framed alike",
+            flush=True,
+        )
+    return UNKNOWN
+
+
+def sample_pictures(store: Path) -> list[np.ndarray]:
+    """At most `SAMPLE` pictures at even distances, RGB, uint8 [H, W, 3]."""
+    files = [pq.ParquetFile(path) for path in sorted((store / DATA).glob("*.parquet"))]
+    valid = [pc.struct_field(f.read(columns=["image.path"])["image"], "path").is_valid().to_numpy() for f in files]
+    places = np.array([(shard, row) for shard, seen in enumerate(valid) for row in np.flatnonzero(seen)])
+    pictures = []
+    for number in np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int)) if len(places) else ():
+        shard, row = places[number].tolist()
+        metadata, first, group = files[shard].metadata, 0, 0
+        while row >= first + metadata.row_group(group).num_rows:
+            first, group = first + metadata.row_group(group).num_rows, group + 1
+        image = files[shard].read_row_group(group, columns=["image.bytes"])["image"][row - first]
+        pictures.append(decode_jpeg(image["bytes"].as_py()))
+    return pictures
+
+
+def landmark_shares(pictures: list[np.ndarray], detector: Detector) -> np.ndarray:
+    """Landmarks of the pictures with exactly one certain face, as shares of the picture's side `[n, 5, 2]`."""
+    found = []
+    for faces, padded in zip(detector.detect(images := [_padded(p) for p in pictures]), images, strict=True):
+        certain = faces[faces.scores >= CERTAIN]
+        if len(certain) == 1:
+            found.append((certain.landmarks[0] + 0.5) / padded.shape[0] * (1 + 2 * PAD) - PAD)
+    return np.array(found).reshape(-1, 5, 2)
+
+
+def _padded(picture: np.ndarray) -> np.ndarray:
+    side = max(SIDE, picture.shape[0])
+    if picture.shape[0] < side:
+        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+    room = round(side * PAD)
+    return cv2.copyMakeBorder(picture, room, room, room, room, cv2.BORDER_REPLICATE)

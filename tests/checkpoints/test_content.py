@@ -1,0 +1,55 @@
+import os
+
+import pytest
+
+from checkpoints import content
+from checkpoints.artifact import file_hash
+from checkpoints.content import content_hash, memory_of, refuse_changed
+from checkpoints.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch, tmp_path):
+    monkeypatch.setattr(content, "_known", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_file_is_hashed_once_per_change(tmp_path, monkeypatch):
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"one")
+    calls = []
+    monkeypatch.setattr(content, "file_hash", lambda path: calls.append(path) or file_hash(path))
+    first = content_hash(file)
+    content._known.clear()  # another process
+    assert content_hash(file) == first == file_hash(file) and len(calls) == 1
+    file.write_bytes(b"two")
+    os.utime(file, ns=(1, 1))
+    assert content_hash(file) == file_hash(file) != first and len(calls) == 2
+    content_hash(file, again=True)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a.bin": 3}', "{"])
+def test_a_damaged_memory_is_made_again(tmp_path, text):
+    (tmp_path / "a.bin").write_bytes(b"one")
+    memory_of(tmp_path).parent.mkdir(parents=True)
+    memory_of(tmp_path).write_text(text)
+    assert content_hash(tmp_path / "a.bin") == file_hash(tmp_path / "a.bin")
+
+
+def test_a_changed_or_missing_file_is_refused_by_name(tmp_path):
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"one")
+    refuse_changed(tmp_path, {"a.bin": file_hash(file)}, "header.json")
+    with pytest.raises(UserError, match=r"a\.bin was changed after .*header\.json was written"):
+        refuse_changed(tmp_path, {"a.bin": "0" * 64}, "header.json")
+    with pytest.raises(UserError, match=r"b\.bin cannot be read"):
+        refuse_changed(tmp_path, {"b.bin": "0" * 64}, "header.json")
+
+
+def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(b"one")
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert content_hash(tmp_path / "a.bin") == file_hash(tmp_path / "a.bin")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.bin", "file"}  # nothing is left beside the artifact
