@@ -20,7 +20,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 wheel: setup  ## builds the wheel in dist/ and installs and runs it in an empty environment; needs the network, takes minutes
-	$(BIN)/python tests/wheel.py --out dist
+	$(BIN)/python -m tests.wheel --out dist
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """The wheel, installed among strangers: what it holds, and that nothing of somebody else's is imported in its place."""
 
+import sys
 import sysconfig
 import venv
 import zipfile
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import wildaffect
-from tests.wheel import build_wheel, run
+from tests.wheel import ROOT, build_wheel, run
 
 ROOMS = {"wildaffect", "preprocessing", "pretrain", "finetune", "features", "temporal", "checkpoints"}
 STRANGER = "raise ImportError('this is the module of a stranger')\n"
@@ -78,3 +79,7 @@ def test_nothing_is_imported_from_the_repository(programs, desk):
     assert all(file.startswith(str(programs.parent)) for file in files)
     with pytest.raises(AssertionError, match="module of a stranger"):
         run([programs / "python", "-c", "import tasks"], desk)
+
+
+def test_the_check_of_a_full_install_starts():
+    assert "--out" in run([sys.executable, "-m", "tests.wheel", "--help"], ROOT)

@@ -1,10 +1,11 @@
 """Builds the wheel, installs it into an empty environment with plain pip, and runs the README's commands there.
 
-    python tests/wheel.py --out dist
+    python -m tests.wheel --out dist
 
-Needs the network and takes minutes, so it is run by `make wheel` before a release and not by the test suite, which
-installs the wheel without its dependencies (tests/test_install.py). The commands are shrunk as in the tests of the
-documentation. They are started as modules, as the repository is not there.
+Start it as a module: as a script, `tests/features` would hide the room of that name. It needs the network and takes
+minutes, so `make wheel` runs it before a release and the test suite does not; the suite installs the wheel without its
+dependencies (tests/test_install.py). The commands are shrunk as in the tests of the documentation. They are started as
+modules, as the repository is not there.
 """
 
 import os

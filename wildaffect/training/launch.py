@@ -98,6 +98,8 @@ def choose_precision(precision: str) -> tuple[str, str]:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", f"{torch.cuda.get_device_name()} supports it"
         return "fp32", f"{torch.cuda.get_device_name()} has no bf16 arithmetic"
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.8 has no such function
+        return "fp32", f"torch {torch.__version__} does not say whether this CPU has bf16 instructions"
     capabilities = torch.cpu.get_capabilities()
     if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):  # these multiply bf16 matrices natively
         return "bf16", "this CPU has bf16 instructions"

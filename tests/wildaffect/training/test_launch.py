@@ -5,7 +5,7 @@ import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from checkpoints.errors import UserError
-from wildaffect.training.launch import chosen_precision, start, track
+from wildaffect.training.launch import choose_precision, chosen_precision, start, track
 from wildaffect.training.rundir import RunDirectory
 
 
@@ -47,6 +47,13 @@ def test_runs_of_one_process_may_differ_in_precision(precision):
     exact = model(torch.ones(1, 2))
     result = accelerator.prepare_model(model)(torch.ones(1, 2))
     assert result.dtype == torch.float32 and torch.equal(result, exact) == (precision == "fp32")
+
+
+def test_an_older_torch_that_cannot_name_the_cpus_abilities_means_fp32(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    precision, reason = choose_precision("auto")
+    assert precision == "fp32" and torch.__version__ in reason
 
 
 def test_a_tracker_hears_the_settings_and_every_record(tmp_path, monkeypatch):
