@@ -19,18 +19,13 @@ from checkpoints.errors import UserError
 _known: dict[Path, dict[str, list[object]]] = {}
 
 
-def content_hash(path: Path, *, again: bool = False) -> str:
-    """SHA-256 of a file, remembered by its size and time of change.
+def content_hashes(folder: Path, names: list[str], *, again: bool = False) -> dict[str, str]:
+    """SHA-256 of some files of one folder, by name, remembered by their sizes and times of change.
 
     Args:
-        path: The file.
-        again: Hash it even if it seems unchanged.
-    """
-    return content_hashes(path.parent, [path.name], again=again)[path.name]
-
-
-def content_hashes(folder: Path, names: list[str], *, again: bool = False) -> dict[str, str]:
-    """SHA-256 of some files of one folder; see :func:`content_hash`.
+        folder: Where the files are.
+        names: The files.
+        again: Hash them even if they seem unchanged.
 
     Raises:
         UserError: A file is missing or cannot be read.

@@ -71,17 +71,6 @@ class Framing:
             raise UserError(f"{content!r} is no framing: expected a name and five points") from None
 
     @classmethod
-    def named(cls, name: str) -> Framing:
-        """A framing by its name.
-
-        Raises:
-            UserError: There is no such framing.
-        """
-        if name not in NAMED:
-            raise UserError(f"there is no framing {name!r}: choose one of {', '.join(NAMED)}")
-        return NAMED[name]
-
-    @classmethod
     def of_points(cls, points: np.ndarray) -> Framing:
         """The named framing that measured points `[5, 2]` (shares of the side) are closest to, or `measured`.
 

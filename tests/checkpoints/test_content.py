@@ -4,7 +4,7 @@ import pytest
 
 from checkpoints import content
 from checkpoints.artifact import file_hash
-from checkpoints.content import content_hash, memory_of, refuse_changed
+from checkpoints.content import content_hashes, memory_of, refuse_changed
 from checkpoints.errors import UserError
 
 
@@ -12,6 +12,10 @@ from checkpoints.errors import UserError
 def forget(monkeypatch, tmp_path):
     monkeypatch.setattr(content, "_known", {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def content_hash(file, *, again=False):
+    return content_hashes(file.parent, [file.name], again=again)[file.name]
 
 
 def test_a_file_is_hashed_once_per_change(tmp_path, monkeypatch):

@@ -6,9 +6,10 @@ from pathlib import Path
 from checkpoints.artifact import read_json
 from checkpoints.encoder import checked_weights
 from checkpoints.errors import UserError
-from features.cache import FeatureCache
-from preprocessing.faces import FacesStore
-from wildaffect.inference.models import check_bundle
+from features import cache
+from preprocessing import faces
+from temporal import heads
+from wildaffect.inference.models import BUNDLE, check_bundle
 
 
 def verify(folder: Path) -> None:
@@ -18,14 +19,14 @@ def verify(folder: Path) -> None:
         UserError: There is no artifact, or an artifact is not what its header says; the others are checked too.
     """
     checks: dict[str, Callable[[Path], object]] = {
-        "faces store": lambda path: FacesStore(path).check(again=True),
-        "feature cache": lambda path: FeatureCache(path).check(again=True),
-        "encoder": lambda path: checked_weights(path, read_json(path / "config.json")),
-        "head": lambda path: checked_weights(path, read_json(path / "config.json")),
+        "faces store": lambda path: faces.FacesStore(path).check(again=True),
+        "feature cache": lambda path: cache.FeatureCache(path).check(again=True),
+        "encoder": _check_weights,
+        "head": _check_weights,
         "bundle": check_bundle,
     }
     found, wrong = 0, []
-    names = ("faces.json", "features.json", "config.json", "bundle.json")
+    names = (faces.HEADER, cache.HEADER, heads.HEADER, BUNDLE)
     for header in sorted(path for name in names for path in folder.rglob(name)):
         try:
             content = read_json(header)
@@ -42,3 +43,7 @@ def verify(folder: Path) -> None:
         raise UserError(f"{len(wrong)} of {found} artifacts below {folder} are not what their headers say: {wrong[0]}")
     if not found:
         raise UserError(f"{folder} holds no faces store, feature cache, encoder, head or bundle")
+
+
+def _check_weights(directory: Path) -> None:
+    checked_weights(directory, read_json(directory / heads.HEADER))  # an encoder's header has the same name
