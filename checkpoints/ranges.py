@@ -22,10 +22,13 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("frames_per_video", "validation_frames_per_video", "rate", "smoothing_width"), ANY),
     **dict.fromkeys(("weights", "weight_decay", "clip_grad", "mixup", "cutmix", "mse", "mae"), ANY),
     **dict.fromkeys(("epochs", "lr", "std"), POSITIVE),
-    **dict.fromkeys(("warmup", "colour_jitter", "erasing", "label_smoothing", "cache_dropout"), SHARE),
+    **dict.fromkeys(
+        ("warmup", "colour_jitter", "erasing", "blur", "label_smoothing", "cache_dropout", "temper_prior"), SHARE
+    ),
     **dict.fromkeys(("dropout", "drop_path", "patch_drop", "ema", "ema_decay"), BELOW_ONE),
     **dict.fromkeys(("mask_ratio", "hold_out"), BELOW_ONE),
     "crop_scale": (1e-6, 1),
+    "framing_jitter": (0, 0.5),
     "layer_decay": (1e-6, 1),
     "randaugment": (0, 30),
 }

@@ -41,6 +41,11 @@ class Finetune:
     """Share of the features dropped before the classifier during training."""
     crop_scale: tuple[float, float] = (0.7, 1.0)
     """Smallest and largest share of the picture's area in a crop."""
+    framing_jitter: float = 0.0
+    """Largest change of scale and largest shift (share of the side) of a crop; it is also rotated by up to 100 times as
+    many degrees."""
+    blur: float = 0.0
+    """Probability that a picture is shrunk to between a quarter and all of its size and enlarged again."""
     randaugment: int = 0
     """RandAugment magnitude (two operations per picture, of 0..30); 0: none."""
     colour_jitter: float = 0.0
@@ -131,8 +136,28 @@ DEMO = replace(
     save_every=50,
 )
 PAPER = Finetune(batch_size=256, lr=1e-4)
+STARTER = Finetune(
+    dropout=0.2,
+    crop_scale=(0.75, 1.0),
+    framing_jitter=0.08,
+    blur=0.3,
+    colour_jitter=0.3,
+    erasing=0.25,
+    mixup=0.2,
+    drop_path=0.05,
+    batch_size=128,
+    epochs=24.0,
+    lr=1.5e-3,
+    warmup=0.05,
+    clip_grad=5.0,
+    ema_decay=0.998,
+    evaluations=24,
+    workers=1,
+    save_every=250,
+)
 RECIPES: dict[str, tuple[str, Finetune]] = {
     "demo": ("64 px, minutes on a laptop", DEMO),
+    "starter": ("the shipped starter weights: raters' votes as soft targets, a convolutional network", STARTER),
     "small": (
         "ViT-S/16 at 112 px, a quarter of the tokens dropped",
         replace(VIT_BASE, layer_decay=0.75, patch_drop=0.25, batch_size=256),

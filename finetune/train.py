@@ -127,7 +127,11 @@ def train(config: Finetune) -> dict[str, Any]:
         scale=config.crop_scale,
         seed=config.seed,
         augment=picture_augmentation(
-            randaugment=config.randaugment, colour_jitter=config.colour_jitter, erasing=config.erasing
+            framing_jitter=config.framing_jitter,
+            blur=config.blur,
+            randaugment=config.randaugment,
+            colour_jitter=config.colour_jitter,
+            erasing=config.erasing,
         ),
     )
     objective = Objective(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,13 +13,12 @@ from checkpoints.artifact import read_header
 from checkpoints.errors import UserError
 from checkpoints.framing import NAMED, OURS, UNKNOWN, Framing
 from preprocessing.align import decode_jpeg
+from preprocessing.close_up import widen
 from preprocessing.detect import Detector
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
 
 SAMPLE = 64
 """Number of pictures that are measured."""
-PAD = 0.25
-"""Room around a picture for the detector, as a share of its side: it finds faces better that do not fill everything."""
 SIDE = 192
 """Smaller pictures are enlarged to this side, so that faces have 96 pixels or more."""
 CERTAIN = 0.9
@@ -94,16 +92,9 @@ def sample_pictures(store: Path) -> list[np.ndarray]:
 def landmark_shares(pictures: list[np.ndarray], detector: Detector) -> np.ndarray:
     """Landmarks of the pictures with exactly one certain face, as shares of the picture's side `[n, 5, 2]`."""
     found = []
-    for faces, padded in zip(detector.detect(images := [_padded(p) for p in pictures]), images, strict=True):
-        certain = faces[faces.scores >= CERTAIN]
+    wide = [widen(picture, SIDE) for picture in pictures]
+    for picture, each, faces in zip(pictures, wide, detector.detect([each.image for each in wide]), strict=True):
+        certain = each.in_picture(faces[faces.scores >= CERTAIN])
         if len(certain) == 1:
-            found.append((certain.landmarks[0] + 0.5) / padded.shape[0] * (1 + 2 * PAD) - PAD)
+            found.append((certain.landmarks[0] + 0.5) / picture.shape[0])
     return np.array(found).reshape(-1, 5, 2)
-
-
-def _padded(picture: np.ndarray) -> np.ndarray:
-    side = max(SIDE, picture.shape[0])
-    if picture.shape[0] < side:
-        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
-    room = round(side * PAD)
-    return cv2.copyMakeBorder(picture, room, room, room, room, cv2.BORDER_REPLICATE)

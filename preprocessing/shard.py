@@ -19,6 +19,7 @@ from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from checkpoints.framing import OURS, Framing
 from preprocessing.align import align, encode_jpeg
+from preprocessing.close_up import find_in_pictures
 from preprocessing.detect import Detector, Faces
 from preprocessing.faces import DATA, write_shard
 from preprocessing.items import Group, Item
@@ -35,6 +36,7 @@ CHUNK_BYTES = 96 << 20
 """Limits on the frames in memory: their number, and the bytes of all videos in progress."""
 NO_FACE = 4
 """Thumbnails of frames without a face to keep for the data sheet, per video or per shard of pictures."""
+Find = Callable[[Sequence[np.ndarray], Sequence[int], Faces | None], Generator[Request, Any, list[Faces]]]
 AT_ONCE = 8
 """Videos of a shard that are processed together, so that their detections share batches."""
 
@@ -178,7 +180,8 @@ def _find(store: Path, item: Item, settings: Settings, budget: int) -> Generator
     found = Found(spool)
     try:
         frames = _frames_of(item, found.problems.append)
-        yield from follow(chunks(frames, found.times, budget), found, settings)
+        find = find_in_pictures if item.kind == "picture" else find_faces
+        yield from follow(chunks(frames, found.times, budget), found, settings, find)
     except UserError as error:
         found.problems.append(str(error))
     return found
@@ -202,7 +205,7 @@ def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
 
 
 def follow(
-    parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, settings: Settings
+    parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, settings: Settings, find: Find = find_faces
 ) -> Generator[Request, Any, None]:
     """Find faces chunk by chunk, assign them to tracks, and write the aligned faces to the spool."""
     shots, tracker = ShotDetector(), Tracker()
@@ -214,7 +217,7 @@ def follow(
         carried = before[-1:]
         pictures = carried + chunk
         cuts = [i for i, (_, image) in enumerate(pictures) if i >= len(carried) and shots.is_cut(image)]
-        faces = yield from find_faces([image for _, image in pictures], cuts, known if carried else None)
+        faces = yield from find([image for _, image in pictures], cuts, known if carried else None)
         by_frame = dict(before + chunk)
         for i in range(len(carried), len(pictures)):
             frame, image = pictures[i]

@@ -71,14 +71,14 @@ def average(every: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def predict_spans(
     network: HeadNetwork, features: torch.Tensor, valid: torch.Tensor, spans: list[tuple[int, int]], head: Head
 ) -> dict[str, torch.Tensor]:
-    """Predict raw values of every frame of some spans of a table.
+    """Predict raw values of every frame of some spans of a table, expressions under the head's stated prior.
 
     Args:
         network: the head's network, or another state of it (a moving average).
         features: `[N, D]` on any device; batches are moved to the network's device.
         valid: `[N, C]` bool.
         spans: (first row, length) of each sequence.
-        head: gives the tasks.
+        head: gives the tasks and the prior.
 
     Returns:
         task name -> `[N, out_dim]` float32 on the CPU; NaN for rows outside all spans.
@@ -98,7 +98,10 @@ def predict_spans(
         for task in head.tasks:
             averages[task.name].add(rows, predicted, task.activate(head.split(outputs)[task.name]))
     network.train(was_training)
-    return {name: item.mean().cpu() for name, item in averages.items()}
+    values = {name: item.mean().cpu() for name, item in averages.items()}
+    if head.prior is not None and "expr" in values:
+        values["expr"] = torch.from_numpy(head.prior.restated(values["expr"].numpy()))
+    return values
 
 
 def predict_labelled(head: Head, table: FrameTable, ids: Sequence[str], network: HeadNetwork | None = None) -> ByTask:

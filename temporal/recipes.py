@@ -141,6 +141,9 @@ class Temporal(Architecture, Inputs):
     """Focal loss for Expr and AU (alpha .25, gamma 2)."""
     class_weights: Literal["none", "balanced", "complement"] = "none"
     """Expr. balanced: inverse square root of the class's share; complement: 1 - share (min2024)."""
+    temper_prior: float = 0.0
+    """Expr. The prior under which the head answers: 0: the shares of the classes in training; 1: all classes equally
+    common; between: shares to the power of 1 minus this. Predictions can name another with `--prior`."""
     pos_weight: Literal["none", "balanced"] = "none"
     """AU. balanced: square root of negatives over positives, passed to the loss as `pos_weight`."""
 
@@ -153,6 +156,10 @@ class Temporal(Architecture, Inputs):
     thresholds: Literal["half", "chosen"] = "half"
     """AU thresholds: 0.5 for all, or chosen on the held-out videos."""
 
+    labels_are: Literal["real", "derived", "synthetic"] = "real"
+    """What every output calls this head. real: people labelled real faces; derived: computed from such labels by a
+    published rule, such as valence from votes; synthetic: of drawn or rendered faces (found out by itself if the
+    features say so)."""
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     """Arithmetic used in training; auto: bf16 if the hardware supports it."""
     save_every: int = 200
@@ -247,6 +254,23 @@ def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
         jitter=False,
         smoothing="none",
     )
+    stills = replace(
+        framewise,
+        tune_on="hold_out",
+        window=1,
+        stride=1,
+        batch_size=256,
+        epochs=20,
+        lr=2e-3,
+        ema=0.99,
+        ccc_over="batch",
+        mse=1.0,
+        class_weights="none",
+        pos_weight="none",
+        smoothing="gaussian",
+        smoothing_width=0.4,
+        thresholds="half",
+    )
     mlp = replace(framewise, hidden=256, hidden_activation=True, lr=1e-3)
     ling = Temporal(
         tcn_channels=(768, 256, 128),
@@ -306,6 +330,7 @@ def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
     table = {
         "demo": ("small TCN and Transformer; trains in seconds on a laptop", demo),
         "framewise": ("linear and frame by frame: the baseline for every temporal head", framewise),
+        "stills": ("the same for labelled pictures: windows of one frame, a smoothing of .4 s for video", stills),
         "mlp": ("one hidden layer, frame by frame", mlp),
         "ours": ("non-causal TCN and Transformer, span masking, validity flag, moving average, chosen smoothing", ours),
         "ours-causal": (

@@ -64,6 +64,7 @@ def choose_and_score(config: Temporal, members: Sequence[Member], synthetic: boo
             "held_out": summary["held_out"],
             "validation": facts["validation"],
             "synthetic": synthetic,
+            "labels_are": "synthetic" if synthetic else config.labels_are,
         }
     return summary
 

@@ -1,5 +1,6 @@
 """Stage 3 from its inputs to its result: reads caches and labels, trains the heads, scores them and writes the run."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,7 +19,7 @@ from temporal.data import FrameTable, build_table
 from temporal.heads import Head, HeadInput, tasks_of
 from temporal.labels import labels_id, labels_seen, read_labels
 from temporal.network import HeadNetwork
-from temporal.predict import ByTask, predict_labelled
+from temporal.predict import ByTask, predict_labelled, predict_spans
 from temporal.recipes import PATHS, Temporal, architecture_of
 from temporal.results import write_heads, write_predictions_and_report
 from temporal.scoring import describe_run
@@ -27,8 +28,9 @@ from temporal.smoothing import score
 from temporal.splits import Split, apart, choose_splits
 from temporal.table_facts import annotated, check_labels, feature_moments
 from temporal.windows import Windows
-from wildaffect.tasks import Task
+from wildaffect.tasks import EXPR, Task
 from wildaffect.tasks.leaks import scoreable
+from wildaffect.tasks.priors import Prior, tempered
 from wildaffect.training.averaging import moving_average
 from wildaffect.training.batches import BatchPlan, sample_rng
 from wildaffect.training.launch import start
@@ -100,6 +102,8 @@ def train(config: Temporal) -> dict[str, Any]:
             head = train_head(replace(config, seed=config.seed + seed), table, split, inputs, home, accelerator)
             head.trained_on = sorted({*split.train, *split.tune})
             head.encoder_trained_on = encoder_saw
+            if EXPR in tasks:
+                head.prior = measure_prior(head, table, split.train, config)
             held_out, scored = (predict_labelled(head, table, ids) for ids in (split.tune, split.report))
             members.append(Member(name, head, held_out, scored))
 
@@ -256,6 +260,27 @@ def loss_choices(task: Task, config: Temporal, table: FrameTable, train: Sequenc
         negative = mask.sum(0) - positive
         choices["pos_weight"] = (negative / positive.clamp_min(1)).clamp(0.25, 25).sqrt().to(device)
     return choices
+
+
+def measure_prior(head: Head, table: FrameTable, train: Sequence[str], config: Temporal) -> Prior:
+    """What the head was trained with: shares of the classes as the loss weighs them, and how it sees neutral faces."""
+    rows = torch.cat([torch.arange(a, a + n) for a, n in (table.spans[i] for i in table.select(train))])
+    targets, mask = (item[:, 0].cpu() for item in table.targets(EXPR.name, rows[:, None]))
+    targets, seen = targets[mask[:, 0]], rows[mask[:, 0]]
+    if targets.shape[1] == 1:
+        targets = torch.from_numpy(EXPR.distributions(targets.numpy()))
+    shares = targets.mean(dim=0)
+    weights = loss_choices(EXPR, config, table, train).get("class_weights")
+    shares = shares if weights is None else shares * weights.cpu()
+    trained = (shares / shares.sum()).double().numpy()
+    values = predict_spans(
+        head.network, table.features, table.valid, [table.spans[i] for i in table.select(train)], head
+    )
+    neutral = values[EXPR.name][seen[targets.argmax(dim=1) == EXPR.columns.index("Neutral")]]
+    # Without a neutral face there is nothing to be at rest: uniform.
+    rest = neutral.clamp_min(1e-12).log().mean(dim=0) if len(neutral) else torch.full((EXPR.out_dim,), -math.log(8))
+    stated = tempered(trained, config.temper_prior) if config.temper_prior else trained
+    return Prior(tuple(trained.tolist()), tuple(stated.tolist()), tuple(rest.tolist()))
 
 
 def official_score(head: Head, items: ByTask) -> float:

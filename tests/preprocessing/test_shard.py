@@ -39,9 +39,10 @@ class Detector:
 
     @staticmethod
     def _faces(image):
-        columns = np.flatnonzero(image[60].mean(1) > 150)
+        top = (len(image) - 120) // 2  # room around a picture
+        columns = np.flatnonzero(image[top + 60].mean(1) > 150)
         groups = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1) if len(columns) else []
-        return faces_at([box_at(int(group[0]), 40) for group in groups if len(group) > 20])
+        return faces_at([box_at(int(group[0]), top + 40) for group in groups if len(group) > 20])
 
 
 def scene(*places):

@@ -1,0 +1,168 @@
+"""Expressions under another prior: how common each class is said to be, apart from what a face shows.
+
+A network trained on pictures of which three fifths are neutral or happy answers as if every clip were like that. Bayes'
+rule takes the prior of its training out of the probabilities and puts another one in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpoints.artifact import read_json
+from checkpoints.errors import UserError
+from wildaffect.tasks.task import EXPRESSIONS
+
+FLOOR = 1e-4
+"""Smallest share of a class in a prior: what never occurred in training cannot be made likely by dividing by zero."""
+STEPS = 100
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What an expression head knows about priors.
+
+    Attributes:
+        trained: `[C]` shares of the classes in training.
+        stated: `[C]` shares under which the head answers.
+        rest: `[C]` mean log-probabilities, under `trained`, of faces labelled neutral in training.
+    """
+
+    trained: tuple[float, ...]
+    stated: tuple[float, ...]
+    rest: tuple[float, ...]
+
+    def named(self, name: str) -> Prior:
+        """The same with the stated prior that an option names: see :func:`named_prior`."""
+        shares = named_prior(name, np.array(self.trained), np.array(self.stated))
+        return replace(self, stated=tuple(shares.tolist()))
+
+    def restated(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities `[..., C]` under `trained` as they are under `stated`."""
+        if self.stated == self.trained:
+            return probabilities
+        return under_prior(probabilities, np.array(self.trained), np.array(self.stated))
+
+    def adapted(self, probabilities: np.ndarray, seen: np.ndarray, how: str) -> np.ndarray:
+        """Probabilities `[T, C]` under `stated` of one person in a clip, adapted to the clip.
+
+        Args:
+            probabilities: `[T, C]`.
+            seen: `[T]` bool, frames with a face.
+            how: `none`; `person`: relative to the person's own baseline, see :func:`against_rest`; `clip`: under the
+                prior that is estimated from the clip, see :func:`estimated_prior`.
+        """
+        stated = np.array(self.stated)
+        if how == "person":
+            rest = self.restated(np.exp(np.array(self.rest)))
+            return against_rest(probabilities, seen, np.log(np.maximum(rest, 1e-12)))
+        if how == "clip":
+            return under_prior(probabilities, stated, estimated_prior(probabilities[seen], stated))
+        return probabilities
+
+
+def tempered(prior: np.ndarray, tau: float) -> np.ndarray:
+    """Between a prior `[C]` (tau 0) and the uniform one over the classes that it holds (tau 1)."""
+    prior = np.asarray(prior, np.float64)
+    power = np.where(prior > 0, np.maximum(prior, FLOOR) ** (1 - tau), 0.0)
+    return power / power.sum()
+
+
+def under_prior(probabilities: np.ndarray, trained: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Probabilities as they would be if the classes were as common as `wanted` says (Saerens et al. 2002, eq. 2.4).
+
+    Args:
+        probabilities: `[..., C]`, under the prior `trained`.
+        trained: `[C]` shares of the classes in training.
+        wanted: `[C]` shares that are said to hold.
+
+    Returns:
+        `[..., C]`, of the same type. A class that was not trained stays as it was.
+    """
+    trained, wanted = np.asarray(trained, np.float64), np.asarray(wanted, np.float64)
+    factor = np.where(trained > 0, wanted / np.maximum(trained, FLOOR), 1.0)
+    changed = probabilities * factor
+    total = changed.sum(-1, keepdims=True)
+    return np.where(total > 0, changed / np.maximum(total, 1e-30), probabilities).astype(probabilities.dtype)
+
+
+def estimated_prior(probabilities: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """Prior of unlabelled frames by expectation-maximisation.
+
+    Saerens, Latinne and Decaestecker 2002, Neural Computation 14(1), eq. 2.9.
+
+    Args:
+        probabilities: `[N, C]`, under the prior `trained`.
+        trained: `[C]`.
+
+    Returns:
+        `[C]`; `trained` if there are no frames.
+    """
+    trained = np.asarray(trained, np.float64)
+    prior = trained
+    if not len(probabilities):
+        return prior
+    exact = probabilities.astype(np.float64)
+    for _ in range(STEPS):
+        found = under_prior(exact, trained, prior).mean(axis=0)
+        if np.abs(found - prior).max() < TOLERANCE:
+            break
+        prior = found
+    return prior
+
+
+def against_rest(probabilities: np.ndarray, seen: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Probabilities relative to the person's own baseline: a face that always looks a little sad is not sad.
+
+    The person's median log-probabilities over the clip are moved to `rest`, those of neutral faces in training. This
+    supposes that the person is at rest in most frames.
+
+    Args:
+        probabilities: `[T, C]`.
+        seen: `[T]` bool, frames with a face.
+        rest: `[C]` mean log-probabilities of neutral faces.
+
+    Returns:
+        `[T, C]`; unchanged if the person is never seen.
+    """
+    if not seen.any():
+        return probabilities
+    logs = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
+    logs += rest - np.median(logs[seen], axis=0)
+    moved = np.exp(logs - logs.max(-1, keepdims=True))
+    return (moved / moved.sum(-1, keepdims=True)).astype(probabilities.dtype)
+
+
+def named_prior(name: str, trained: np.ndarray, stated: np.ndarray) -> np.ndarray:
+    """The prior that an option names, `[C]`.
+
+    Args:
+        name: `stated` (the head's own), `trained`, `uniform` (over the classes that were trained), or a JSON file that
+            maps names of expressions to shares.
+        trained: `[C]`.
+        stated: `[C]`.
+
+    Raises:
+        UserError: It is none of these, or the file does not say shares of the expressions.
+    """
+    known: dict[str, np.ndarray] = {"stated": stated, "trained": trained, "uniform": tempered(trained, 1.0)}
+    if name in known:
+        return known[name]
+    if not name.endswith(".json"):
+        raise UserError(f"--prior {name}: expected {', '.join(known)} or a JSON file of shares by expression")
+    given: Any = read_json(Path(name))
+    if not isinstance(given, dict) or not given:
+        raise UserError(f'{name}: expected shares by expression, such as {{"Neutral": 0.5, "Happiness": 0.5}}')
+    for key, share in given.items():
+        if key not in EXPRESSIONS:
+            raise UserError(f"{name}: {key!r} is none of {', '.join(EXPRESSIONS)}")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
+            raise UserError(f"{name}: the share of {key} is {share!r}; expected a number of 0 or more")
+    shares = np.array([float(given.get(expression, 0)) for expression in EXPRESSIONS])
+    if not shares.sum() > 0:
+        raise UserError(f"{name}: all shares are 0")
+    return shares / shares.sum()
