@@ -15,7 +15,7 @@ from checkpoints.errors import UserError, guarded
 
 HEADS = (
     "Stage-3 runs, head directories or bundles. Without this option, the heads named by $WILDAFFECT_HEADS are used, or "
-    "those in checkpoints/default. Heads for the same task are averaged."
+    "the starter weights that come with the installation. Heads for the same task are averaged."
 )
 
 
@@ -38,6 +38,11 @@ class Predict:
     """Faces per forward pass of the encoder."""
     runtime: Literal["torch", "onnx"] = "torch"
     """onnx runs the graphs of a bundle made by `wildaffect export --onnx`."""
+    prior: str = "stated"
+    """How common the expressions are said to be: stated (the head's own), trained (as in training), uniform, or a JSON
+    file of shares by expression."""
+    adapt: Literal["none", "person", "clip"] = "none"
+    """person: each person's median over the clip counts as neutral; clip: the prior is estimated from the clip."""
     annotate: bool = True
     """Write annotated.mp4. This takes about as long as everything else together."""
 
@@ -49,7 +54,14 @@ class Predict:
         from wildaffect.inference.clip import predict_clips
         from wildaffect.inference.predictor import Predictor
 
-        predictor = Predictor(self.heads, device=self.device, batch_size=self.batch_size, runtime=self.runtime)
+        predictor = Predictor(
+            self.heads,
+            device=self.device,
+            batch_size=self.batch_size,
+            runtime=self.runtime,
+            prior=self.prior,
+            adapt=self.adapt,
+        )
         predict_clips(predictor, clips, self.out, annotate=self.annotate)
 
 

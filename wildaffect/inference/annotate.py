@@ -26,7 +26,7 @@ def annotate_clip(
     table: pa.Table,
     path: Path,
     *,
-    synthetic: bool = False,
+    footer: str = "predicted by wildaffect",
     comment: str = "",
     progress: Progress | None = None,
 ) -> None:
@@ -38,13 +38,12 @@ def annotate_clip(
         clip: The video.
         table: Its predictions, see `wildaffect.inference.table`.
         path: The MP4 file to write.
-        synthetic: Say in the picture that the heads were trained on drawn faces.
+        footer: Line at the bottom of the panel.
         comment: Written to the metadata, where players and `ffprobe` show it.
         progress: Called with the progress.
     """
     people = people_of(table)
     total = max(person_frame for person in people for person_frame in person.rows)
-    footer = "heads trained on drawn faces" if synthetic else "predicted by wildaffect"
     painter: Painter | None = None
     with (
         atomic_file(path) as temporary,

@@ -48,7 +48,7 @@ def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) 
         config={"onnx": onnx},
         parents={"heads": models.fingerprint},
         heads=models.sources,
-        synthetic=models.synthetic,
+        kinds=models.kinds,
         onnx_difference=differences,
         files={path.relative_to(out).as_posix(): fingerprint(path) for path in files},
     )

@@ -16,7 +16,7 @@ from checkpoints.artifact import file_hash, read_header, read_json, write_header
 from checkpoints.errors import UserError
 from preprocessing.items import Item
 from wildaffect.inference.annotate import annotate_clip
-from wildaffect.inference.clip_facts import SYNTHETIC, credit, facts_of, warnings_of
+from wildaffect.inference.clip_facts import SYNTHETIC, credit, facts_of, kinds_of, warnings_of
 from wildaffect.inference.clip_page import write_report
 from wildaffect.inference.plots import overview
 from wildaffect.inference.predictor import Predictor
@@ -107,18 +107,17 @@ def predict_clip(
     mark("encoder and heads")
     facts = facts_of(table)
     warnings = warnings_of(predictor.models, facts, problems)
-    origin = credit(predictor.models)
+    origin, kinds = credit(predictor.models), kinds_of(predictor.models)
     write_table(table, folder / "predictions.csv")
     write_table(
-        table.replace_schema_metadata({"heads": origin, "warnings": "\n".join(warnings)}),
+        table.replace_schema_metadata({"heads": origin, "kinds": kinds, "warnings": "\n".join(warnings)}),
         folder / "predictions.parquet",
     )
-    title = f"{clip.video}{' (heads trained on drawn faces)' if predictor.models.synthetic else ''}"
+    title = f"{clip.video} ({kinds})"
     (folder / "plot.png").write_bytes(png(overview(table, "", title, origin)))
     mark("tables and plot")
     if annotate and clip.kind == "video":
-        drawn = predictor.models.synthetic
-        annotate_clip(clip.path, table, folder / "annotated.mp4", synthetic=drawn, comment=origin, progress=progress)
+        annotate_clip(clip.path, table, folder / "annotated.mp4", footer=kinds, comment=origin, progress=progress)
         mark("annotated video")
     write_report(folder / "report.html", clip.video, table, store, predictor.models, facts, warnings)
     mark("report")
@@ -132,7 +131,7 @@ def predict_clip(
         parents=parents,
         facts=facts.as_dict(),
         heads=predictor.models.sources,
-        synthetic=predictor.models.synthetic,
+        kinds=predictor.models.kinds,
         warnings=warnings,
     )
     shutil.rmtree(folder / WORK, ignore_errors=True)

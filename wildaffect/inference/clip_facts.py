@@ -9,15 +9,26 @@ import pyarrow as pa
 from temporal.data import frame_rate
 from wildaffect.inference.models import Models
 from wildaffect.inference.table import BOX, flags, matrix, rows_of, subjects
+from wildaffect.tasks import TASKS
 
 SYNTHETIC = (
     "The heads were trained on drawn faces (SynthWild), not on people: on real people these numbers mean nothing. They "
     "only show what the software does. Train on real data for real results."
 )
+KIND_MEANS = {
+    "real": "learnt from labels that people gave to real faces",
+    "derived": "learnt from values that a published rule computes from people's labels of real faces, not rated by "
+    "people: not comparable with Aff-Wild2's valence and arousal",
+    "synthetic": "learnt from drawn or rendered faces, not from people",
+}
 UNFRAMED = (
     "It is not known how the faces were framed in training, so they are framed in wildaffect's own way: the numbers "
     "may be worse than the heads' scores."
 )
+ADAPTED = {
+    "person": "Expressions are relative to each person's own baseline: the median over the clip counts as neutral.",
+    "clip": "Expressions are under a prior that was estimated from this clip for each person.",
+}
 MISUSE = (
     "Predictions describe what a face shows as annotators would rate it, not what a person feels, thinks or intends. "
     "They must not be used to judge, select or watch people (hiring, schools, policing, borders, health). They are "
@@ -75,6 +86,8 @@ def facts_of(table: pa.Table) -> Facts:
 def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
     """What a reader must know before trusting the numbers, the most serious first."""
     found = [SYNTHETIC] if models.synthetic else []
+    if adapted := ADAPTED.get(models.adapt):
+        found.append(adapted)
     if not models.framing_is_known:
         found.append(UNFRAMED)
     wanted = max(embedder.encoder.config.image_size for embedder in models.embedders.values())
@@ -102,6 +115,16 @@ def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
     return found + [f"The file is damaged or unusual: {problem}" for problem in problems]
 
 
+def kinds_of(models: Models) -> str:
+    """One line: what each task's heads learnt from, such as `Expression: real; valence and arousal: derived`."""
+    return "; ".join(f"{TASKS[task].title.lower()}: {kind}" for task, kind in models.kinds.items()).capitalize()
+
+
+def describe_kinds(models: Models) -> list[str]:
+    """One sentence for each task on what its heads learnt from."""
+    return [f"{TASKS[task].title}: {kind} ({KIND_MEANS[kind]})." for task, kind in models.kinds.items()]
+
+
 def describe_models(models: Models) -> list[list[Any]]:
     """One row per head and task, with the columns `MODEL_COLUMNS`."""
     rows = []
@@ -115,7 +138,8 @@ def describe_models(models: Models) -> list[list[Any]]:
             )
             for part in source["encoders"]
         )
-        videos = f"{source['trained_on_videos']} videos{' of drawn faces' if source['synthetic'] else ''}"
+        synthetic = " of synthetic faces" if source["labels_are"] == "synthetic" else ""
+        videos = f"{source['trained_on_videos']} videos or pictures{synthetic}"
         for task in source["tasks"]:
             score = source["scores"].get(task, {})
             numbers = [score.get("score"), score.get("chance"), source["scored_on"]]

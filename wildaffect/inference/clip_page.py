@@ -11,7 +11,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from preprocessing.faces import FacesStore
-from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, describe_models
+from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, describe_kinds, describe_models
 from wildaffect.inference.models import Models
 from wildaffect.inference.table import COLUMNS, flags, matrix, present_tasks, rows_of, subject_name, subjects, times_of
 from wildaffect.report.figures import va_trajectory
@@ -31,7 +31,10 @@ def write_report(
     """Write the page of a clip to an HTML file. The rows of its faces store are those of its table."""
     people = subjects(table)
     sections = [
-        Section("What this is", [*(Note(text, "warning") for text in warnings), MISUSE, _facts_table(facts)]),
+        Section(
+            "What this is",
+            [*(Note(text, "warning") for text in warnings), *describe_kinds(models), MISUSE, _facts_table(facts)],
+        ),
         Section("Time lines", [time_lines(table)]),
     ]
     faces = [subject for subject in people if flags(rows_of(table, subject), "face").any()]

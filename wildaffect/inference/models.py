@@ -19,9 +19,11 @@ from temporal.predict import average, decode, predict_sequence
 from wildaffect.inference.scratch import side_by_side
 from wildaffect.tasks import TASKS, Task
 
-DEFAULT = Path(__file__).parents[2] / "checkpoints" / "default"
+DEFAULT = Path(__file__).parents[2] / "checkpoints" / "starter"
 VARIABLE = "WILDAFFECT_HEADS"
 BUNDLE = "bundle.json"
+KINDS = ("real", "derived", "synthetic")
+"""What a head learnt from: see :attr:`temporal.recipes.Temporal.labels_are`."""
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Models:
         places: Feature id to the directory of its encoder.
         fingerprint: Identifies heads and encoders together.
         framing: How faces were framed in training; unknown if no head says so.
+        adapt: How expressions are adapted to each person or clip; see :meth:`wildaffect.tasks.priors.Prior.adapted`.
     """
 
     heads: list[Head]
@@ -45,6 +48,7 @@ class Models:
     sources: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
     framing: Framing = UNKNOWN
+    adapt: str = "none"
 
     @property
     def tasks(self) -> list[Task]:
@@ -58,9 +62,17 @@ class Models:
         return all(embedder.framing.is_known for embedder in self.embedders.values())
 
     @property
+    def kinds(self) -> dict[str, str]:
+        """Task name to what its heads learnt from: one of `KINDS`, the last that holds for any of them."""
+        return {
+            task.name: max((s["labels_are"] for s in self.sources if task.name in s["tasks"]), key=KINDS.index)
+            for task in self.tasks
+        }
+
+    @property
     def synthetic(self) -> bool:
-        """Whether any of it was trained on drawn faces."""
-        return any(source["synthetic"] for source in self.sources)
+        """Whether all of it was trained on drawn or rendered faces."""
+        return set(self.kinds.values()) == {"synthetic"}
 
     def predict(self, features: dict[str, np.ndarray], valid: np.ndarray, rate: float) -> dict[str, np.ndarray]:
         """Values of every frame of one sequence, averaged over the heads of a task.
@@ -73,7 +85,7 @@ class Models:
         Returns:
             Task name to `[T, out_dim]`.
         """
-        return average(
+        values = average(
             [
                 predict_sequence(
                     head,
@@ -84,6 +96,34 @@ class Models:
                 for head in self.heads
             ]
         )
+        prior = next((head.prior for head in self.heads if head.prior), None)
+        if prior is not None and "expr" in values:
+            values["expr"] = prior.adapted(values["expr"], valid, self.adapt)
+        return values
+
+    def under(self, prior: str, adapt: str) -> None:
+        """Answer for expressions under another prior, or adapted to each clip.
+
+        Args:
+            prior: See :func:`wildaffect.tasks.priors.named_prior`.
+            adapt: `none`, `person` or `clip`; see :meth:`wildaffect.tasks.priors.Prior.adapted`.
+
+        Raises:
+            UserError: A head does not say what prior it was trained with.
+        """
+        self.adapt = adapt
+        if (prior, adapt) == ("stated", "none"):
+            return
+        for head, source in zip(self.heads, self.sources, strict=True):
+            if "expr" in source["tasks"]:
+                if head.prior is None:
+                    raise UserError(
+                        f"the head {source['name']} does not say which prior it was trained with, so that --prior and "
+                        "--adapt cannot change it: train it again"
+                    )
+                head.prior = head.prior.named(prior)
+        shares = [head.prior.stated for head in self.heads if head.prior]
+        self.fingerprint = combine_hashes({"models": self.fingerprint, "prior": f"{shares} {adapt}"})
 
     def decode(self, task: Task, values: np.ndarray, rate: float) -> np.ndarray:
         """Averaged values `[T, out_dim]` in the form of a label file."""
@@ -192,7 +232,9 @@ def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) ->
             | {"labelled_videos": {task: len(ids) for task, ids in (part.get("labelled_videos") or {}).items()}}
             for part in encoders
         ],
-        "synthetic": bool(record.get("synthetic") or any(part.get("synthetic") for part in encoders)),
+        "labels_are": "synthetic"
+        if any(part.get("synthetic") for part in encoders)
+        else record.get("labels_are", "synthetic" if record.get("synthetic") else "real"),
     }
 
 

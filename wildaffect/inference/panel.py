@@ -105,7 +105,7 @@ class Painter:
         if any(person.aus is not None for person in self.people):
             for number, name in enumerate(AUS):
                 write(panel, name, (14, 241 + 14 * number), 11, SOFT)
-        write(panel, footer, (14, self.size[1] - 20), 11, rgb(ORANGE) if "drawn" in footer else SOFT)
+        write(panel, footer, (14, self.size[1] - 20), 11, rgb(ORANGE) if "synthetic" in footer else SOFT)
         return panel
 
     def draw(self, image: np.ndarray, frame: int) -> np.ndarray:

@@ -47,6 +47,9 @@ class Predictor:
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: Faces per forward pass of the encoder.
         runtime: `onnx` runs the graphs of a bundle made by `wildaffect export --onnx`.
+        prior: How common the expressions are said to be: `stated` (the head's own), `trained` (as in training),
+            `uniform`, or a JSON file of shares by expression.
+        adapt: `person` takes each person's median over the clip for neutral; `clip` estimates the prior from the clip.
 
     Raises:
         UserError: A head or its encoder is missing, damaged or does not fit.
@@ -72,12 +75,15 @@ class Predictor:
         device: str = "auto",
         batch_size: int = 64,
         runtime: Literal["torch", "onnx"] = "torch",
+        prior: str = "stated",
+        adapt: Literal["none", "person", "clip"] = "none",
     ):
         if device == "auto" and runtime == "torch":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device("cpu" if device == "auto" else device)
         self.batch_size = batch_size
         self.models = load_models([heads] if isinstance(heads, str | Path) else heads, self.device)
+        self.models.under(prior, adapt)
         self.precision = choose_precision("auto")[0]
         if runtime == "onnx":
             use_onnx(self.models)

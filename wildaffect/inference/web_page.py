@@ -18,7 +18,7 @@ from preprocessing.faces import PICTURE_SUFFIXES
 from preprocessing.items import Item
 from preprocessing.video import read_times
 from wildaffect.inference.clip import HEADER, predict_clip
-from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, SYNTHETIC, describe_models
+from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, SYNTHETIC, describe_kinds, describe_models
 from wildaffect.inference.clip_page import time_lines
 from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.table import read_table
@@ -107,6 +107,7 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
         gradio.Markdown("# wildaffect\nValence and arousal, expression and action units for every frame of a clip.")
         if predictor.models.synthetic:
             gradio.Markdown(f"**{SYNTHETIC}**")
+        gradio.Markdown("\n".join(f"- {line}" for line in describe_kinds(predictor.models)))
         with gradio.Row():
             upload = gradio.File(
                 label=f"Video or picture, at most {limits.megabytes} MB and {limits.minutes:g} minutes",

@@ -111,7 +111,8 @@ def test_a_clip_gets_all_its_files_once(clip, heads, result, capsys):
     assert face[:25].all() and face[42:].all() and not face[25:42].any()
     header = json.loads((result / HEADER).read_text())
     assert header["parents"]["clip"] == hashlib.sha256(clip.read_bytes()).hexdigest()
-    assert header["synthetic"] and "drawn faces" in header["warnings"][0]
+    assert set(header["kinds"].values()) == {"synthetic"}
+    assert "drawn faces" in header["warnings"][0]
     before = {path.name: path.stat().st_mtime_ns for path in result.iterdir()}
     Predict(clips=(clip,), heads=tuple(heads), out=result.parent).run()
     assert "done already (60 frames)" in capsys.readouterr().out

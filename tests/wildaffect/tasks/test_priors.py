@@ -1,0 +1,96 @@
+"""Expressions under another prior."""
+
+import json
+
+import numpy as np
+import pytest
+
+from checkpoints.errors import UserError
+from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks.priors import Prior, against_rest, estimated_prior, named_prior, tempered, under_prior
+
+TRAINED = np.array([0.5, 0.1, 0.01, 0.04, 0.2, 0.1, 0.05, 0.0])
+
+
+def drawn(prior, count, seed=0):
+    """Classes drawn from a prior and the true posteriors under `TRAINED` of a Gaussian observation of each."""
+    rng = np.random.default_rng(seed)
+    classes = rng.choice(len(prior), count, p=prior)
+    seen = 1.5 * np.eye(len(prior))[classes] + rng.normal(size=(count, len(prior)))
+    likelihood = np.exp(1.5 * seen)
+    posterior = likelihood * TRAINED
+    return classes, posterior / posterior.sum(1, keepdims=True)
+
+
+def test_bayes_by_hand():
+    found = under_prior(np.array([0.8, 0.2]), np.array([0.8, 0.2]), np.array([0.5, 0.5]))
+    assert found == pytest.approx([0.5, 0.5])
+    assert under_prior(np.array([0.3, 0.7]), np.array([0.6, 0.4]), np.array([0.6, 0.4])) == pytest.approx([0.3, 0.7])
+
+
+def test_the_true_prior_raises_accuracy_and_em_finds_it():
+    wanted = np.array([0.1, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0])
+    classes, posterior = drawn(wanted, 4000)
+    before = (posterior.argmax(1) == classes).mean()
+    after = (under_prior(posterior, TRAINED, wanted).argmax(1) == classes).mean()
+    assert after > before + 0.02
+    found = estimated_prior(posterior, TRAINED)
+    assert np.abs(found - np.bincount(classes, minlength=8) / len(classes)).max() < 0.03
+    assert found.sum() == pytest.approx(1)
+
+
+def test_without_frames_the_estimate_is_the_trained_prior():
+    assert estimated_prior(np.zeros((0, 8)), TRAINED) == pytest.approx(TRAINED)
+
+
+def test_a_class_that_was_not_trained_stays_unlikely():
+    found = under_prior(np.full(8, 0.125), TRAINED, tempered(TRAINED, 1.0))
+    assert found[7] <= 0.125 and np.isfinite(found).all()
+    assert tempered(TRAINED, 0.5)[7] == 0
+
+
+def test_tempering_goes_from_trained_to_uniform():
+    assert tempered(TRAINED, 0.0) == pytest.approx(TRAINED)
+    assert tempered(TRAINED, 1.0) == pytest.approx([1 / 7] * 7 + [0])
+
+
+def test_a_person_who_always_looks_sad_is_neutral_at_rest():
+    rest = np.log([0.7, 0.02, 0.01, 0.02, 0.05, 0.15, 0.04, 0.01])
+    sad = np.array([0.2, 0.02, 0.01, 0.02, 0.02, 0.7, 0.02, 0.01])
+    happy = np.array([0.05, 0.01, 0.01, 0.01, 0.8, 0.1, 0.01, 0.01])
+    clip = np.stack([sad] * 8 + [happy] * 3).astype(np.float32)
+    seen = np.ones(11, bool)
+    found = against_rest(clip, seen, rest)
+    assert found[:8].argmax(1).tolist() == [0] * 8
+    assert found[8:].argmax(1).tolist() == [4] * 3
+    assert found.sum(1) == pytest.approx(1, abs=1e-5)
+    assert (against_rest(clip, ~seen, rest) == clip).all()
+
+
+def test_names_and_files(tmp_path):
+    stated = tempered(TRAINED, 0.5)
+    assert named_prior("trained", TRAINED, stated) is TRAINED
+    assert named_prior("stated", TRAINED, stated) is stated
+    assert named_prior("uniform", TRAINED, stated)[:7] == pytest.approx(1 / 7)
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"Neutral": 3, "Fear": 1}))
+    assert dict(zip(EXPRESSIONS, named_prior(str(path), TRAINED, stated), strict=True))["Fear"] == 0.25
+    for bad in ({"neutral": 1}, {"Neutral": -1}, {"Neutral": True}, {"Neutral": 0}, [1], {}, {"Fear": "much"}):
+        path.write_text(json.dumps(bad))
+        with pytest.raises(UserError, match=r"p\.json"):
+            named_prior(str(path), TRAINED, stated)
+    with pytest.raises(UserError, match="--prior often"):
+        named_prior("often", TRAINED, stated)
+
+
+def test_a_clip_is_adapted_as_asked():
+    prior = Prior(tuple(TRAINED), tuple(tempered(TRAINED, 0.4)), tuple(np.log(np.maximum(TRAINED, 1e-3))))
+    _, posterior = drawn(np.array([0.1, 0.6, 0.1, 0.05, 0.05, 0.05, 0.05, 0.0]), 500, seed=1)
+    seen = np.ones(500, bool)
+    stated = prior.restated(posterior)
+    assert (prior.adapted(stated, seen, "none") == stated).all()
+    assert prior.adapted(stated, seen, "clip")[:, 1].mean() > stated[:, 1].mean() + 0.05
+    # The estimate does not depend on the prior that is stated.
+    other = prior.named("uniform")
+    again = other.adapted(other.restated(posterior), seen, "clip")
+    assert np.abs(again - prior.adapted(stated, seen, "clip")).max() < 0.02
