@@ -17,7 +17,7 @@ ROOM = 0.25
 and cannot find a face whose box would exceed the picture."""
 SIDE = 96
 """Pictures with a smaller longer side are enlarged to it."""
-WHOLE = 0.5
+WHOLE = 0.3
 """Minimum score of a face that is taken to fill the picture because nothing else was found in it."""
 
 
