@@ -25,7 +25,7 @@ from wildaffect.training.batches import BatchPlan
 from wildaffect.training.images import work_ahead
 from wildaffect.training.launch import chosen_precision, start, track
 from wildaffect.training.loop import Loop
-from wildaffect.training.meter import count_flops
+from wildaffect.training.meter import count_flops, describe_cost
 from wildaffect.training.rundir import RunDirectory
 
 MADE_BY = "finetune/run.py"
@@ -87,8 +87,7 @@ def train(config: Finetune) -> dict[str, Any]:
         f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
         f"{plan.micro_batch_size}) = {steps * config.batch_size / draw.count:.1f} epochs of {draw.count:,} drawn "
         f"frames; lr {config.lr:.1e} after {warmup} steps; "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights; "
-        f"{3 * flops * steps * config.batch_size / 1e15:.2f} PFLOP in all"
+        f"{describe_cost(model, flops, steps * config.batch_size)}"
     )
 
     # The loop.

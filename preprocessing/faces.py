@@ -36,7 +36,7 @@ from pyarrow.dataset import ParquetFragmentScanOptions
 from checkpoints.artifact import atomic_file, combine_hashes, read_header, write_header
 from checkpoints.content import content_hashes, refuse_changed
 from checkpoints.errors import UserError
-from checkpoints.framing import OURS, UNKNOWN, Framing
+from checkpoints.framing import UNKNOWN, Framing
 from preprocessing.align import similarity
 
 ViewName = Literal[
@@ -338,8 +338,7 @@ class FacesStore:
         """Where landmarks in source pixels lie in the aligned picture; None if there are none or all coincide."""
         if points is None or (points == points[0]).all():
             return None
-        framing = self.framing if self.framing.is_known else OURS
-        matrix = similarity(points.astype(np.float64), framing.template(self.image_size))
+        matrix = similarity(points.astype(np.float64), self.framing.for_alignment.template(self.image_size))
         return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
     def _column(self, name: str, row: int, field: str | None = None) -> Any:

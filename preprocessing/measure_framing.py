@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from checkpoints.artifact import read_header
 from checkpoints.errors import UserError
-from checkpoints.framing import NAMED, OURS, UNKNOWN, Framing
+from checkpoints.framing import NAMED, OURS, TO_MEASURE, UNKNOWN, Framing
 from preprocessing.align import decode_jpeg
 from preprocessing.detect import Detector
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
@@ -27,8 +27,8 @@ CERTAIN = 0.9
 """Lowest score of a face that is measured."""
 
 
-def chosen_framing(name: str, *, crops: bool) -> Framing | None:
-    """The framing that `--framing` names; None if it has to be measured.
+def chosen_framing(name: str, *, crops: bool) -> Framing:
+    """The framing that `--framing` names, or `TO_MEASURE`.
 
     Args:
         name: `auto`, the name of a framing, or the path of a faces store that has it.
@@ -38,7 +38,7 @@ def chosen_framing(name: str, *, crops: bool) -> Framing | None:
         UserError: There is no such framing, or faces cannot be aligned to it.
     """
     if name == "auto":
-        return None if crops else OURS
+        return TO_MEASURE if crops else OURS
     if name in NAMED:
         framing = NAMED[name]
     elif Path(name).is_dir():

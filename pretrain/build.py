@@ -9,6 +9,7 @@ import torch
 from checkpoints.artifact import fingerprint, read_header
 from checkpoints.encoder import (
     DECODER,
+    WEIGHTS,
     Encoder,
     EncoderConfig,
     encoder_directory,
@@ -141,7 +142,7 @@ def parent_fingerprints(init: Path | None) -> dict[str, str]:
         return {}
     directory = encoder_directory(init)
     read_header(directory, "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
-    return {"init": fingerprint(directory / "model.safetensors")}
+    return {"init": fingerprint(directory / WEIGHTS)}
 
 
 def write_result(

@@ -20,7 +20,7 @@ from wildaffect.training.batches import BatchPlan
 from wildaffect.training.images import CropDataset, work_ahead
 from wildaffect.training.launch import chosen_precision, start, track
 from wildaffect.training.loop import Loop
-from wildaffect.training.meter import count_flops
+from wildaffect.training.meter import count_flops, describe_cost
 from wildaffect.training.rundir import RunDirectory
 from wildaffect.training.schedule import warmup_cosine
 
@@ -78,8 +78,7 @@ def train(config: Pretrain) -> dict[str, Any]:
         f"{len(faces):,} pictures in {len(statistics)} store(s):\n{as_text(statistics)}\n"
         f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
         f"{plan.micro_batch_size}) = {epochs:.1f} epochs; lr {config.lr:.1e} after {warmup} steps; "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights; "
-        f"{3 * flops * steps * config.batch_size / 1e15:.2f} PFLOP in all"
+        f"{describe_cost(model, flops, steps * config.batch_size)}"
     )
 
     # The loop.

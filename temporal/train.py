@@ -33,6 +33,7 @@ from wildaffect.training.averaging import moving_average
 from wildaffect.training.batches import BatchPlan, sample_rng
 from wildaffect.training.launch import start
 from wildaffect.training.loop import Loop
+from wildaffect.training.meter import describe_cost
 from wildaffect.training.rundir import RunDirectory
 from wildaffect.training.schedule import warmup_cosine
 
@@ -174,7 +175,7 @@ def train_head(
     accelerator.print(
         f"{config.task} {config.recipe}: {len(split.train)} sequences, {sum(n for _, n in spans):,} frames, "
         f"{len(windows):,} windows of {config.window}; {len(split.tune)} held out; {steps:,} steps of {plan.batch_size}"
-        f"; lr {config.lr:.1e} after {warmup} steps; {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M weights"
+        f"; lr {config.lr:.1e} after {warmup} steps; {describe_cost(network)}"
     )
     first = loop.resume()
     loop.steps = loop.facts.get("stopped", steps)
