@@ -80,7 +80,7 @@ def train(config: Finetune) -> dict[str, Any]:
     size = encoder.config.image_size
     model = Classifier(encoder, config.dropout).to(accelerator.device)
     optimizer = build_optimizer(model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
-    ema = moving_average(model, config.ema_decay)
+    ema = moving_average(model, config.ema_decay, pretrained=True)
     flops = count_flops(model, torch.zeros(1, 3, size, size, dtype=torch.uint8, device=accelerator.device))
     accelerator.print(
         f"{split.describe()}\n{text}\n"

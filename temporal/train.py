@@ -142,7 +142,7 @@ def train_head(
         network.mean, network.std = feature_moments(table, spans, network.dims)
     network.to(accelerator.device)
     head = Head(network, tasks, architecture_of(config), inputs, config.recipe)
-    ema = moving_average(network, config.ema)
+    ema = moving_average(network, config.ema, pretrained=False)
 
     windows = Windows.cover(spans, config.window, config.stride, config.readout == "last")
     windows = windows[annotated(windows, table)]
