@@ -139,7 +139,6 @@ def finish_store(
     config: dict[str, Any],
     image_size: int,
     problems: list[dict[str, Any]],
-    parents: dict[str, str] | None = None,
     framing: Framing = UNKNOWN,
     **fields: Any,
 ) -> None:
@@ -151,7 +150,6 @@ def finish_store(
         config: Its resolved configuration.
         image_size: Side of the pictures in pixels.
         problems: One mapping per source that could not be read in full (`source`, `problem`, ...).
-        parents: Fingerprint by name of each artifact the store was made from.
         framing: How the faces are framed.
         fields: Further fields of the header.
     """
@@ -175,7 +173,7 @@ def finish_store(
         schema=SCHEMA,
         made_by=made_by,
         config=config,
-        parents=parents or {},
+        parents={},
         image_size=image_size,
         framing=framing.as_dict(),
         rows=sum(shard["rows"] for shard in shards),
@@ -240,12 +238,6 @@ class FacesStore:
         self.image_size: int = self.header["image_size"]
         self.framing = Framing.from_dict(self.header.get("framing"))
         self._shards = [self.path / DATA / shard["name"] for shard in self.header["shards"]]
-        for path_, shard in zip(self._shards, self.header["shards"], strict=True):
-            if not path_.is_file() or path_.stat().st_size != shard["bytes"]:
-                raise UserError(
-                    f"{path_} is missing or was changed since {self.path / HEADER} was written: "
-                    "delete it and run preprocessing again"
-                )
         self.check()
         if not self.header["rows"]:
             raise UserError(f"{self.path} is an empty faces store: its sources held no readable frame")

@@ -17,7 +17,9 @@ def pictures(synthwild_tiny):
 @pytest.fixture(scope="module")
 def detector():
     pytest.importorskip("facenet_pytorch")
-    return MTCNN(relative_face_size=0)
+    mtcnn = MTCNN()
+    mtcnn.relative_face_size = 0
+    return mtcnn
 
 
 @pytest.fixture(scope="module")

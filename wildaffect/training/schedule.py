@@ -5,15 +5,15 @@ import math
 import torch
 
 
-def warmup_cosine(step: int, *, total: int, warmup: int, peak: float, final: float = 0.0) -> float:
-    """Learning rate of optimizer step `step` (0-based): linear warm-up to `peak`, then half a cosine to `final`.
+def warmup_cosine(step: int, *, total: int, warmup: int, peak: float) -> float:
+    """Learning rate of optimizer step `step` (0-based): linear warm-up to `peak`, then half a cosine to 0.
 
-    The warm-up takes `warmup` steps; the cosine would reach `final` at step `total`.
+    The warm-up takes `warmup` steps; the cosine would reach 0 at step `total`.
     """
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return final + 0.5 * (peak - final) * (1 + math.cos(math.pi * progress))
+    return 0.5 * peak * (1 + math.cos(math.pi * progress))
 
 
 def warmup_step(step: int, *, total: int, warmup: int, peak: float) -> float:
