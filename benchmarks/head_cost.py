@@ -26,10 +26,11 @@ from temporal.heads import Head, HeadInput
 from temporal.network import HeadNetwork
 from temporal.predict import predict_sequence
 from temporal.recipes import Temporal, architecture_of, recipe
-from temporal.train import batches, weight_groups
+from temporal.train import batches
 from temporal.windows import Windows
 from wildaffect.tasks import TASKS, Task
 from wildaffect.training.batches import BatchPlan
+from wildaffect.training.schedule import weight_groups
 
 
 @dataclass

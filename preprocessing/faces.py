@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -362,6 +362,25 @@ class FacesStore:
     def __getstate__(self) -> dict[str, Any]:
         # A worker process maps the Arrow files itself.
         return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+
+def have_pictures(shard: Path) -> np.ndarray:
+    """Whether each row of a shard has a picture, bool [N]."""
+    # Not `read_table`, which reads the pictures too when it is asked for a field beside them.
+    return pc.struct_field(pq.ParquetFile(shard).read(columns=["image.path"])["image"], "path").is_valid().to_numpy()
+
+
+def read_jpegs(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
+    """Pictures by shard and row, ordered by both. Only the row groups that hold them are read."""
+    for path, rows in groupby(places, key=lambda place: place[0]):
+        file, images, group, first, end = pq.ParquetFile(path), None, -1, 0, 0
+        for _, row in rows:
+            while row >= end:
+                group, images, first = group + 1, None, end
+                end += file.metadata.row_group(group).num_rows
+            if images is None:
+                images = file.read_row_group(group, columns=["image.bytes"])["image"]
+            yield images[row - first]["bytes"].as_py()
 
 
 @contextlib.contextmanager

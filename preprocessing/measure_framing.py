@@ -7,15 +7,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from checkpoints.artifact import read_header
 from checkpoints.errors import UserError
 from checkpoints.framing import NAMED, OURS, TO_MEASURE, UNKNOWN, Framing
 from preprocessing.align import decode_jpeg
 from preprocessing.detect import Detector
-from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
+from preprocessing.faces import DATA, HEADER, KIND, SCHEMA, have_pictures, read_jpegs
 
 SAMPLE = 64
 """Number of pictures that are measured."""
@@ -77,18 +75,10 @@ def measure_framing(store: Path, load_detector: Callable[[], Detector] | None) -
 
 def sample_pictures(store: Path) -> list[np.ndarray]:
     """At most `SAMPLE` pictures at even distances, RGB, uint8 [H, W, 3]."""
-    files = [pq.ParquetFile(path) for path in sorted((store / DATA).glob("*.parquet"))]
-    valid = [pc.struct_field(f.read(columns=["image.path"])["image"], "path").is_valid().to_numpy() for f in files]
-    places = np.array([(shard, row) for shard, seen in enumerate(valid) for row in np.flatnonzero(seen)])
-    pictures = []
-    for number in np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int)) if len(places) else ():
-        shard, row = places[number].tolist()
-        metadata, first, group = files[shard].metadata, 0, 0
-        while row >= first + metadata.row_group(group).num_rows:
-            first, group = first + metadata.row_group(group).num_rows, group + 1
-        image = files[shard].read_row_group(group, columns=["image.bytes"])["image"][row - first]
-        pictures.append(decode_jpeg(image["bytes"].as_py()))
-    return pictures
+    shards = sorted((store / DATA).glob("*.parquet"))
+    places = [(path, row) for path in shards for row in np.flatnonzero(have_pictures(path)).tolist()]
+    chosen = np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int)) if places else ()
+    return [decode_jpeg(jpeg) for jpeg in read_jpegs([places[number] for number in chosen])]
 
 
 def landmark_shares(pictures: list[np.ndarray], detector: Detector) -> np.ndarray:

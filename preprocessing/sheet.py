@@ -9,11 +9,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from preprocessing.align import decode_jpeg
-from preprocessing.faces import DATA, HEADER
+from preprocessing.faces import DATA, HEADER, have_pictures, read_jpegs
 from wildaffect.report.figures import histogram
 from wildaffect.report.page import SYNTHETIC_NOTE, Cards, Figure, Section, Table, jpeg, write_page
 
@@ -57,7 +56,9 @@ def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[dict[str,
     sample = np.sort(rng.choice(faces, min(SAMPLE, len(faces)), replace=False))
     scored = faces[np.isfinite(index.score[faces])]
     worst = scored[np.argsort(index.score[scored], kind="stable")[:SHOWN]]
-    pictures = _read_pictures(store, names, index.place, {*sample.tolist(), *worst.tolist()})
+    looked_at = sorted({*sample.tolist(), *worst.tolist()})
+    places = [(store / DATA / names[shard], row) for shard, row in index.place[looked_at].tolist()]
+    pictures = dict(zip(looked_at, map(decode_jpeg, read_jpegs(places)), strict=True))
 
     sections = [_counts(header, index)]
     if len(faces):
@@ -140,13 +141,13 @@ def sharpness(image: np.ndarray) -> float:
 
 def _read_index(store: Path, names: Sequence[str]) -> _Index:
     """Read the numbers of every row."""
-    columns = ["video", "subject", "box", "score", "interpolated", "image.path"]
+    columns = ["video", "subject", "box", "score", "interpolated"]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("place", "score", "side", "valid", "interpolated")}
     frames: Counter[str] = Counter()
     faces: Counter[str] = Counter()
     for number, name in enumerate(names):
-        table = pq.ParquetFile(store / DATA / name).read(columns=columns)  # `read_table` would read the pictures too
-        valid = pc.struct_field(table["image"], "path").is_valid().to_numpy()
+        table = pq.ParquetFile(store / DATA / name).read(columns=columns)
+        valid = have_pictures(store / DATA / name)
         parts["place"].append(np.stack([np.full(len(valid), number), np.arange(len(valid))], 1))
         parts["valid"].append(valid)
         parts["interpolated"].append(table["interpolated"].to_numpy())
@@ -161,24 +162,3 @@ def _read_index(store: Path, names: Sequence[str]) -> _Index:
             faces[key] += bool(seen)
     joined = {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
     return _Index(**joined, rate={key: faces[key] / count for key, count in frames.items()})
-
-
-def _read_pictures(store: Path, names: Sequence[str], place: np.ndarray, rows: set[int]) -> dict[int, np.ndarray]:
-    """Decode the pictures of some rows, reading only the row groups that hold them."""
-    wanted: dict[int, dict[int, int]] = {}
-    for row in rows:
-        shard, number = place[row].tolist()
-        wanted.setdefault(shard, {})[number] = row
-    pictures = {}
-    for shard, numbers in wanted.items():
-        file = pq.ParquetFile(store / DATA / names[shard])
-        first = 0
-        for group in range(file.num_row_groups):
-            end = first + file.metadata.row_group(group).num_rows
-            inside = [number for number in numbers if first <= number < end]
-            if inside:
-                images = file.read_row_group(group, columns=["image"])["image"]
-                for number in inside:
-                    pictures[numbers[number]] = decode_jpeg(images[number - first]["bytes"].as_py())
-            first = end
-    return pictures

@@ -35,7 +35,7 @@ from wildaffect.training.launch import start
 from wildaffect.training.loop import Loop
 from wildaffect.training.meter import describe_cost
 from wildaffect.training.rundir import RunDirectory
-from wildaffect.training.schedule import warmup_cosine
+from wildaffect.training.schedule import warmup_cosine, weight_groups
 
 MADE_BY = "temporal/run.py"
 
@@ -226,15 +226,6 @@ def batches(windows: Windows, plan: BatchPlan, first: int, config: Temporal) -> 
         arrays = {"rows": rows, "inside": inside, "predicted": chosen.predicted()}
         yield {name: torch.from_numpy(array) for name, array in arrays.items()}
         step += 1
-
-
-def weight_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: weight decay for matrices, none for vectors."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def loss_choices(task: Task, config: Temporal, table: FrameTable, train: Sequence[str]) -> dict[str, Any]:
