@@ -22,7 +22,7 @@ from preprocessing.views import StillFrames, check_views, describe_input
 from wildaffect.training import schedule
 from wildaffect.training.averaging import moving_average
 from wildaffect.training.batches import BatchPlan
-from wildaffect.training.images import work_ahead
+from wildaffect.training.images import RandomCrop, work_ahead
 from wildaffect.training.launch import chosen_precision, start, track
 from wildaffect.training.loop import Loop
 from wildaffect.training.meter import count_flops, describe_cost
@@ -122,8 +122,7 @@ def train(config: Finetune) -> dict[str, Any]:
         split.train,
         draw,
         view=config.view,
-        size=size,
-        scale=config.crop_scale,
+        crop=RandomCrop(size, config.crop_scale),
         seed=config.seed,
         augment=picture_augmentation(
             randaugment=config.randaugment, colour_jitter=config.colour_jitter, erasing=config.erasing

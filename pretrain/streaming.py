@@ -26,7 +26,7 @@ from checkpoints.errors import UserError
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
 from preprocessing.views import face_views
 from wildaffect.training.batches import BatchPlan, sample_rng
-from wildaffect.training.images import decode, first_readable, random_resized_crop, readable, stacked
+from wildaffect.training.images import RandomCrop, decode, first_readable, readable, stacked
 
 BLOCK = 4096
 """Pictures, as JPEG, that a worker holds and shuffles at a time."""
@@ -161,24 +161,15 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
     Args:
         faces: The store.
         plan: Batch sizes, process and seed.
-        size: Size of the crops in pixels.
-        scale: See :func:`wildaffect.training.images.random_resized_crop`.
+        crop: Crops a picture with the sample's rng.
         patches: Length of the mask noise of a sample.
     """
 
     def __init__(
-        self,
-        faces: FacesStream,
-        plan: BatchPlan,
-        first: int,
-        last: int,
-        *,
-        size: int,
-        scale: tuple[float, float],
-        patches: int,
+        self, faces: FacesStream, plan: BatchPlan, first: int, last: int, *, crop: RandomCrop, patches: int
     ) -> None:
         self.faces, self.plan, self.first, self.last = faces, plan, first, last
-        self.size, self.scale, self.patches = size, scale, patches
+        self.crop, self.patches = crop, patches
         self.skipped: list[str] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -224,7 +215,7 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
         if found is None:
             raise UserError(f"no picture of a block of {self.faces.address} can be decoded")
         taken, picture = found
-        crop = random_resized_crop(picture, rng, self.size, self.scale)
+        crop = self.crop(picture, rng)
         noise = rng.random(self.patches, dtype="float32")
         return {"name": self.faces.name(held[taken][0]), "images": crop, "noise": noise}
 
