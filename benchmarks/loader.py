@@ -1,4 +1,4 @@
-"""Pictures per second and core of stage 1's loader against the original's PIL pipeline.
+"""Compares stage 1's loader with the original's PIL pipeline in pictures per second and core.
 
     python benchmarks/loader.py --out benchmarks/results/loader.json
 
@@ -41,11 +41,11 @@ class Config:
     out: Path | None = None
     """Where to record the result as JSON."""
     runs: tuple[Path, ...] = ()
-    """Runs of stage 1, whose share of time spent waiting for data is recorded too."""
+    """Runs of stage 1 whose share of time spent waiting for data is also recorded."""
     pictures: int = 64
     """Number of different pictures, which is the batch size."""
     rounds: int = 30
-    """Turns that count, after two that do not."""
+    """Measured rounds, after two for warming up."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def pil(jpegs: list[bytes], interpolation: transforms.InterpolationMode) -> Call
 
 
 def data_wait(run: Path) -> dict[str, float]:
-    """Share of a run's time that it waited for data: median over its records after the first, and their rate."""
+    """Share of a run's time spent waiting for data, and its rate: medians over its records after the first."""
     records = [record for record in read_metrics(run) if "data_wait" in record][1:]
     return {
         "share": float(np.median([record["data_wait"] for record in records])),

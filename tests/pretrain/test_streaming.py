@@ -38,7 +38,7 @@ def crops(store, first, last, rank=0, world=1, batch_size=4, most=2):
 
 
 def pictures(found):
-    """What tells pictures apart, whatever their crop's mirror image."""
+    """A value that identifies a picture, mirrored or not."""
     return [tuple(np.sort(image.numpy().ravel())[::97].tolist()) for part in found for image in part["images"]]
 
 

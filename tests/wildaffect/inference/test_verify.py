@@ -35,7 +35,7 @@ def test_weights_that_were_changed_are_refused(run, tmp_path):
 
 
 def test_an_encoders_fingerprint_is_that_of_its_weights(tmp_path):
-    """Whoever edits the header too gets another feature id, not the old one."""
+    """Editing the header as well gives another feature id, not the old one."""
     make_encoder(tmp_path / "encoder")
     before = load_encoder(tmp_path / "encoder").fingerprint
     flip_signs(tmp_path / "encoder" / "model.safetensors")

@@ -125,7 +125,7 @@ def test_nothing_but_corrupt_pictures():
 
 
 def test_a_command_ends_when_its_worker_refuses(tmp_path):
-    """Workers pass over SIGTERM, which is what Python sends them at its end before it waits for them."""
+    """Workers ignore SIGTERM, which Python sends them at exit before it waits for them."""
     (tmp_path / "command.py").write_text(
         "from checkpoints.errors import UserError, guarded\n"
         "from wildaffect.training.images import work_ahead\n"

@@ -10,7 +10,7 @@ from wildaffect.training.rundir import RunDirectory
 
 
 class Notebook(GeneralTracker):
-    """A tracker as a user may register one with Accelerate."""
+    """A tracker of the kind that users register with Accelerate."""
 
     name = "notebook"
     requires_logging_directory = True
