@@ -314,8 +314,9 @@ def test_a_missing_device_is_reported_before_anything_is_written(pictures, tmp_p
 
 @pytest.mark.parametrize("missing", ["facenet_pytorch", "requests"])
 def test_a_missing_detector_is_reported_before_anything_is_written(pictures, tmp_path, missing):
-    code = f"import sys; sys.modules[{missing!r}] = None; from preprocessing.run import main; from checkpoints.errors "
-    code += "import guarded; guarded(main)"
+    # Older versions of `datasets` import requests too.
+    code = f"import datasets, sys; sys.modules[{missing!r}] = None; from preprocessing.run import main; "
+    code += "from checkpoints.errors import guarded; guarded(main)"
     command = [sys.executable, "-c", code, "--source", str(pictures), "--out", str(tmp_path / "store")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
