@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import LoggerType
 
 from checkpoints.errors import UserError
 from wildaffect.training.launch import choose_precision, chosen_precision, start, track
@@ -59,7 +60,7 @@ def test_an_older_torch_that_cannot_name_the_cpus_abilities_means_fp32(monkeypat
 def test_a_tracker_hears_the_settings_and_every_record(tmp_path, monkeypatch):
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "tensorboard", Notebook)
     for module in ("accelerate.tracking", "wildaffect.training.launch"):
-        monkeypatch.setattr(f"{module}.get_available_trackers", lambda: ["tensorboard"])
+        monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.TENSORBOARD])
     accelerator = start("fp32", "tensorboard", tmp_path)
     run = run_directory(tmp_path)
     track(accelerator, run, {"lr": 0.1, "faces": (tmp_path,)})
