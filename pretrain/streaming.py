@@ -11,6 +11,7 @@ more and reads each shard from its beginning, while here a row group is found by
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -102,11 +103,11 @@ class FacesStream:
     @cached_property
     def videos(self) -> list[str]:
         """Names of the videos (not of single pictures) that the pictures come from."""
-        names: dict[str, int] = {}
+        names: Counter[str] = Counter()
         for shard in self.shards:
             with self._fs.open(shard) as file:
-                for name, count in _value_counts(pq.ParquetFile(file).read(columns=["video"])["video"]):
-                    names[name] = names.get(name, 0) + count
+                counts = pq.ParquetFile(file).read(columns=["video"])["video"].value_counts()
+                names.update({item["values"]: item["counts"] for item in counts.to_pylist()})
         return sorted(name for name, count in names.items() if count > 1)
 
     def statistics(self, epochs: float) -> list[dict[str, Any]]:
@@ -226,7 +227,3 @@ def _pictures_by_group(metadata: Any) -> list[int]:
     column = paths.index("image.path")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     return [group.num_rows - group.column(column).statistics.null_count for group in groups]
-
-
-def _value_counts(column: Any) -> list[tuple[str, int]]:
-    return [(item["values"], item["counts"]) for item in column.value_counts().to_pylist()]

@@ -47,18 +47,14 @@ def check_folder(out: Path, config: Config) -> bool:
     Raises:
         UserError: The folder holds something else.
     """
-    if (out / HEADER).exists():
-        found = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"]
-        if found != settings(config):
-            raise UserError(f"{out} holds a different corpus ({found}): choose another --out or delete it")
-        return True
-    if (out / STARTED).exists():
-        found = read_json(out / STARTED)
-        if found != settings(config):
-            raise UserError(f"{out} holds a different, unfinished corpus ({found}): choose another --out or delete it")
+    complete = (out / HEADER).exists()
+    if complete or (out / STARTED).exists():
+        made = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"] if complete else read_json(out / STARTED)
+        if made != settings(config):
+            raise UserError(f"{out} holds a different corpus ({made}): choose another --out or delete it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no SynthWild corpus: choose another --out")
-    return False
+    return complete
 
 
 def describe(video: Video) -> dict[str, Any]:
