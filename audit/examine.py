@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from audit.findings import Audit, Split, some
+from audit.findings import Audit, Split
 from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
 from checkpoints.artifact import fingerprint, read_json
-from checkpoints.errors import UserError
+from checkpoints.errors import UserError, some
 from preprocessing.affwild2 import CROP_FOLDERS, is_release, split_id
 from preprocessing.faces import FacesStore
 from preprocessing.items import VIDEO_SUFFIXES

@@ -1,6 +1,5 @@
 """What an audit finds, as data."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from audit.leakage import Leak
@@ -66,8 +65,3 @@ class Audit:
     bad_lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     synthetic: bool = False
-
-
-def some(names: Sequence[str], most: int) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

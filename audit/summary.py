@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from audit.findings import Audit, some
+from audit.findings import Audit
 from audit.leakage import draw_leaks
+from checkpoints.errors import some
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
 
 SHOWN = 12

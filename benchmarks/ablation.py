@@ -49,7 +49,7 @@ SPAN = 10  # mean length of a gap, in frames
 
 @dataclass(frozen=True)
 class Claim:
-    """A paper's claim in words: `row` against `reference`, both measured in `column`."""
+    """A claim of a paper: that `row` beats `reference` in `column`."""
 
     text: str
     row: str
@@ -80,18 +80,18 @@ CLAIMS = {
 
 @dataclass
 class Config:
-    """Run the ablation, or what is left of it, and write its table."""
+    """Run whatever part of the ablation is missing, and write its table."""
 
     out: Path = Path("runs/ablation")
     """Folder of all runs."""
     result: Path = Path("benchmarks/results/ablation.json")
-    """Where the table goes."""
+    """File for the table."""
     encoder: Path = Path("checkpoints/demo")
     """Stage-1 encoder."""
     size: Literal["tiny", "small", "medium"] = "medium"
     """Size of the corpus."""
     seeds: int = 3
-    """Heads per row and task."""
+    """Number of heads per row and task."""
     epochs: float = 8
     """Passes over the windows per head."""
     finetune_epochs: float = 0
@@ -101,7 +101,7 @@ class Config:
 
 
 def heads(config: Config, task: TaskName) -> dict[str, tuple[str, Temporal]]:
-    """Rows: name -> (cache it reads, settings)."""
+    """The rows: name -> (cache to read, settings)."""
     shared: dict[str, Any] = {"window": 128, "stride": 64, "epochs": config.epochs, "evaluations": 5, "patience": 0}
     shared |= {"batch_size": 8, "lr": 1e-3, "tune_on": "validation", "save_every": 10_000, "normalise": True}
     shared |= {"layers": 2, "width": 64, "attention_heads": 4, "smoothing": "gaussian", "smoothing_unit": "seconds"}
@@ -170,7 +170,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def judge(claim: Claim, table: dict[str, Any]) -> dict[str, Any]:
-    """A claim's difference by task: mean over the seeds, and their standard deviation of the difference."""
+    """Difference between a claim's two rows by task: mean and standard deviation over the seeds."""
     found: dict[str, Any] = {"claim": claim.text, "row": claim.row, "against": claim.reference, "column": claim.column}
     for task in TASK_NAMES:
         pair = [
@@ -183,7 +183,7 @@ def judge(claim: Claim, table: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_text(table: dict[str, Any]) -> str:
-    """The table for people: official score by row and task, raw and smoothed, whole and with frames missing."""
+    """The table as text: official score by row and task, raw and smoothed, with all frames and with some missing."""
     columns = ["smooth", "raw", "missing_25", "missing_50"]
     lines = [f"{'row':18}" + "".join(f"{task + ' ' + column:>20}" for task in TASK_NAMES for column in columns)]
     for row, by_task in table.items():
@@ -247,7 +247,7 @@ def head_scores(config: Config, task: TaskName, name: str, cache: str, settings:
 
 
 def test_score(config: Config, task: TaskName, run: Path, features: Path, missing: float, *, smooth: bool) -> float:
-    """Official score of a head on the test answers, with a share of the frames taken away."""
+    """Official score of a head on the test answers, with a share of the frames removed."""
     head, cache = load_head(run), FeatureCache(features)
     total: np.ndarray | None = None
     rng = np.random.default_rng(1)
@@ -265,7 +265,7 @@ def test_score(config: Config, task: TaskName, run: Path, features: Path, missin
 
 
 def gaps(length: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """`[length]` bool: frames taken away, an expected `share` of them, in spans of SPAN frames on average."""
+    """`[length]` bool: frames to remove, a `share` of them on average, in spans of SPAN frames on average."""
     draws = rng.random(length)
     enter = share / max(1e-9, 1 - share) / SPAN
     gone = np.zeros(length, bool)

@@ -1,9 +1,9 @@
-"""Face search of preprocessing against MTCNN on every frame: speed, recall, landmarks, steadiness, mix-ups.
+"""Compares preprocessing's face search with MTCNN on every frame: speed, recall, landmarks, jitter, identity switches.
 
     python benchmarks/detection.py --videos DIR --out benchmarks/results/detection.json
 
 Both sides get the same decoded frames and one thread, and processor time is measured. The reference is
-`facenet_pytorch.MTCNN(keep_all=True).detect`, as most code in this field calls it. Ours is everything that
+`facenet_pytorch.MTCNN(keep_all=True).detect`, as most code in this field calls it. Our side is everything that
 preprocessing does with a decoded frame: shot cuts, search, refinement, tracks, alignment and JPEG. Recall and landmarks
 are measured on the rows that end up in the store. Distances are relative to the distance between the eyes. Jitter is
 the median distance of a landmark from the midpoint of its positions one frame before and after: noise, if people move
@@ -46,19 +46,19 @@ CLIPS = (
 
 @dataclass
 class Config:
-    """Measure face search against MTCNN on every frame."""
+    """Compare face search with MTCNN on every frame."""
 
     videos: Path
     """Folder of the clips."""
     out: Path | None = None
     """Where to record the table as JSON."""
     clips: list[str] = field(default_factory=lambda: list(CLIPS))
-    """Files in that folder."""
+    """Clips to use, by file name."""
 
 
 @dataclass
 class Face:
-    """A face of one frame."""
+    """One face in one frame."""
 
     subject: str
     box: np.ndarray
@@ -68,7 +68,7 @@ class Face:
 
 
 def ours(frames: Sequence[Frame], detector: MTCNN) -> tuple[float, list[list[Face]]]:
-    """Seconds, and the faces of each frame that would be rows of the store."""
+    """Seconds taken, and the faces of each frame that would become rows of the store."""
     started = time.process_time()
     with tempfile.SpooledTemporaryFile(max_size=1 << 20) as spool:
         found = Found(spool)
@@ -87,7 +87,7 @@ def ours(frames: Sequence[Frame], detector: MTCNN) -> tuple[float, list[list[Fac
 
 
 def reference(frames: Sequence[Frame]) -> tuple[float, list[list[Face]]]:
-    """The same by MTCNN on every frame; subjects are not known."""
+    """The same for MTCNN on every frame; it knows no subjects."""
     detector = facenet_pytorch.MTCNN(keep_all=True)
     started = time.process_time()
     results = [detector.detect(frame.image, landmarks=True) for frame in frames]
@@ -102,7 +102,7 @@ def reference(frames: Sequence[Frame]) -> tuple[float, list[list[Face]]]:
 
 
 def compare(mine: list[list[Face]], theirs: list[list[Face]]) -> dict[str, Any]:
-    """Recall of the reference's certain faces, landmark distances, and changes of subject along its faces."""
+    """Recall of the reference's confident faces, landmark distances, and identity switches along them."""
     wanted = found = swaps = 0
     distances: list[float] = []
     matched: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
@@ -142,7 +142,7 @@ def compare(mine: list[list[Face]], theirs: list[list[Face]]) -> dict[str, Any]:
 
 
 def jitter(places: Sequence[tuple[tuple[str, int], np.ndarray]]) -> float | None:
-    """Median distance of landmarks from the middle between those one frame earlier and later."""
+    """Median distance of a landmark from the midpoint of its positions one frame earlier and later."""
     at = dict(places)
     off = []
     for (who, frame), place in places:

@@ -45,21 +45,21 @@ class Config:
     batch: int = 32
     """Pictures per forward pass of ViT-B."""
     batches: int = 4
-    """How many of them a round takes; a long job three times as many."""
+    """Pictures per round; a long job takes three times as many."""
     rounds: int = 2
-    """How often both sides are measured; 0: leave throughput out."""
+    """Rounds for both sides; 0: do not measure throughput."""
     lengths: tuple[int, ...] = (1_000, 10_000, 50_000)
-    """Frames of the videos; none: leave cost out."""
+    """Lengths of the videos in frames; none: do not measure cost."""
     turns: int = 3
-    """How often each length is measured."""
+    """Rounds per length."""
     threads: int = 1
     """Threads of the encoder."""
     workers: int = 1
-    """Processes that decode."""
+    """Decoding processes."""
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Measure what is asked for; what an earlier call recorded of the rest stays."""
+    """Measure what is asked for, and keep what an earlier call recorded of the rest."""
     result: dict[str, Any] = read_json(config.out) if config.out is not None and config.out.exists() else {}
     result |= {"threads": config.threads, "workers": config.workers}
     with tempfile.TemporaryDirectory() as folder:
@@ -83,14 +83,14 @@ def main(config: Config) -> dict[str, Any]:
 def in_fresh_process(function: Any, *arguments: Any) -> Any:
     """Call a function of this file in a process of its own.
 
-    A spawned process would spawn its own loaders too; the command forks them, so this one is told to.
+    A spawned process would also spawn its loaders; the command forks them, so this one is told to do the same.
     """
     with ProcessPoolExecutor(1, get_context("spawn"), set_start_method, ("fork", True)) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def summed_up(turns: list[dict[str, Any]]) -> dict[str, Any]:
-    """All turns of one length: least seconds, median memory."""
+    """All rounds of one length: minimum of the seconds, median of the memory."""
     found: dict[str, Any] = {"frames": turns[0]["frames"]}
     found |= {what: min(turn[what] for turn in turns) for what in ("seconds", "cpu_seconds")}
     memory = [turn["memory_growth_mib"] for turn in turns]
@@ -98,12 +98,12 @@ def summed_up(turns: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def marginal(lengths: list[dict[str, Any]], what: str) -> list[float]:
-    """What a thousand more frames cost between two lengths: without what a job costs however short it is."""
+    """Cost of a thousand more frames, from two lengths: leaves out the fixed cost of a job."""
     return [round(1000 * (b[what] - a[what]) / (b["frames"] - a["frames"]), 3) for a, b in pairwise(lengths)]
 
 
 def make_store(path: Path, frames: int) -> Path:
-    """One video of noisy faces-sized pictures."""
+    """One video of noisy pictures the size of faces."""
     rng = np.random.default_rng(0)
     jpegs = []
     for _ in range(64):
@@ -199,7 +199,7 @@ def cost(config: Config, folder: Path, frames: int) -> dict[str, Any]:
 
 
 class Watch:
-    """Largest anonymous memory of this process and its children, over what it was at the start."""
+    """Peak anonymous memory of this process and its children, minus what it was at the start."""
 
     def __enter__(self) -> "Watch":
         self._first = self._most = held()
@@ -218,12 +218,12 @@ class Watch:
 
     @property
     def growth(self) -> int:
-        """Bytes."""
+        """Growth in bytes."""
         return self._most - self._first
 
 
 def held() -> int:
-    """Bytes of anonymous memory of this process; of its workers what they do not share with it."""
+    """Bytes of anonymous memory of this process, plus what its workers do not share with it."""
     total = _field("/proc/self/smaps_rollup", "Anonymous")
     for task in Path("/proc/self/task").iterdir():
         for child in (task / "children").read_text().split():

@@ -33,7 +33,7 @@ class Config:
     kills: int = 20
     """Number of kills."""
     seed: int = 0
-    """Decides the moments."""
+    """Seed of the random moments."""
     out: Path | None = None
     """Where to record the result as JSON."""
 
@@ -45,13 +45,13 @@ def arguments(config: Config, cache: Path) -> list[str]:
 
 
 def content(cache: Path) -> dict[str, Any]:
-    """Bytes of all files but the reports."""
+    """Bytes of all files except the reports."""
     files = [file for file in cache.rglob("*") if file.is_file() and file.suffix != ".html"]
     return {str(file.relative_to(cache)): file.read_bytes() for file in files}
 
 
 def state(cache: Path) -> dict[str, int]:
-    """Files that a kill left behind, whole ones and those being written."""
+    """Files that a kill left behind: complete ones, and those that were being written."""
     names = [file.name for file in cache.glob("*/*.safetensors*")]
     unfinished = sum(name.startswith(".") for name in names)
     return {"whole": len(names) - unfinished, "unfinished": unfinished}

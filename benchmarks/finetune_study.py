@@ -77,22 +77,22 @@ HEADS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 
 @dataclass
 class Config:
-    """Run the study, or the rest of it, and write its table."""
+    """Run whatever part of the study is missing, and write its table."""
 
     corpus: Path
-    """SynthWild `medium`, as synthwild/run.py writes it."""
+    """SynthWild `medium`, written by synthwild/run.py."""
     faces: Path
     """Faces store of its release."""
     out: Path = Path("runs/finetune_study")
     """Folder of all runs."""
     result: Path = Path("benchmarks/results/finetune_study.json")
-    """Where the table goes."""
+    """File for the table."""
     real: Path | None = None
-    """Run of real.py, for the rows on FER+."""
+    """Run of benchmarks/real_faces.py, for the rows on FER+."""
     encoder: Path = Path("checkpoints/demo")
     """Stage-1 encoder of SynthWild."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Trainings per row."""
+    """Number of training runs per row."""
     epochs: float = 4.0
     """Passes over 40 frames of each training video (the demo's recipe: 16)."""
     real_epochs: float = 0.5
@@ -102,7 +102,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Run everything that is not there yet; returns the table."""
+    """Run everything that is missing and return the table."""
     save_untrained(config.out / "fresh", config.encoder, made_by="benchmarks/finetune_study.py")
     for part, number, name, work in pieces(config):
         measured = config.out / part / f"{name}_{number}.json"
@@ -114,7 +114,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def pieces(config: Config) -> Iterator[tuple[str, int, str, Callable[[], float]]]:
-    """All pieces: part, seed, row, and the work that gives its macro-F1."""
+    """All pieces: part, seed, row, and the function that computes its macro F1."""
     synthwild = Data(config.faces, config.corpus / "release", config.faces, config.corpus / "answers" / "expr")
     for seed in config.seeds:
         for row in ROWS:
@@ -135,7 +135,7 @@ def pieces(config: Config) -> Iterator[tuple[str, int, str, Callable[[], float]]
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on and what is tested on."""
+    """Training and test data."""
 
     faces: Path
     labels: Path
@@ -148,19 +148,19 @@ class Data:
         return read_split(FacesStore(self.faces), self.labels)
 
     def test(self, run: Path) -> float:
-        """Macro-F1 of a run of finetune/run.py on the test people."""
+        """Macro F1 of a run of finetune/run.py on the people of the test split."""
         chosen = Evaluate(run=run, faces=self.test_faces, labels=self.test_labels, split="all")
         return float(evaluate(chosen)["macro_f1"])
 
 
 def ferplus(real: Path) -> Data:
-    """FER+ as a run of real.py has it."""
+    """FER+ as in a run of benchmarks/real_faces.py."""
     train, test = (real / "faces" / name for name in ("ferplus", "ferplus_validation"))
     return Data(train, train / "labels.parquet", test, test / "labels.parquet")
 
 
 def run_finetune(settings: Finetune, data: Data, encoder: Path, place: Path) -> Path:
-    """Fine-tune, or finish fine-tuning; returns the run."""
+    """Fine-tune, or resume fine-tuning; returns the run."""
     paths: dict[str, Any] = {"faces": data.faces, "labels": data.labels, "encoder": str(encoder), "out": place}
     finetune(replace(settings, evaluations=2, **paths))
     return place
@@ -175,7 +175,7 @@ def finetuned(config: Config, data: Data, row: str, seed: int) -> float:
 
 
 def finetuned_real(config: Config, data: Data, row: str, seed: int) -> float:
-    """One row on FER+, with the recipe of real.py and fewer steps."""
+    """One row on FER+, with the recipe of benchmarks/real_faces.py and fewer steps."""
     assert config.real is not None
     settings = replace(finetune_recipe(Real(data=Path(), epochs=config.real_epochs)), seed=seed)
     return data.test(
@@ -184,7 +184,7 @@ def finetuned_real(config: Config, data: Data, row: str, seed: int) -> float:
 
 
 def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
-    """Class-balanced logistic regression on the frozen encoder's patch tokens: their mean, or all side by side.
+    """Class-balanced logistic regression on the frozen encoder's patch tokens: averaged, or concatenated.
 
     The regularisation is chosen on the validation frames.
     """
@@ -215,7 +215,7 @@ def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
 
 @torch.inference_mode()
 def tokens(encoder: Encoder, store: FacesStore, rows: np.ndarray, *, whole: bool) -> np.ndarray:
-    """Patch tokens of some rows of a store: their mean `[N, D]`, or all of them side by side `[N, P * D]`."""
+    """Patch tokens of some rows of a store: averaged `[N, D]`, or concatenated `[N, P * D]`."""
     stills = StillFrames(store, ["full"], encoder.config.image_size)
     found = []
     for batch in work_ahead(stills, 0, [part.tolist() for part in np.array_split(rows, -(-len(rows) // 256))]):
@@ -233,7 +233,7 @@ def macro_f1(truth: np.ndarray, answers: np.ndarray) -> float:
 
 
 def fused(config: Config, row: str, seed: int) -> float:
-    """A head over the caches of one or two views, on single frames; no smoothing."""
+    """A frame-by-frame head on the caches of one or two views, without smoothing."""
     name, views, other = HEADS[row]
     caches = []
     for view in views:
@@ -252,12 +252,12 @@ def fused(config: Config, row: str, seed: int) -> float:
 
 
 def spread(found: list[float]) -> float:
-    """Standard deviation over seeds; 0 of one."""
+    """Standard deviation over the seeds; 0 for a single one."""
     return float(np.std(found, ddof=1)) if found[1:] else 0.0
 
 
 def write_table(config: Config) -> dict[str, Any]:
-    """Write and print what there is: macro-F1 by part and row."""
+    """Write and print the results so far: macro F1 by part and row."""
     result: dict[str, Any] = {
         "what": "macro-F1; synthwild and fusion are synthetic: single frames of SynthWild medium's test people",
         "epochs": config.epochs,

@@ -1,4 +1,4 @@
-"""What it costs to frame faces otherwise than in training, on SynthWild (synthetic numbers).
+"""What it costs to frame faces differently than in training, on SynthWild (synthetic numbers).
 
     python benchmarks/framing.py --out runs/framing
 
@@ -35,12 +35,12 @@ TASK_NAMES: tuple[Literal["va", "expr", "au"], ...] = ("va", "expr", "au")
 
 @dataclass
 class Config:
-    """Run the comparison, or what is left of it."""
+    """Run whatever part of the comparison is missing."""
 
     out: Path = Path("runs/framing")
     """Folder of all runs."""
     result: Path = Path("benchmarks/results/framing.json")
-    """Where the numbers go."""
+    """File for the numbers."""
     encoder: Path = Path("checkpoints/demo")
     """Encoder of the features."""
     size: Literal["tiny", "small", "medium"] = "small"
@@ -52,7 +52,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Run everything that is not done yet, print the scores and write them."""
+    """Run everything that is missing, then print and write the scores."""
     out, corpus = config.out, config.out / "corpus"
     generate(corpus, SynthWild(size=config.size, workers=config.workers))
     result = {}

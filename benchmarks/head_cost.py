@@ -1,4 +1,4 @@
-"""What a head costs: time per frame over lengths, memory for a long video, an epoch at Aff-Wild2's real size.
+"""What a head costs: time per frame by video length, memory for a long video, an epoch at the size of Aff-Wild2.
 
     python benchmarks/head_cost.py scaling --out benchmarks/results/head_scaling.json
     python benchmarks/head_cost.py real-size --out benchmarks/results/head_real_size.json
@@ -26,10 +26,11 @@ from temporal.heads import Head, HeadInput
 from temporal.network import HeadNetwork
 from temporal.predict import predict_sequence
 from temporal.recipes import Temporal, architecture_of, recipe
-from temporal.train import batches, weight_groups
+from temporal.train import batches
 from temporal.windows import Windows
 from wildaffect.tasks import TASKS, Task
 from wildaffect.training.batches import BatchPlan
+from wildaffect.training.schedule import weight_groups
 
 
 @dataclass
@@ -43,13 +44,13 @@ class Config:
     recipe: str = "ling2024"
     """Recipe of the real-size head."""
     frames: int = 3_000_000
-    """Frames of the real size."""
+    """Number of frames for `real-size`."""
     steps: int = 200
-    """Training steps at the real size."""
+    """Training steps for `real-size`."""
     threads: int = 1
     """CPU threads."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where the real-size head is trained; features move there when they fit."""
+    """Device that the real-size head is trained on; features move there if they fit."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def scaling(lengths: Sequence[int] = (1_000, 10_000, 100_000), dim: int = 160, r
 
 
 def memory_of_a_long_video(settings: Temporal, frames: int = 50_000, dim: int = 768) -> float:
-    """MiB by which predicting a long video raises the process's peak, its features being there already."""
+    """MiB by which predicting a long video raises the process's peak memory, with its features already loaded."""
     head = make_head(settings, (dim,))
     long, valid = np.zeros((frames, dim), np.float16), np.ones(frames, bool)
     long += 1  # really there
@@ -108,7 +109,7 @@ def memory_of_a_long_video(settings: Temporal, frames: int = 50_000, dim: int = 
 
 
 def fusions(frames: int = 1024, dim: int = 768, rounds: int = 7) -> dict[str, Any]:
-    """Milliseconds per frame of nguyen2024's heads on two views, forward alone and with the backward pass."""
+    """Milliseconds per frame of nguyen2024's heads on two views, forward only and with the backward pass."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(frames // 64, 64, 2 * dim, generator=generator)
     valid, inside = (
@@ -176,7 +177,7 @@ def make_head(settings: Temporal, dims: tuple[int, ...]) -> Head:
 
 
 def make_table(task: Task, lengths: Sequence[int], dim: int) -> FrameTable:
-    """Random features and labels, made in pieces so that nothing but the table itself takes memory."""
+    """Random features and labels, made in pieces so that only the table itself takes memory."""
     total = sum(lengths)
     generator = torch.Generator().manual_seed(0)
     features = torch.empty(total, dim, dtype=torch.float16)
@@ -198,7 +199,7 @@ def make_table(task: Task, lengths: Sequence[int], dim: int) -> FrameTable:
 def train_steps(
     settings: Temporal, head: Head, table: FrameTable, steps: int, device: str = "cpu", bf16: bool = False
 ) -> tuple[float, float]:
-    """Seconds of the median of some training steps, and of gathering its batch (the median leaves pauses out)."""
+    """Median seconds of a training step and of gathering its batch (the median ignores pauses)."""
     windows = Windows.cover(table.spans, settings.window, settings.stride)
     plan = BatchPlan(len(windows), settings.batch_size, settings.batch_size, 1, 0, 1, 0)
     network, task = head.network, head.tasks[0]

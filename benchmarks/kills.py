@@ -33,17 +33,17 @@ def kill_study(
     Each result is killed and resumed until it is complete; then the next one is started.
 
     Args:
-        arguments: Where the result goes, to the command line after `python`.
-        content: Of a complete result, whatever must be equal to the uninterrupted one's, by name.
+        arguments: Maps the result's folder to the command line after `python`.
+        content: Maps a complete result to everything that must equal the uninterrupted run's, by name.
         kills: Number of kills.
-        seed: Decides the moments.
-        state: What to note of the unfinished result after a kill; must be JSON.
-        writing: Glob of what stands in the result only while it is being written. Every other kill then waits for its
-            random moment and, from there, for such a file: it falls inside a write.
+        seed: Seed of the random moments.
+        state: Maps an unfinished result to what is recorded after a kill, as JSON values.
+        writing: Glob of files that exist only while something is being written. Every other kill then waits, from its
+            random moment on, for such a file, so that it falls inside a write.
 
     Returns:
-        `kills`: moment and state of each; `inside_a_write`: how many were; `results`: complete results compared;
-        `different`: names that differed in any of them; `seconds_uninterrupted`.
+        `kills`: moment and state of each; `inside_a_write`: how many of them; `results`: number of complete results
+        compared; `different`: names that differed in any of them; `seconds_uninterrupted`.
 
     Raises:
         UserError: The command fails by itself.
@@ -93,7 +93,7 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def _kill(process: subprocess.Popen[bytes], wait: float, place: Path, writing: str) -> float | None:
-    """Kill a process group after a while, or inside the next write after it; None: it ended by itself before."""
+    """Kill a process group after a while, or inside the next write after that; None: it ended before."""
     started = time.monotonic()
     left = _inodes(place, writing)  # by the kill before
     try:
@@ -110,7 +110,7 @@ def _kill(process: subprocess.Popen[bytes], wait: float, place: Path, writing: s
 
 
 def _inodes(place: Path, writing: str) -> set[int]:
-    """What stands there of what is being written."""
+    """Files that are being written at the moment."""
     found = set()
     for path in place.glob(writing) if writing else ():
         with contextlib.suppress(FileNotFoundError):

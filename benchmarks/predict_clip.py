@@ -36,12 +36,12 @@ EVERY = 0.25
 
 @dataclass
 class Config:
-    """Measure time and memory of each stage of predict against the length of a clip."""
+    """Measure time and memory of each stage of `wildaffect predict` by the length of a clip."""
 
     clip: Path
     """A short video with a face."""
     heads: tuple[Path, ...]
-    """What predicts."""
+    """Heads to predict with."""
     minutes: tuple[float, ...] = (1, 5, 20)
     """Lengths to measure."""
     out: Path | None = None
@@ -74,7 +74,7 @@ def held() -> tuple[float, float]:
 
 
 def measure(clip: Path, warm_up: Path, heads: tuple[Path, ...]) -> dict[str, Any]:
-    """Predict one clip in this process after a short one that loads everything there is to load."""
+    """Predict one clip in this process, after a short one that loads everything."""
     predictor = Predictor(heads, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         (item,) = list_clips([warm_up])

@@ -23,13 +23,13 @@ class Config:
     """Kill and resume preprocessing at random moments."""
 
     source: Path
-    """What to preprocess; a SynthWild corpus' release, for example."""
+    """What to preprocess, for example the release of a SynthWild corpus."""
     kills: int = 20
     """Number of kills."""
     workers: int = 1
     """Processes of each run."""
     seed: int = 0
-    """Decides the moments."""
+    """Seed of the random moments."""
     out: Path | None = None
     """Where to record the result as JSON."""
 
@@ -38,7 +38,7 @@ class Watch:
     """Looks at a store after each kill and at its end.
 
     Args:
-        config: The study's.
+        config: Options of the study.
     """
 
     def __init__(self, config: Config) -> None:
@@ -53,7 +53,7 @@ class Watch:
         return [str(script), "--source", source, "--out", str(store), "--workers", workers]
 
     def state(self, store: Path) -> dict[str, int]:
-        """Finished shards; notes those that are newer than they were after the kill before."""
+        """Finished shards; notes those that were written again since the previous kill."""
         done = {path.stem for path in (store / "log").glob("*.json")}
         now = {p.name: p.stat().st_mtime_ns for p in (store / "data").glob("*.parquet") if p.stem in done}
         self.written_again += [name for name, when in self.written.items() if now.get(name) != when]

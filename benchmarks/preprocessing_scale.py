@@ -1,4 +1,4 @@
-"""Does preprocessing cost the same per frame, in time and memory, however long a video is?
+"""Does the cost of preprocessing per frame, in time and memory, stay the same for long videos?
 
     python benchmarks/preprocessing_scale.py --clip VIDEO --out benchmarks/results/preprocessing_scale.json
 
@@ -30,7 +30,7 @@ from preprocessing.sources import find_items, make_groups
 
 @dataclass
 class Config:
-    """Measure processor time and memory of preprocessing against the length of a video."""
+    """Measure processor time and memory of preprocessing by the length of a video."""
 
     clip: Path
     """A short video with a face."""
@@ -41,7 +41,7 @@ class Config:
 
 
 def repeat(clip: Path, frames: int, out: Path) -> None:
-    """Copy a video's packets over and over until it has so many frames."""
+    """Repeat a video's packets until it has a given number of frames."""
     with av.open(str(clip)) as source, av.open(str(out), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
@@ -58,7 +58,7 @@ def repeat(clip: Path, frames: int, out: Path) -> None:
 
 
 def measure(clip: Path, warm_up: Path) -> tuple[int, int, float, float]:
-    """Frames, faces, processor seconds and largest memory in MiB of preprocessing one video in this process."""
+    """Preprocess one video in this process: frames, faces, processor seconds and peak memory in MiB."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     detector = MTCNN()

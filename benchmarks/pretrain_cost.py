@@ -1,4 +1,4 @@
-"""What stage 1 costs against the number of pictures, their size, and processes, with the demo's network.
+"""What stage 1 costs by number of pictures, picture size and number of processes, with the demo's network.
 
     python benchmarks/pretrain_cost.py --faces data/pool_faces --out benchmarks/results/pretrain_cost.json \
         --figure docs/images/pretrain_cost.png
@@ -41,7 +41,7 @@ class Config:
     out: Path | None = None
     """Where to record the result as JSON."""
     figure: Path | None = None
-    """Where to draw it, as PNG or SVG."""
+    """Where to draw the figure, as PNG or SVG."""
     steps: int = 24
     """Optimizer steps per run; fewer for larger pictures."""
 
@@ -65,7 +65,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def part_of(store: Path, share: float, place: Path) -> Path:
-    """A store of the first shards of another, down to a share of its pictures."""
+    """A store of the first shards of another, with a given share of its pictures."""
     shards = sorted((store / DATA).glob("*.parquet"))
     (place / DATA).mkdir(parents=True)
     for shard in shards[: max(1, round(share * len(shards)))]:
@@ -76,7 +76,7 @@ def part_of(store: Path, share: float, place: Path) -> Path:
 
 
 def measure(config: Config, store: Path, run: Path, *, size: int = 64, processes: int = 1) -> dict[str, Any]:
-    """Run stage 1 for some steps; rate, start-up and memory."""
+    """Run stage 1 for some steps and return rate, start-up time and memory."""
     steps = max(RECORDS, round(config.steps * min(1.0, (64 / size) ** 2) / RECORDS) * RECORDS)
     script = str(Path(__file__).parents[1] / "pretrain" / "run.py")
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []

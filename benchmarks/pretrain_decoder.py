@@ -7,7 +7,7 @@ proportion: widths to a quarter, depths to a half, and pixels to FER+'s own 48 i
 decoder becomes 2 x 96, the original's 8 x 512 becomes 4 x 128; mask ratio, normalised targets and crops stay the
 recipe's. An encoder with random weights shows where the probe starts.
 
-The probe is logistic regression with balanced classes on frozen patch tokens, averaged (`mean`) or side by side
+The probe is logistic regression with balanced classes on frozen patch tokens, averaged (`mean`) or concatenated
 (`tokens`), of 6,000 pictures of FER+ `train`; a tenth of `train` chooses its regularisation, FER+ `validation` is
 scored. Every run of stage 1 has its own folder, so an interrupted study resumes where it was.
 """
@@ -37,19 +37,19 @@ class Config:
     """Train with both decoders, probe, compare."""
 
     real: Path
-    """Run of real.py, whose faces stores are trained on and probed."""
+    """Run of benchmarks/real_faces.py, whose faces stores are trained on and probed."""
     out: Path
     """Folder of all runs."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the runs with each decoder; two or more."""
+    """Seeds of the runs with each decoder; two or more."""
     steps: int = 2000
     """Optimizer steps per run."""
     result: Path = Path("benchmarks/results/pretrain_decoder.json")
-    """Where to record."""
+    """Where to record the result as JSON."""
 
 
 def recipe(config: Config, decoder: str, seed: int) -> Pretrain:
-    """`small`, reduced."""
+    """The recipe `small`, reduced."""
     width, depth, heads = DECODERS[decoder]
     return replace(
         RECIPES["small"][1],
@@ -100,7 +100,7 @@ def write_untrained(config: Config, seed: int) -> Path:
 
 
 def scores(config: Config, run: Path, seed: int) -> dict[str, float]:
-    """Macro-F1 of both probes of an encoder, or what an earlier call found."""
+    """Macro F1 of both probes of an encoder, or what an earlier call recorded."""
     path = run / "probe.json"
     if not path.exists():
         data = ferplus(config.real)

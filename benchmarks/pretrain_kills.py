@@ -31,7 +31,7 @@ class Config:
     kills: int = 20
     """Number of kills."""
     seed: int = 0
-    """Decides the moments."""
+    """Seed of the random moments."""
     out: Path | None = None
     """Where to record the result as JSON."""
 
@@ -44,14 +44,14 @@ def arguments(faces: Path, run: Path) -> list[str]:
 
 
 def content(run: Path) -> dict[str, Any]:
-    """Weights, and what is exact in the records."""
+    """Weights, and the exactly reproducible part of the records."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     exact: dict[str, Any] = {f"step {r['step']}": (r["loss"], r["grad_norm"]) for r in records if "loss" in r}
     return exact | {file.name: file.read_bytes() for file in (run / "encoder").glob("*.safetensors")}
 
 
 def state(run: Path) -> dict[str, Any]:
-    """States a kill left behind, and what was being written."""
+    """States that a kill left behind, and what was being written."""
     names = sorted(path.name for path in run.glob("state/*"))
     return {"whole": [n for n in names if n.startswith("step")], "unfinished": [n for n in names if n.startswith(".")]}
 

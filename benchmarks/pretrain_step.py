@@ -1,4 +1,4 @@
-"""A training step of stage 1 (forward, backward, AdamW) against transformers' ViTMAEForPreTraining.
+"""Compares a training step of stage 1 (forward, backward, AdamW) with transformers' ViTMAEForPreTraining.
 
     python benchmarks/pretrain_step.py --out benchmarks/results/pretrain_step.json
 
@@ -43,7 +43,7 @@ class Config:
     batch: int = 16
     """Pictures per step."""
     rounds: int = 8
-    """Turns that count, after one that does not."""
+    """Measured rounds, after one for warming up."""
     threads: int = 2
     """CPU threads."""
 
@@ -113,7 +113,7 @@ def ours(recipe: str, batch: int, bf16: bool) -> Callable[[], list[float]]:
 def stepper(
     model: nn.Module, images: torch.Tensor, loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], bf16: bool
 ) -> Callable[[], list[float]]:
-    """A function that does one step and gives the seconds of its parts."""
+    """A function that does one step and returns the seconds that its parts took."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     model.train()

@@ -38,9 +38,9 @@ class Config:
     pictures: int = 40_000
     """Pictures of the store."""
     shards: int = 40
-    """Its shards."""
+    """Shards of the store."""
     batch_size: int = 128
-    """Pictures of a batch."""
+    """Pictures per batch."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def make_store(path: Path, config: Config) -> int:
-    """Write the store; bytes of its pictures."""
+    """Write the store and return the bytes of its pictures."""
     drawn = [face(seed) for seed in range(64)]
     rng = np.random.default_rng(0)
     per_shard, size = config.pictures // config.shards, 0

@@ -31,7 +31,7 @@ class Config:
     corpus: Path = Path("data/synthwild-small")
     """A corpus written by synthwild/run.py."""
     out: Path = Path("benchmarks/results/synthwild_difficulty.json")
-    """Where the result goes."""
+    """Where to record the result."""
     epochs: int = 24
     """Passes over the training frames."""
     seed: int = 0
@@ -117,7 +117,7 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, config: Config) -> N
 
 
 def measure(config: Config) -> dict[str, Any]:
-    """Train and score; returns what is written."""
+    """Train and score; returns the content of the result file."""
     header = read_header(config.corpus, "synthwild.json", kind="synthwild corpus", schema=1)
     torch.manual_seed(config.seed)
     torch.set_num_threads(1)
@@ -146,7 +146,7 @@ def measure(config: Config) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Command line."""
+    """Read the command line and run."""
     config = tyro.cli(Config)
     result = measure(config)
     write_json(config.out, result)

@@ -1,8 +1,8 @@
-"""Reading features and making window batches: a cache in memory against one file per frame and one per window.
+"""Compares two ways to read features and make window batches: a cache in memory, and one file per frame and window.
 
     python benchmarks/windows.py --out benchmarks/results/windows.json
 
-The other side is how code of this field does it (ling2024's and its descendants'): a `.npy` per frame, stacked into
+The second way is how code in this field does it (ling2024's and its descendants'): a `.npy` per frame, stacked into
 windows that are saved as `.npz`, overlapping ones twice. All files are in the page cache, so that no disk is measured;
 sides take turns in every round, and the medians of the rounds are recorded. Two sizes: the paper's, where copying out
 of memory takes all the time, and the demo's.
@@ -34,13 +34,13 @@ class Config:
     out: Path | None = None
     """Where to record the table as JSON."""
     videos: int = 16
-    """How many sequences."""
+    """Number of sequences."""
     frames: int = 1500
-    """Frames of each."""
+    """Frames per sequence."""
     batch: int = 32
-    """Windows of a batch."""
+    """Windows per batch."""
     rounds: int = 7
-    """How often both sides are measured."""
+    """Rounds for both sides."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _write_the_other_way(root: Path, id: str, features: np.ndarray, labels: np.n
 
 
 def _rates(ours: Callable[[], int], theirs: Callable[[], int], rounds: int) -> tuple[float, float]:
-    """Median things per second of both sides, measured in turns after one warm-up."""
+    """Median rates of both sides, measured alternately after one warm-up."""
     sides = (ours, theirs)
     rates: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):

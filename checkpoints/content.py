@@ -81,10 +81,15 @@ def refuse_changed(folder: Path, expected: Mapping[str, str], header: str, *, ag
     found = content_hashes(folder, sorted(expected), again=again)
     for name in sorted(expected):
         if found[name] != expected[name]:
-            raise UserError(
-                f"{folder / name} was changed after {folder / header} was written: its content is not what the header "
-                "says; make the artifact again, or restore the file"
-            )
+            raise changed_error(folder / name, folder / header)
+
+
+def changed_error(file: Path, header: Path) -> UserError:
+    """The error for a file whose content is not what its header says."""
+    return UserError(
+        f"{file} was changed after {header} was written: its content is not what the header says; make the artifact "
+        "again, or restore the file"
+    )
 
 
 def _is_entry(entry: object) -> bool:

@@ -20,10 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from checkpoints.artifact import atomic_file, fingerprint, read_header, read_json, write_header
+from checkpoints.content import changed_error
 from checkpoints.errors import UserError
 
 KIND = "encoder"
 SCHEMA = 1
+WEIGHTS = "model.safetensors"
 SQUEEZE = "squeeze."
 LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in a grey picture (ITU-R BT.601)."""
@@ -175,7 +177,7 @@ def save_encoder(
         dtype: Precision of the stored weights.
         fields: Further header fields, e.g. validation scores.
     """
-    weights = Path(directory) / "model.safetensors"
+    weights = Path(directory) / WEIGHTS
     save_tensors(weights, {name: tensor.to(dtype) for name, tensor in encoder.weights().items()})
     write_header(
         directory,
@@ -209,7 +211,7 @@ def load_encoder(where: str | Path) -> Encoder:
     stored = header["encoder"]
     config = EncoderConfig(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
     encoder = Encoder(config, provenance=header["provenance"])
-    encoder.load(load_tensors(directory / "model.safetensors"), source=directory)
+    encoder.load(load_tensors(directory / WEIGHTS), source=directory)
     encoder.fingerprint = encoder_fingerprint(checked_weights(directory, header), config)
     return encoder.eval()
 
@@ -220,12 +222,9 @@ def checked_weights(directory: Path, header: Mapping[str, Any]) -> str:
     Raises:
         UserError: The header was written for other weights.
     """
-    found = fingerprint(directory / "model.safetensors")
+    found = fingerprint(directory / WEIGHTS)
     if header.get("weights") != found:
-        raise UserError(
-            f"{directory / 'model.safetensors'} was changed after config.json was written: its content is not what the "
-            "header says; train or convert it again, or restore the file"
-        )
+        raise changed_error(directory / WEIGHTS, directory / "config.json")
     return found
 
 
@@ -349,10 +348,10 @@ def _load_timm_folder(directory: Path, published: dict[str, Any]) -> Encoder:
         pooling="model",
     )
     encoder = Encoder(config, provenance={"stage": "timm", "recipe": config.architecture})
-    tensors = load_tensors(directory / "model.safetensors")
+    tensors = load_tensors(directory / WEIGHTS)
     classifiers = settings.get("classifier") or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
     dropped = tuple(f"{name}." for name in classifiers)
     encoder.load({name: t for name, t in tensors.items() if not name.startswith(dropped)}, source=directory)
-    encoder.fingerprint = encoder_fingerprint(fingerprint(directory / "model.safetensors"), config)
+    encoder.fingerprint = encoder_fingerprint(fingerprint(directory / WEIGHTS), config)
     return encoder.eval()

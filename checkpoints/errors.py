@@ -1,7 +1,7 @@
 """Errors that a user can cause, and how a command reports them."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class UserError(Exception):
@@ -22,3 +22,8 @@ def guarded(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first few names, and how many more there are, for messages."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

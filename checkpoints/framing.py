@@ -43,6 +43,11 @@ class Framing:
         return bool(self.points)
 
     @property
+    def for_alignment(self) -> Framing:
+        """What faces are aligned to: this framing, or our own if this one is unknown."""
+        return self if self.is_known else OURS
+
+    @property
     def identity(self) -> Any:
         """What two framings that differ differ in: points rounded to three decimals, or the name if there are none."""
         return [[round(x, 3), round(y, 3)] for x, y in self.points] or self.name
@@ -90,4 +95,6 @@ def _shares(margin: float) -> tuple[tuple[float, float], ...]:
 OURS = Framing("wildaffect", _shares(MARGIN))
 ARCFACE = Framing("arcface", _shares(0.0))
 UNKNOWN = Framing("unknown")
+TO_MEASURE = Framing("measured")
+"""Stands for the framing of ready crops until they are measured."""
 NAMED = {framing.name: framing for framing in (OURS, ARCFACE, UNKNOWN)}

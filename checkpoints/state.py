@@ -21,9 +21,9 @@ TensorGroups = dict[str, dict[str, torch.Tensor]]
 
 
 def save_state(
-    directory: Path, step: int, groups: Mapping[str, Mapping[str, torch.Tensor]], facts: dict[str, Any], keep: int = 2
+    directory: Path, step: int, groups: Mapping[str, Mapping[str, torch.Tensor]], facts: dict[str, Any]
 ) -> Path:
-    """Write the state after `step` optimizer steps to a run's `state` directory; keep only the newest `keep` states.
+    """Write the state after `step` optimizer steps to a run's `state` directory; keep only the newest two states.
 
     The `groups` are tensors by group name (`model`, `ema`, `optimizer`), the `facts` are JSON values.
     """
@@ -37,7 +37,7 @@ def save_state(
     write_json(temporary / "state.json", {"step": step, "sizes": sizes, "facts": facts})
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    for old in _states(directory)[:-keep]:
+    for old in _states(directory)[:-2]:
         shutil.rmtree(old)
     return final
 

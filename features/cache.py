@@ -205,13 +205,12 @@ class FeatureCache:
         sequence = self._sequence(id)
         return sequence["first_frame"], sequence["first_frame"] + sequence["frames"] - 1
 
-    def read(self, id: str, length: int | None = None, first_frame: int | None = None) -> Features:
-        """Features of the frames `first_frame .. first_frame + length - 1`.
+    def read(self, id: str, length: int | None = None) -> Features:
+        """Features of the frames `1 .. length`, or of the frames that are cached.
 
         Args:
             id: the sequence.
             length: number of frames wanted (a label file's lines); None: the frames that are cached.
-            first_frame: number of the first frame wanted; 1 when a length is given, else the first one cached.
 
         Returns:
             Exactly `length` rows: frames that are not cached, and gaps, are flagged invalid and filled with the
@@ -233,8 +232,7 @@ class FeatureCache:
                 f"header says {sequence['frames']} frames of {self.dim} dimensions: {AGAIN}"
             )
         _refuse_nonfinite(features, valid, str(path), start, AGAIN)
-        first = first_frame if first_frame is not None else (start if length is None else 1)
-        count = length if length is not None else max(0, start + len(features) - first)
+        first, count = (start, len(features)) if length is None else (1, length)
         rows = np.arange(first, first + count) - start
         inside = (rows >= 0) & (rows < len(features))
         seen = np.zeros(count, bool)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoints.errors import UserError
+from checkpoints.errors import UserError, some
 from finetune.frames import LabelledFrames
 from preprocessing.faces import FacesStore
 from wildaffect.tasks import EXPR, EXPRESSIONS
@@ -99,7 +99,7 @@ def read_split(
         notes.append(f"the labels name no validation split: {len(held)} of {len(kept) + len(held)} videos are held out")
         train, validation = {id: train[id] for id in kept}, {id: train[id] for id in held}
     if both := sorted(train.keys() & validation.keys()):
-        raise UserError(f"{labels}: {_some(both)} are in the training and in the validation split")
+        raise UserError(f"{labels}: {some([*map(repr, both)], 3)} are in the training and in the validation split")
     apart = without(train, validation)
     if len(apart) < len(train):
         notes.append(
@@ -140,14 +140,14 @@ def join(
         UserError: Nothing is left.
     """
     sequences = {sequence.id: sequence for sequence in store.sequences()}
-    missing = sorted(source.keys() - sequences.keys())
+    missing = [repr(id) for id in sorted(source.keys() - sequences.keys())]
     if missing and len(missing) == len(source):
         raise UserError(
-            f"none of the {len(source)} {what} videos in {labels} is in {store.path}: labels name {_some(missing)}; "
-            f"the store holds {_some(sorted(sequences))}"
+            f"none of the {len(source)} {what} videos in {labels} is in {store.path}: labels name {some(missing, 3)}; "
+            f"the store holds {some([*map(repr, sorted(sequences))], 3)}"
         )
     if missing:
-        notes.append(f"{len(missing):,} of {len(source):,} {what} videos are not in the store: {_some(missing)}")
+        notes.append(f"{len(missing):,} of {len(source):,} {what} videos are not in the store: {some(missing, 3)}")
     rows, targets, ids = [], [], []
     labelled = without_face = beyond = 0
     for id in sorted(source.keys() & sequences.keys()):
@@ -175,7 +175,3 @@ def join(
         notes.append(f"{beyond:,} of {labelled:,} labelled {what} frames have no row in the store: left out")
     bounds = np.cumsum([0, *(len(part) for part in rows)])
     return LabelledFrames(np.concatenate(rows).astype(np.int64), np.concatenate(targets), bounds, ids)
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")

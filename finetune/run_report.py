@@ -9,7 +9,7 @@ from finetune.labels import Split
 from finetune.scoring import Scorer
 from preprocessing.faces import FacesStore
 from wildaffect.report import figures
-from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
+from wildaffect.report.page import SYNTHETIC_NOTE, Cards, Figure, Note, Section, Table, jpeg, write_page
 from wildaffect.tasks import EXPRESSIONS
 from wildaffect.training.rundir import RunDirectory
 
@@ -97,15 +97,15 @@ def _mistakes(
     video = np.searchsorted(scorer.frames.bounds, frames, side="right")
     first = np.unique(video[ranked], return_index=True)[1]
     chosen = [*ranked[np.sort(first)], *np.delete(ranked, first)][:MISTAKES]
-    pictures, texts = [], []
+    cards = []
     for number in chosen:
         picture = scorer.stills[int(scorer.frames.rows[frames[number]])]
         if picture is not None:
-            pictures.append(picture[0].permute(1, 2, 0).numpy())
-            texts.append(f"{EXPRESSIONS[truth[number]]}\n→ {EXPRESSIONS[answer[number]]} {confidence[number]:.2f}")
+            text = f"{EXPRESSIONS[truth[number]]}\n→ {EXPRESSIONS[answer[number]]} {confidence[number]:.2f}"
+            cards.append(Figure(jpeg(picture[0].permute(1, 2, 0).numpy()), text, width=120))
     return [
         f"{len(wrong):,} of {len(answer):,} answers are wrong. Label → answer, and its probability; one per video.",
-        Figure(figures.image_grid(pictures, columns=6, labels=texts, side=120), "Most confident mistakes"),
+        Cards(cards),
     ]
 
 

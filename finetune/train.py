@@ -22,10 +22,10 @@ from preprocessing.views import StillFrames, check_views, describe_input
 from wildaffect.training import schedule
 from wildaffect.training.averaging import moving_average
 from wildaffect.training.batches import BatchPlan
-from wildaffect.training.images import work_ahead
+from wildaffect.training.images import RandomCrop, work_ahead
 from wildaffect.training.launch import chosen_precision, start, track
 from wildaffect.training.loop import Loop
-from wildaffect.training.meter import count_flops
+from wildaffect.training.meter import count_flops, describe_cost
 from wildaffect.training.rundir import RunDirectory
 
 MADE_BY = "finetune/run.py"
@@ -80,15 +80,14 @@ def train(config: Finetune) -> dict[str, Any]:
     size = encoder.config.image_size
     model = Classifier(encoder, config.dropout).to(accelerator.device)
     optimizer = build_optimizer(model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
-    ema = moving_average(model, config.ema_decay)
+    ema = moving_average(model, config.ema_decay, pretrained=True)
     flops = count_flops(model, torch.zeros(1, 3, size, size, dtype=torch.uint8, device=accelerator.device))
     accelerator.print(
         f"{split.describe()}\n{text}\n"
         f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
         f"{plan.micro_batch_size}) = {steps * config.batch_size / draw.count:.1f} epochs of {draw.count:,} drawn "
         f"frames; lr {config.lr:.1e} after {warmup} steps; "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights; "
-        f"{3 * flops * steps * config.batch_size / 1e15:.2f} PFLOP in all"
+        f"{describe_cost(model, flops, steps * config.batch_size)}"
     )
 
     # The loop.
@@ -123,8 +122,7 @@ def train(config: Finetune) -> dict[str, Any]:
         split.train,
         draw,
         view=config.view,
-        size=size,
-        scale=config.crop_scale,
+        crop=RandomCrop(size, config.crop_scale),
         seed=config.seed,
         augment=picture_augmentation(
             framing_jitter=config.framing_jitter,

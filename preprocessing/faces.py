@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ from pyarrow.dataset import ParquetFragmentScanOptions
 from checkpoints.artifact import atomic_file, combine_hashes, read_header, write_header
 from checkpoints.content import content_hashes, refuse_changed
 from checkpoints.errors import UserError
-from checkpoints.framing import OURS, UNKNOWN, Framing
+from checkpoints.framing import UNKNOWN, Framing
 from preprocessing.align import similarity
 
 ViewName = Literal[
@@ -139,7 +139,6 @@ def finish_store(
     config: dict[str, Any],
     image_size: int,
     problems: list[dict[str, Any]],
-    parents: dict[str, str] | None = None,
     framing: Framing = UNKNOWN,
     **fields: Any,
 ) -> None:
@@ -151,7 +150,6 @@ def finish_store(
         config: Its resolved configuration.
         image_size: Side of the pictures in pixels.
         problems: One mapping per source that could not be read in full (`source`, `problem`, ...).
-        parents: Fingerprint by name of each artifact the store was made from.
         framing: How the faces are framed.
         fields: Further fields of the header.
     """
@@ -175,7 +173,7 @@ def finish_store(
         schema=SCHEMA,
         made_by=made_by,
         config=config,
-        parents=parents or {},
+        parents={},
         image_size=image_size,
         framing=framing.as_dict(),
         rows=sum(shard["rows"] for shard in shards),
@@ -240,12 +238,6 @@ class FacesStore:
         self.image_size: int = self.header["image_size"]
         self.framing = Framing.from_dict(self.header.get("framing"))
         self._shards = [self.path / DATA / shard["name"] for shard in self.header["shards"]]
-        for path_, shard in zip(self._shards, self.header["shards"], strict=True):
-            if not path_.is_file() or path_.stat().st_size != shard["bytes"]:
-                raise UserError(
-                    f"{path_} is missing or was changed since {self.path / HEADER} was written: "
-                    "delete it and run preprocessing again"
-                )
         self.check()
         if not self.header["rows"]:
             raise UserError(f"{self.path} is an empty faces store: its sources held no readable frame")
@@ -338,8 +330,7 @@ class FacesStore:
         """Where landmarks in source pixels lie in the aligned picture; None if there are none or all coincide."""
         if points is None or (points == points[0]).all():
             return None
-        framing = self.framing if self.framing.is_known else OURS
-        matrix = similarity(points.astype(np.float64), framing.template(self.image_size))
+        matrix = similarity(points.astype(np.float64), self.framing.for_alignment.template(self.image_size))
         return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
     def _column(self, name: str, row: int, field: str | None = None) -> Any:
@@ -371,6 +362,25 @@ class FacesStore:
     def __getstate__(self) -> dict[str, Any]:
         # A worker process maps the Arrow files itself.
         return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+
+def have_pictures(shard: Path) -> np.ndarray:
+    """Whether each row of a shard has a picture, bool [N]."""
+    # Not `read_table`, which reads the pictures too when it is asked for a field beside them.
+    return pc.struct_field(pq.ParquetFile(shard).read(columns=["image.path"])["image"], "path").is_valid().to_numpy()
+
+
+def read_jpegs(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
+    """Pictures by shard and row, ordered by both. Only the row groups that hold them are read."""
+    for path, rows in groupby(places, key=lambda place: place[0]):
+        file, images, group, first, end = pq.ParquetFile(path), None, -1, 0, 0
+        for _, row in rows:
+            while row >= end:
+                group, images, first = group + 1, None, end
+                end += file.metadata.row_group(group).num_rows
+            if images is None:
+                images = file.read_row_group(group, columns=["image.bytes"])["image"]
+            yield images[row - first]["bytes"].as_py()
 
 
 @contextlib.contextmanager

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from checkpoints.artifact import read_header
 from checkpoints.errors import UserError
-from checkpoints.framing import NAMED, OURS, UNKNOWN, Framing
+from checkpoints.framing import NAMED, OURS, TO_MEASURE, UNKNOWN, Framing
 from preprocessing.align import decode_jpeg
 from preprocessing.close_up import widen
 from preprocessing.detect import Detector
-from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
+from preprocessing.faces import DATA, HEADER, KIND, SCHEMA, have_pictures, read_jpegs
 
 SAMPLE = 64
 """Number of pictures that are measured."""
@@ -25,8 +23,8 @@ CERTAIN = 0.9
 """Lowest score of a face that is measured."""
 
 
-def chosen_framing(name: str, *, crops: bool) -> Framing | None:
-    """The framing that `--framing` names; None if it has to be measured.
+def chosen_framing(name: str, *, crops: bool) -> Framing:
+    """The framing that `--framing` names, or `TO_MEASURE`.
 
     Args:
         name: `auto`, the name of a framing, or the path of a faces store that has it.
@@ -36,7 +34,7 @@ def chosen_framing(name: str, *, crops: bool) -> Framing | None:
         UserError: There is no such framing, or faces cannot be aligned to it.
     """
     if name == "auto":
-        return None if crops else OURS
+        return TO_MEASURE if crops else OURS
     if name in NAMED:
         framing = NAMED[name]
     elif Path(name).is_dir():
@@ -75,18 +73,10 @@ def measure_framing(store: Path, load_detector: Callable[[], Detector] | None) -
 
 def sample_pictures(store: Path) -> list[np.ndarray]:
     """At most `SAMPLE` pictures at even distances, RGB, uint8 [H, W, 3]."""
-    files = [pq.ParquetFile(path) for path in sorted((store / DATA).glob("*.parquet"))]
-    valid = [pc.struct_field(f.read(columns=["image.path"])["image"], "path").is_valid().to_numpy() for f in files]
-    places = np.array([(shard, row) for shard, seen in enumerate(valid) for row in np.flatnonzero(seen)])
-    pictures = []
-    for number in np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int)) if len(places) else ():
-        shard, row = places[number].tolist()
-        metadata, first, group = files[shard].metadata, 0, 0
-        while row >= first + metadata.row_group(group).num_rows:
-            first, group = first + metadata.row_group(group).num_rows, group + 1
-        image = files[shard].read_row_group(group, columns=["image.bytes"])["image"][row - first]
-        pictures.append(decode_jpeg(image["bytes"].as_py()))
-    return pictures
+    shards = sorted((store / DATA).glob("*.parquet"))
+    places = [(path, row) for path in shards for row in np.flatnonzero(have_pictures(path)).tolist()]
+    chosen = np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int)) if places else ()
+    return [decode_jpeg(jpeg) for jpeg in read_jpegs([places[number] for number in chosen])]
 
 
 def landmark_shares(pictures: list[np.ndarray], detector: Detector) -> np.ndarray:

@@ -30,19 +30,17 @@ class MTCNN:
 
     Args:
         device: Where the networks run.
-        min_face_size: Smallest face looked for, in pixels.
-        relative_face_size: Smallest face looked for, as a part of the shorter side: in a large picture small faces are
-            not searched, which bounds the cost of a frame whatever its resolution. The larger of the two limits holds.
     """
 
+    # Smallest face looked for, in pixels and as a part of the shorter side: in a large picture small faces are not
+    # searched, which bounds the cost of a frame whatever its resolution. The larger of the two limits holds.
+    min_face_size, relative_face_size = 20, 0.05
     thresholds = (0.6, 0.7, 0.7)
     factor = 0.709
     batch = 64  # beyond it the crops leave the cache and every one takes longer
 
-    def __init__(self, device: str = "cpu", min_face_size: int = 20, relative_face_size: float = 0.05):
+    def __init__(self, device: str = "cpu"):
         self.device = torch.device(device)
-        self.min_face_size = min_face_size
-        self.relative_face_size = relative_face_size
         self.pnet, self.rnet, self.onet = (
             net().eval().to(self.device, memory_format=torch.channels_last) for net in (PNet, RNet, ONet)
         )

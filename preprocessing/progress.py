@@ -9,6 +9,7 @@ from pathlib import Path
 
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import UserError
+from checkpoints.framing import TO_MEASURE
 from preprocessing.detect import Detector
 from preprocessing.faces import DATA, HEADER, SCHEMA, finish_store
 from preprocessing.items import Group
@@ -84,7 +85,7 @@ def is_complete(store: Path, settings: Settings) -> bool:
     if not (store / HEADER).exists() or not (store / SHEET).exists():
         return False
     header = read_json(store / HEADER)
-    return header["schema"] == SCHEMA and (settings.framing is None or header["framing"] == settings.framing.as_dict())
+    return header["schema"] == SCHEMA and settings.framing.as_dict() in (TO_MEASURE.as_dict(), header["framing"])
 
 
 def reopen(store: Path) -> None:
@@ -126,7 +127,7 @@ def complete(
                 made_by="preprocessing/run.py",
                 config=settings.as_dict() | {"sources": names},
                 image_size=settings.size,
-                framing=settings.framing or measure_framing(store, load_detector),
+                framing=measure_framing(store, load_detector) if settings.framing == TO_MEASURE else settings.framing,
                 problems=problems,
                 items=items,
                 frames=frames,

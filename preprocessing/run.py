@@ -11,6 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.framing import TO_MEASURE
 
 
 @dataclass
@@ -57,7 +58,7 @@ def run(config: Config) -> None:
     part, parts = _part(config.shard)
     framing = measure_framing.chosen_framing(config.framing, crops=config.crops)
     load_detector = None
-    if not config.crops or framing is None:
+    if not config.crops or framing == TO_MEASURE:
         try:
             from preprocessing.mtcnn import MTCNN, check_device  # not installed everywhere
         except UserError:

@@ -44,11 +44,11 @@ Request = Detect | Refine
 
 
 def find_faces(
-    images: Sequence[np.ndarray], cuts: Sequence[int], known: Faces | None = None, interval: int = INTERVAL
+    images: Sequence[np.ndarray], cuts: Sequence[int], known: Faces | None = None
 ) -> Generator[Request, Any, list[Faces]]:
     """Find the faces of consecutive frames without searching every frame.
 
-    The whole picture is searched every `interval` frames and on both sides of a cut. Between two searched frames, the
+    The whole picture is searched every `INTERVAL` frames and on both sides of a cut. Between two searched frames, the
     faces of the middle frame are predicted from both and refined; then the middle of each half, and so on. If a face is
     lost, appears or drops in score, the middle frame is searched in full instead, so hard passages cost more time, not
     accuracy.
@@ -57,7 +57,6 @@ def find_faces(
         images: Frames, uint8 [H, W, 3].
         cuts: Indices of frames that start a new shot.
         known: Faces of the first frame, if already known.
-        interval: See `INTERVAL`.
 
     Returns:
         Faces of every frame.
@@ -67,7 +66,7 @@ def find_faces(
     segments: list[tuple[int, int]] = []
     bounds = [0, *cuts, len(images)]
     for start, end in pairwise(bounds):
-        shot = [*range(start, end - 1, interval), end - 1]
+        shot = [*range(start, end - 1, INTERVAL), end - 1]
         keys.update(shot)
         segments += [(a, b) for a, b in pairwise(shot) if b - a > 1]
     search = sorted(keys - found.keys())
@@ -115,16 +114,13 @@ def _confirmed(boxes: np.ndarray, faces: Faces) -> np.ndarray:
     return (faces.scores >= FLOOR) & near & ~same.any(1)
 
 
-def match(
-    a: np.ndarray, b: np.ndarray, likeness: np.ndarray | None = None, reach: float = 1.0
-) -> list[tuple[int, int]]:
-    """Pair the boxes of two frames, closest first.
+def match(a: np.ndarray, b: np.ndarray, likeness: np.ndarray | None = None) -> list[tuple[int, int]]:
+    """Pair the boxes of two frames, closest first, if their centres are less than one box size apart.
 
     Args:
         a: Boxes [N, 4].
         b: Boxes [M, 4].
         likeness: Correlation of their appearance [N, M], if known.
-        reach: Maximum distance of the centres, in box sizes.
 
     Returns:
         Pairs of indices. A box is in at most one pair.
@@ -137,10 +133,10 @@ def match(
     distance = np.linalg.norm(centre_a[:, None] - centre_b, axis=-1) / size
     ratio = size / np.minimum(size_a[:, None], size_b)
     cost = distance + np.log(ratio)
-    possible = (distance < reach) & (ratio < 2)
+    possible = (distance < 1) & (ratio < 2)
     if likeness is not None:
         cost = cost + 0.5 * (1 - likeness)
-        possible &= (distance < reach / 2) | (likeness > 0.5)
+        possible &= (distance < 0.5) | (likeness > 0.5)
     pairs: list[tuple[int, int]] = []
     cost = np.where(possible, cost, np.inf)
     while np.isfinite(best := cost.min()):

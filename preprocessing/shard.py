@@ -48,18 +48,17 @@ class Settings:
     Attributes:
         size: Side of the aligned faces in pixels.
         crops: The sources hold faces that are already aligned.
-        framing: How faces are aligned. With `crops`, how the sources are framed; None: measured when the store is
-            complete.
+        framing: How faces are aligned. With `crops`, how the sources are framed, or `TO_MEASURE`.
     """
 
     size: Literal[112, 224] = 112
     crops: bool = False
-    framing: Framing | None = OURS
+    framing: Framing = OURS
 
     def as_dict(self) -> dict[str, Any]:
         """What determines the rows. The framing of ready crops does not: it is only recorded."""
         found = {"size": self.size, "crops": self.crops}
-        return found if self.crops or self.framing is None else found | {"framing": self.framing.as_dict()}
+        return found if self.crops else found | {"framing": self.framing.as_dict()}
 
 
 def find_together(store: Path, groups: Sequence[Group], settings: Settings, detector: Detector) -> list[Found]:
@@ -209,7 +208,7 @@ def follow(
 ) -> Generator[Request, Any, None]:
     """Find faces chunk by chunk, assign them to tracks, and write the aligned faces to the spool."""
     shots, tracker = ShotDetector(), Tracker()
-    aligned = partial(align, size=settings.size, framing=settings.framing or OURS)
+    aligned = partial(align, size=settings.size, framing=settings.framing)
     known: Faces | None = None
     without = 0
     before: list[tuple[int, np.ndarray]] = []  # the last frames of the previous chunk

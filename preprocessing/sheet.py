@@ -9,13 +9,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from preprocessing.align import decode_jpeg, encode_jpeg
-from preprocessing.faces import DATA, HEADER
+from preprocessing.align import decode_jpeg
+from preprocessing.faces import DATA, HEADER, have_pictures, read_jpegs
 from wildaffect.report.figures import histogram
-from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
+from wildaffect.report.page import SYNTHETIC_NOTE, Cards, Figure, Section, Table, jpeg, write_page
 
 SHEET = "report.html"
 SAMPLE = 2000
@@ -57,24 +56,24 @@ def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[dict[str,
     sample = np.sort(rng.choice(faces, min(SAMPLE, len(faces)), replace=False))
     scored = faces[np.isfinite(index.score[faces])]
     worst = scored[np.argsort(index.score[scored], kind="stable")[:SHOWN]]
-    pictures = _read_pictures(store, names, index.place, {*sample.tolist(), *worst.tolist()})
+    looked_at = sorted({*sample.tolist(), *worst.tolist()})
+    places = [(store / DATA / names[shard], row) for shard, row in index.place[looked_at].tolist()]
+    pictures = dict(zip(looked_at, map(decode_jpeg, read_jpegs(places)), strict=True))
 
     sections = [_counts(header, index)]
     if len(faces):
         sections.append(_distributions(index, [pictures[row] for row in sample.tolist()]))
         shown = rng.permutation(sample)[:SHOWN].tolist()
-        blocks = [Figure(contact_sheet([pictures[row] for row in shown]), "A random sample of faces")]
+        blocks = [Cards([Figure(jpeg(pictures[row]), width=96) for row in shown], "A random sample of faces")]
         if len(worst):
-            labels = [f"{index.score[row]:.2f}" for row in worst]
-            sheet = contact_sheet([pictures[row] for row in worst.tolist()], labels)
-            blocks.append(Figure(sheet, "The faces with the lowest detector scores"))
+            cards = [Figure(jpeg(pictures[row]), f"{index.score[row]:.2f}", width=96) for row in worst.tolist()]
+            blocks.append(Cards(cards, "The faces with the lowest detector scores"))
         sections.append(Section("Faces", blocks))
     missing = list(no_face)
     if missing:
         chosen = [missing[k] for k in np.sort(rng.choice(len(missing), min(SHOWN, len(missing)), replace=False))]
-        images = [decode_jpeg(base64.b64decode(item["jpeg"])) for item in chosen]
-        sheet = contact_sheet(images, [item["label"] for item in chosen], side=144)
-        sections.append(Section("Frames without a face", [Figure(sheet, "Some frames in which no face was found")]))
+        cards = [Figure(base64.b64decode(item["jpeg"]), item["label"], width=144) for item in chosen]
+        sections.append(Section("Frames without a face", [Cards(cards, "Some frames in which no face was found")]))
     sections.append(_problems(header["problems"]))
     note = SYNTHETIC_NOTE if header.get("synthetic") else ""
     write_page(store / SHEET, f"Faces store {store.resolve().name}", sections, note=note)
@@ -140,39 +139,15 @@ def sharpness(image: np.ndarray) -> float:
     return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
 
 
-def contact_sheet(
-    images: Sequence[np.ndarray], labels: Sequence[str] = (), *, side: int = 96, columns: int = 10
-) -> bytes:
-    """Arrange pictures of any size in a grid, as one JPEG; labels are written on the lower edge of the pictures."""
-    columns = min(columns, max(len(images), 1))
-    sheet = np.full((-(-len(images) // columns) * side, columns * side, 3), 255, np.uint8)
-    for number, image in enumerate(images):
-        height, width = image.shape[:2]
-        scale = (side - 2) / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        if labels:
-            label = labels[number].encode("ascii", "replace").decode()
-            small = np.ascontiguousarray(small)
-            for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-                cv2.putText(
-                    small, label, (3, size[1] - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, thickness, cv2.LINE_AA
-                )
-        row, column = divmod(number, columns)
-        top, left = row * side + (side - size[1]) // 2, column * side + (side - size[0]) // 2
-        sheet[top : top + size[1], left : left + size[0]] = small
-    return encode_jpeg(sheet)
-
-
 def _read_index(store: Path, names: Sequence[str]) -> _Index:
     """Read the numbers of every row."""
-    columns = ["video", "subject", "box", "score", "interpolated", "image.path"]
+    columns = ["video", "subject", "box", "score", "interpolated"]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("place", "score", "side", "valid", "interpolated")}
     frames: Counter[str] = Counter()
     faces: Counter[str] = Counter()
     for number, name in enumerate(names):
-        table = pq.ParquetFile(store / DATA / name).read(columns=columns)  # `read_table` would read the pictures too
-        valid = pc.struct_field(table["image"], "path").is_valid().to_numpy()
+        table = pq.ParquetFile(store / DATA / name).read(columns=columns)
+        valid = have_pictures(store / DATA / name)
         parts["place"].append(np.stack([np.full(len(valid), number), np.arange(len(valid))], 1))
         parts["valid"].append(valid)
         parts["interpolated"].append(table["interpolated"].to_numpy())
@@ -187,24 +162,3 @@ def _read_index(store: Path, names: Sequence[str]) -> _Index:
             faces[key] += bool(seen)
     joined = {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
     return _Index(**joined, rate={key: faces[key] / count for key, count in frames.items()})
-
-
-def _read_pictures(store: Path, names: Sequence[str], place: np.ndarray, rows: set[int]) -> dict[int, np.ndarray]:
-    """Decode the pictures of some rows, reading only the row groups that hold them."""
-    wanted: dict[int, dict[int, int]] = {}
-    for row in rows:
-        shard, number = place[row].tolist()
-        wanted.setdefault(shard, {})[number] = row
-    pictures = {}
-    for shard, numbers in wanted.items():
-        file = pq.ParquetFile(store / DATA / names[shard])
-        first = 0
-        for group in range(file.num_row_groups):
-            end = first + file.metadata.row_group(group).num_rows
-            inside = [number for number in numbers if first <= number < end]
-            if inside:
-                images = file.read_row_group(group, columns=["image"])["image"]
-                for number in inside:
-                    pictures[numbers[number]] = decode_jpeg(images[number - first]["bytes"].as_py())
-            first = end
-    return pictures

@@ -9,6 +9,7 @@ import torch
 from checkpoints.artifact import fingerprint, read_header
 from checkpoints.encoder import (
     DECODER,
+    WEIGHTS,
     Encoder,
     EncoderConfig,
     encoder_directory,
@@ -29,6 +30,7 @@ from wildaffect.report.card import write_product_card
 from wildaffect.training.rundir import KIND as RUN
 from wildaffect.training.rundir import SCHEMA as RUN_SCHEMA
 from wildaffect.training.rundir import RunDirectory
+from wildaffect.training.schedule import weight_groups
 
 
 def build(config: Pretrain) -> MaskedAutoencoder:
@@ -119,15 +121,8 @@ def load_mae(directory: Path) -> MaskedAutoencoder:
 
 def build_optimizer(model: MaskedAutoencoder, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW as in the paper; only matrices have weight decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=lr,
-        betas=(0.9, 0.95),
-        fused=model.mask_token.is_cuda,
+        weight_groups(model, weight_decay), lr=lr, betas=(0.9, 0.95), fused=model.mask_token.is_cuda
     )
 
 
@@ -141,7 +136,7 @@ def parent_fingerprints(init: Path | None) -> dict[str, str]:
         return {}
     directory = encoder_directory(init)
     read_header(directory, "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
-    return {"init": fingerprint(directory / "model.safetensors")}
+    return {"init": fingerprint(directory / WEIGHTS)}
 
 
 def write_result(

@@ -11,6 +11,7 @@ import numpy as np
 from checkpoints.artifact import combine_hashes
 from checkpoints.errors import UserError
 from preprocessing.faces import FacesStore
+from preprocessing.views import row_name
 from pretrain.duplicates import duplicates_across, store_hashes
 from wildaffect.tasks.folds import group_of, read_ids, without
 
@@ -132,8 +133,7 @@ class FacesMixture:
 
     def name(self, index: int) -> str:
         """Store, video, subject and frame of picture `index`, for messages."""
-        store, row = self.stores[self._store[index]], self._row[index]
-        return f"{store.path}: video {store.video[row]} {store.subject[row]} frame {store.frame[row]}"
+        return row_name(self.stores[self._store[index]], int(self._row[index]))
 
 
 def as_text(statistics: Sequence[dict[str, Any]]) -> str:

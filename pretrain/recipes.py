@@ -58,6 +58,9 @@ class Pretrain:
 
     crop_scale: tuple[float, float] = (0.5, 1.0)
     """Smallest and largest fraction of a picture's area in a crop."""
+    crops: Literal["mae", "fast"] = "mae"
+    """mae: drawn and resized as He et al. do (torchvision's RandomResizedCrop, bicubic); fast: sides clamped to the
+    picture instead of drawn again, bilinear."""
     batch_size: int = 1024
     """Pictures per optimizer step, over all processes."""
     micro_batch_size: int = 256
@@ -108,6 +111,7 @@ DEMO = replace(
     mean=(0.5, 0.5, 0.5),
     std=(0.25, 0.25, 0.25),
     crop_scale=(0.6, 1.0),
+    crops="fast",
     batch_size=128,
     epochs=24,
     lr=1.5e-3,

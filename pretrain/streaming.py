@@ -11,6 +11,7 @@ more and reads each shard from its beginning, while here a row group is found by
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -26,7 +27,7 @@ from checkpoints.errors import UserError
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
 from preprocessing.views import face_views
 from wildaffect.training.batches import BatchPlan, sample_rng
-from wildaffect.training.images import decode, first_readable, random_resized_crop, readable, stacked
+from wildaffect.training.images import RandomCrop, decode, first_readable, readable, stacked
 
 BLOCK = 4096
 """Pictures, as JPEG, that a worker holds and shuffles at a time."""
@@ -102,11 +103,11 @@ class FacesStream:
     @cached_property
     def videos(self) -> list[str]:
         """Names of the videos (not of single pictures) that the pictures come from."""
-        names: dict[str, int] = {}
+        names: Counter[str] = Counter()
         for shard in self.shards:
             with self._fs.open(shard) as file:
-                for name, count in _value_counts(pq.ParquetFile(file).read(columns=["video"])["video"]):
-                    names[name] = names.get(name, 0) + count
+                counts = pq.ParquetFile(file).read(columns=["video"])["video"].value_counts()
+                names.update({item["values"]: item["counts"] for item in counts.to_pylist()})
         return sorted(name for name, count in names.items() if count > 1)
 
     def statistics(self, epochs: float) -> list[dict[str, Any]]:
@@ -161,24 +162,15 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
     Args:
         faces: The store.
         plan: Batch sizes, process and seed.
-        size: Size of the crops in pixels.
-        scale: See :func:`wildaffect.training.images.random_resized_crop`.
+        crop: Crops a picture with the sample's rng.
         patches: Length of the mask noise of a sample.
     """
 
     def __init__(
-        self,
-        faces: FacesStream,
-        plan: BatchPlan,
-        first: int,
-        last: int,
-        *,
-        size: int,
-        scale: tuple[float, float],
-        patches: int,
+        self, faces: FacesStream, plan: BatchPlan, first: int, last: int, *, crop: RandomCrop, patches: int
     ) -> None:
         self.faces, self.plan, self.first, self.last = faces, plan, first, last
-        self.size, self.scale, self.patches = size, scale, patches
+        self.crop, self.patches = crop, patches
         self.skipped: list[str] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -224,7 +216,7 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
         if found is None:
             raise UserError(f"no picture of a block of {self.faces.address} can be decoded")
         taken, picture = found
-        crop = random_resized_crop(picture, rng, self.size, self.scale)
+        crop = self.crop(picture, rng)
         noise = rng.random(self.patches, dtype="float32")
         return {"name": self.faces.name(held[taken][0]), "images": crop, "noise": noise}
 
@@ -235,7 +227,3 @@ def _pictures_by_group(metadata: Any) -> list[int]:
     column = paths.index("image.path")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     return [group.num_rows - group.column(column).statistics.null_count for group in groups]
-
-
-def _value_counts(column: Any) -> list[tuple[str, int]]:
-    return [(item["values"], item["counts"]) for item in column.value_counts().to_pylist()]

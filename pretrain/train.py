@@ -17,10 +17,10 @@ from pretrain.recipes import Pretrain
 from pretrain.run_report import write_report
 from pretrain.streaming import FacesStream, StreamedCrops, is_address
 from wildaffect.training.batches import BatchPlan
-from wildaffect.training.images import CropDataset, work_ahead
+from wildaffect.training.images import CropDataset, RandomCrop, work_ahead
 from wildaffect.training.launch import chosen_precision, start, track
 from wildaffect.training.loop import Loop
-from wildaffect.training.meter import count_flops
+from wildaffect.training.meter import count_flops, describe_cost
 from wildaffect.training.rundir import RunDirectory
 from wildaffect.training.schedule import warmup_cosine
 
@@ -78,8 +78,7 @@ def train(config: Pretrain) -> dict[str, Any]:
         f"{len(faces):,} pictures in {len(statistics)} store(s):\n{as_text(statistics)}\n"
         f"{steps:,} steps of {config.batch_size} ({accelerator.num_processes} process(es) x {plan.accumulation} x "
         f"{plan.micro_batch_size}) = {epochs:.1f} epochs; lr {config.lr:.1e} after {warmup} steps; "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights; "
-        f"{3 * flops * steps * config.batch_size / 1e15:.2f} PFLOP in all"
+        f"{describe_cost(model, flops, steps * config.batch_size)}"
     )
 
     # The loop.
@@ -144,17 +143,16 @@ def batches(
     config: Pretrain, faces: FacesMixture | FacesStream, plan: BatchPlan, first: int, last: int, patches: int
 ) -> Iterable[Any]:
     """This process's micro-batches of steps `first` to `last`: `images` uint8 `[B, 3, S, S]`, `noise` `[B, L]`."""
-    size, scale = config.image_size, config.crop_scale
+    crop = RandomCrop(config.image_size, config.crop_scale, config.crops)
     if isinstance(faces, FacesStream):
-        crops = StreamedCrops(faces, plan, first, last, size=size, scale=scale, patches=patches)
+        crops = StreamedCrops(faces, plan, first, last, crop=crop, patches=patches)
         # Forked workers could deadlock on locks that Arrow's threads hold.
         return work_ahead(crops, faces.workers(config.workers, plan.world), start="spawn")
     dataset = CropDataset(
         count=len(faces),
         picture=lambda index: face_views(faces.jpeg(index))[0],
         name=faces.name,
-        size=size,
-        scale=scale,
+        crop=crop,
         seed=config.seed,
         pick=faces.pick,
         extras=lambda rng, _index: {"noise": rng.random(patches, dtype="float32")},

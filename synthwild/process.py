@@ -119,14 +119,14 @@ def walk(rng: np.random.Generator, length: int, dwell: float, visits: Iterable[i
     return np.clip(out, -0.99, 0.99)
 
 
-def regions(va: Array, margin: float = 0.15) -> NDArray[np.int64]:
-    """Nearest expression ``[T]``; it changes only if another one is nearer by ``margin`` (hysteresis)."""
+def regions(va: Array) -> NDArray[np.int64]:
+    """Nearest expression ``[T]``; it changes only if another one is nearer by 0.15 (hysteresis)."""
     distance = np.linalg.norm(va[:, None] - CENTRES[None], axis=2)
     out = np.empty(len(va), np.int64)
     state = int(distance[0].argmin())
     for t, row in enumerate(distance):
         best = int(row.argmin())
-        if row[best] + margin < row[state]:
+        if row[best] + 0.15 < row[state]:
             state = best
         out[t] = state
     return out

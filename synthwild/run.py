@@ -24,7 +24,7 @@ STARTED = ".synthwild-config.json"
 class Config:
     """Write a synthetic corpus in the form of the 6th ABAW release of Aff-Wild2."""
 
-    out: Path | None = None
+    out: Path = tyro.MISSING
     """Folder to write. A finished corpus with the same settings is left alone; an interrupted one is completed."""
     size: Literal["tiny", "small", "medium", "pool"] = "small"
     """tiny: for tests; small: for the demo (< 8,000 frames); medium: for studies (< 40,000); pool: unlabelled only."""
@@ -34,8 +34,6 @@ class Config:
     """Reproduce the overlaps between the tasks' splits that the real release has."""
     workers: int = 1
     """Number of processes; it does not change the result."""
-    contact_sheet: Path | None = None
-    """NAME.png: also draw NAME_identities.png and NAME_aus.png, which show every expression and action unit."""
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -49,18 +47,14 @@ def check_folder(out: Path, config: Config) -> bool:
     Raises:
         UserError: The folder holds something else.
     """
-    if (out / HEADER).exists():
-        found = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"]
-        if found != settings(config):
-            raise UserError(f"{out} holds a different corpus ({found}): choose another --out or delete it")
-        return True
-    if (out / STARTED).exists():
-        found = read_json(out / STARTED)
-        if found != settings(config):
-            raise UserError(f"{out} holds a different, unfinished corpus ({found}): choose another --out or delete it")
+    complete = (out / HEADER).exists()
+    if complete or (out / STARTED).exists():
+        made = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"] if complete else read_json(out / STARTED)
+        if made != settings(config):
+            raise UserError(f"{out} holds a different corpus ({made}): choose another --out or delete it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no SynthWild corpus: choose another --out")
-    return False
+    return complete
 
 
 def describe(video: Video) -> dict[str, Any]:
@@ -129,17 +123,9 @@ def generate(out: Path, config: Config) -> Path:
 
 
 def main() -> None:
-    """Read the command line and write the corpus, contact sheets, or both."""
+    """Read the command line and write the corpus."""
     config = tyro.cli(Config, description=__doc__)
-    if config.out is None and config.contact_sheet is None:
-        raise UserError("nothing to do: give --out DIR, or --contact-sheet NAME.png")
-    if config.contact_sheet:
-        from synthwild.contact_sheets import write_sheets
-
-        for path in write_sheets(config.contact_sheet, config.seed):
-            print(path)
-    if config.out:
-        generate(config.out, config)
+    generate(config.out, config)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,6 @@ def film(
     length: int,
     away: tuple[int, int] | None = None,
     pace: int = 14,
-    look: Look | None = None,
 ) -> Iterator[tuple[Image, list[Landmarks | None]]]:
     """Film a video.
 
@@ -173,13 +172,12 @@ def film(
         length: number of frames; the actors' courses may be longer.
         away: frames (start, end) in which the first actor is out of the frame.
         pace: number of frames per head movement.
-        look: how difficult the video is.
 
     Yields:
         For every frame, the picture ``[H, W, 3]`` (BGR) and each actor's landmarks, or None if the face is outside.
     """
     width, height = size
-    look = look or Look()
+    look = Look()
     room = background(rng, width, height)
     scale = height * (0.245 if len(actors) == 1 else 0.215)
     tracks, hidden = [], []

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from checkpoints.artifact import atomic_file, fingerprint, read_header, write_header
-from checkpoints.encoder import checked_weights
+from checkpoints.artifact import fingerprint, read_header, write_header
+from checkpoints.encoder import WEIGHTS, checked_weights, load_tensors, load_weights, save_tensors
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN
 from temporal.network import HeadNetwork
@@ -122,9 +120,7 @@ def tasks_of(name: str) -> tuple[Task, ...]:
 
 def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, Any], parents: dict[str, str]) -> None:
     """Write `model.safetensors` and, last, `config.json`."""
-    with atomic_file(directory / "model.safetensors") as temporary:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.network.state_dict().items()}
-        save_file(tensors, temporary)
+    save_tensors(directory / WEIGHTS, head.network.state_dict())
     write_header(
         directory,
         HEADER,
@@ -143,7 +139,7 @@ def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, An
         trained_on=head.trained_on,
         encoder_trained_on=head.encoder_trained_on,
         record=head.record,
-        weights=fingerprint(directory / "model.safetensors"),
+        weights=fingerprint(directory / WEIGHTS),
     )
 
 
@@ -179,11 +175,8 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
     architecture = Architecture(**header["architecture"])
     architecture = replace(architecture, tcn_channels=tuple(architecture.tcn_channels))
     network = HeadNetwork(architecture, [item.dim for item in inputs], sum(task.out_dim for task in tasks))
-    try:
-        network.load_state_dict(load_file(directory / "model.safetensors"))
-        checked_weights(directory, header)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{directory / 'model.safetensors'} cannot be read: {error}") from error
+    load_weights(network, load_tensors(directory / WEIGHTS), source=directory)
+    checked_weights(directory, header)
     return Head(
         network=network.to(device).eval(),
         tasks=tasks,

@@ -85,11 +85,9 @@ def statistics(
     return [task.statistics(decode(task, item, smoothing, thresholds), item.labels, item.mask) for item in items]
 
 
-def score(
-    task: Task, items: Sequence[Predicted], smoothing: Smoothing = RAW, thresholds: np.ndarray | None = None
-) -> dict[str, Any]:
+def score(task: Task, items: Sequence[Predicted], smoothing: Smoothing = RAW) -> dict[str, Any]:
     """Official score of all sequences together."""
-    return task.score_statistics(np.sum(statistics(task, items, smoothing, thresholds), axis=0))
+    return task.score_statistics(np.sum(statistics(task, items, smoothing), axis=0))
 
 
 def choose_smoothing(task: Task, items: Sequence[Predicted], kind: SmoothingKind, unit: SmoothingUnit) -> Smoothing:

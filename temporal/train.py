@@ -35,8 +35,9 @@ from wildaffect.training.averaging import moving_average
 from wildaffect.training.batches import BatchPlan, sample_rng
 from wildaffect.training.launch import start
 from wildaffect.training.loop import Loop
+from wildaffect.training.meter import describe_cost
 from wildaffect.training.rundir import RunDirectory
-from wildaffect.training.schedule import warmup_cosine
+from wildaffect.training.schedule import warmup_cosine, weight_groups
 
 MADE_BY = "temporal/run.py"
 
@@ -145,7 +146,7 @@ def train_head(
         network.mean, network.std = feature_moments(table, spans, network.dims)
     network.to(accelerator.device)
     head = Head(network, tasks, architecture_of(config), inputs, config.recipe)
-    ema = moving_average(network, config.ema)
+    ema = moving_average(network, config.ema, pretrained=False)
 
     windows = Windows.cover(spans, config.window, config.stride, config.readout == "last")
     windows = windows[annotated(windows, table)]
@@ -178,7 +179,7 @@ def train_head(
     accelerator.print(
         f"{config.task} {config.recipe}: {len(split.train)} sequences, {sum(n for _, n in spans):,} frames, "
         f"{len(windows):,} windows of {config.window}; {len(split.tune)} held out; {steps:,} steps of {plan.batch_size}"
-        f"; lr {config.lr:.1e} after {warmup} steps; {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M weights"
+        f"; lr {config.lr:.1e} after {warmup} steps; {describe_cost(network)}"
     )
     first = loop.resume()
     loop.steps = loop.facts.get("stopped", steps)
@@ -229,15 +230,6 @@ def batches(windows: Windows, plan: BatchPlan, first: int, config: Temporal) -> 
         arrays = {"rows": rows, "inside": inside, "predicted": chosen.predicted()}
         yield {name: torch.from_numpy(array) for name, array in arrays.items()}
         step += 1
-
-
-def weight_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: weight decay for matrices, none for vectors."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def loss_choices(task: Task, config: Temporal, table: FrameTable, train: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""All stages on a tiny corpus: what `make demo` promises, and that an interruption changes nothing."""
+"""All stages on a tiny corpus: `make demo` keeps its promises, and an interruption changes nothing."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def test_summary_and_report(summary: Path):
 
 
 def test_an_interrupted_demo_ends_with_the_same_scores(summary: Path, quick, tmp_path):
-    """Ctrl-C inside stage 1 and again inside stage 2; what stood before stage 1 is taken over to save time."""
+    """Ctrl-C in stage 1 and again in stage 2; everything before stage 1 is reused to save time."""
     out = tmp_path / "again"
     out.mkdir()
     for name in ("corpus", "faces", "unlabelled_faces"):

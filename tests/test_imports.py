@@ -88,7 +88,7 @@ def test_the_rule_can_fail():
 
 
 def cycle_in(graph: dict[str, set[str]]) -> list[str]:
-    """One cycle of a directed graph; empty if it has none."""
+    """A cycle in a directed graph; empty if there is none."""
     state: dict[str, int] = {}
     path: list[str] = []
 
@@ -145,7 +145,7 @@ def test_the_package_itself_loads_nothing_heavy():
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_help_loads_no_torch(path):
-    """So that it comes in a second or two; the seconds themselves depend on the machine."""
+    """So that it appears within a second or two; the exact time depends on the machine."""
     names = imports_of(path, deferred=False)
     code = f"import sys; import {module_of(path)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

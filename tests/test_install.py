@@ -1,4 +1,4 @@
-"""The wheel, installed among strangers: what it holds, and that nothing of somebody else's is imported in its place."""
+"""The installed wheel: what it holds, and that foreign modules of the same names are not imported instead."""
 
 import sys
 import sysconfig
@@ -38,7 +38,7 @@ def programs(wheel, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory) -> Path:
-    """A working directory that holds what a user's holds."""
+    """A working directory like a user's."""
     desk = tmp_path_factory.mktemp("desk")
     for name in ("checkpoints", "features", "data"):
         (desk / name).mkdir()

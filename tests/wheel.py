@@ -2,10 +2,10 @@
 
     python -m tests.wheel --out dist
 
-Start it as a module: as a script, `tests/features` would hide the room of that name. It needs the network and takes
-minutes, so `make wheel` runs it before a release and the test suite does not; the suite installs the wheel without its
-dependencies (tests/test_install.py). The commands are shrunk as in the tests of the documentation. They are started as
-modules, as the repository is not there.
+Start it as a module: as a script, `tests/features` would shadow the package of that name. It needs the network and
+takes minutes, so `make wheel` runs it before a release and the test suite does not; the suite installs the wheel
+without its dependencies (tests/test_install.py). The commands are shortened as in the tests of the documentation, and
+started as modules because the repository is not there.
 """
 
 import os
@@ -32,13 +32,13 @@ class Config:
     """Build the wheel, install it and run it."""
 
     out: Path
-    """Where the wheel goes."""
+    """Folder for the wheel."""
     keep: Path | None = None
-    """An empty folder for the environment and for what the commands write; without it they are deleted at the end."""
+    """An empty folder for the environment and the commands' results; if not given, they are deleted at the end."""
 
 
 def main(config: Config) -> None:
-    """Run every command of the README but `make` and the web page."""
+    """Run every command of the README except `make` and the web page."""
     wheel = build_wheel(config.out.resolve())
     if config.keep is None:
         with tempfile.TemporaryDirectory(prefix="wildaffect-wheel-") as folder:

@@ -77,7 +77,7 @@ def test_header_names_no_absolute_path_and_no_time(tmp_path):
 
 
 def test_what_a_worker_refuses_is_said_in_one_line(capsys):
-    """A loader's worker sends its whole traceback as the message."""
+    """A loader's worker passes its whole traceback as the message."""
 
     class Refusing(torch.utils.data.Dataset):
         def __len__(self):

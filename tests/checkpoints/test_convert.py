@@ -1,4 +1,4 @@
-"""Files in the layouts of other programs: converted, refused, and back."""
+"""Files in the layouts of other programs: converted, refused, and converted back."""
 
 import argparse
 import json
@@ -64,7 +64,7 @@ def convert(source, out, **kwargs):
 
 @pytest.fixture
 def full(tmp_path):
-    """An MAE training's checkpoint: the model with its decoder, and what the script saves beside it."""
+    """A checkpoint of MAE training: the model with its decoder, and what the script saves with it."""
     arguments = argparse.Namespace(norm_pix_loss=False, mask_ratio=0.6, blr=1.5e-4)
     path = tmp_path / "full.pth"
     content = {"model": vit().state_dict() | decoder(), "optimizer": {"state": {}}, "epoch": 7, "args": arguments}
@@ -86,7 +86,7 @@ def test_mae_encoder_gives_the_features_of_timms_own_forward(tmp_path, wrapped, 
 
 
 def test_average_before_weights_of_training(tmp_path):
-    """Where a file holds several state dicts, the model's is taken."""
+    """If a file holds several state dicts, the model's is used."""
     model = vit()
     average = {name: tensor + 1 for name, tensor in model.state_dict().items()}
     torch.save({"average": average, "model": model.state_dict()}, tmp_path / "mae.pth")
@@ -113,7 +113,7 @@ def test_timm_safetensors_and_pooling(tmp_path):
 
 
 def test_named_timm_architecture(tmp_path):
-    """Weights that are no plain ViT (register token, layer scale) load into the timm model that is named."""
+    """Weights of a ViT with extras (register token, layer scale) load into the timm model that is named."""
     torch.manual_seed(0)
     model = timm.create_model("test_vit2", num_classes=10).eval()
     torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
@@ -149,7 +149,7 @@ def test_decoder_is_kept_and_stage_1_continues_from_it(tmp_path, full):
 
 
 def test_round_trip_bit_for_bit(tmp_path, full):
-    """MAE's file to a directory, to MAE's file, to a directory; the second needs no more words."""
+    """From MAE's file to a directory and back, twice; the second time needs no further options."""
     convert(full, tmp_path / "a", decoder_heads=4)
     convert(tmp_path / "a", tmp_path / "back.pth", to="mae")
     before = torch.load(full, weights_only=False)["model"]
@@ -213,7 +213,7 @@ class Unfit:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["blocked", "unfit", "script", "text"])
 def test_how_to_read_a_file_all_the_same_is_not_told(tmp_path, kind):
-    """Torch advises `weights_only=False`, which would execute it, in one of several places."""
+    """Torch's message suggests `weights_only=False`, which would execute code from the file."""
     path = tmp_path / "bad.pth"
     if kind == "script":
         torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
@@ -264,7 +264,7 @@ def test_misfits_are_listed(tmp_path):
 
 
 def test_all_misfits_are_listed_of_encoder_and_decoder(tmp_path):
-    """Whoever has to name what to drop sees all of it at once."""
+    """So that the user sees everything that needs to be dropped at once."""
     parts = decoder()
     del parts["mask_token"]
     parts |= {f"decoder_extra{n}": torch.zeros(1) for n in range(9)} | {"decoder_norm.bias": torch.zeros(3)}

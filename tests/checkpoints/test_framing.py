@@ -31,3 +31,8 @@ def test_identities_differ_where_points_do():
     close = Framing("measured", tuple((x + 1e-5, y) for x, y in ARCFACE.points))
     assert close.identity == ARCFACE.identity != OURS.identity
     assert UNKNOWN.identity == "unknown" and not UNKNOWN.is_known
+
+
+def test_faces_are_aligned_to_a_known_framing_or_to_ours():
+    measured = Framing("measured", ARCFACE.points)
+    assert [f.for_alignment for f in (OURS, ARCFACE, measured, UNKNOWN)] == [OURS, ARCFACE, measured, OURS]

@@ -10,7 +10,7 @@ def groups(value):
 
 def test_newest_state_is_loaded_and_old_ones_go(tmp_path):
     for step in (1, 2, 3):
-        save_state(tmp_path, step, groups(step), {"best": step}, keep=2)
+        save_state(tmp_path, step, groups(step), {"best": step})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000002", "step_00000003"]
     step, loaded, facts = load_state(tmp_path)
     assert (step, facts) == (3, {"best": 3})

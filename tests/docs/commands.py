@@ -20,13 +20,13 @@ def blocks_of(text: str) -> list[str]:
 
 
 def commands_of(text: str) -> list[list[str]]:
-    """Commands of all blocks as words, comments and line ends removed."""
+    """Commands of all blocks, split into words, without comments and line breaks."""
     lines = "\n".join(blocks_of(text)).replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def section(text: str, title: str) -> str:
-    """The part of a page below a heading that begins like this."""
+    """The part of a page below the heading that starts with a given text."""
     (part,) = re.findall(rf"^## {title}.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     return part
 

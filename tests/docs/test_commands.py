@@ -1,4 +1,4 @@
-"""What the documentation tells people to type is typed here."""
+"""Runs the commands that the documentation tells users to type."""
 
 import os
 import shlex
@@ -38,7 +38,7 @@ SHALLOW = {  # heads of 100 M weights would take seconds each
 
 
 class ParsedError(BaseException):
-    """A command line was understood."""
+    """A command line was parsed."""
 
 
 def all_commands() -> list[tuple[str, str]]:
@@ -46,7 +46,7 @@ def all_commands() -> list[tuple[str, str]]:
 
 
 def test_every_command_in_every_page_is_understood(monkeypatch, tmp_path):
-    """Scripts exist, recipes too, and no option is unknown."""
+    """Scripts and recipes exist, and no option is unknown."""
 
     def stop_after(parse):
         def parsed(*args, **kwargs):

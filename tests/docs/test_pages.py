@@ -1,4 +1,4 @@
-"""Links of the documentation lead somewhere, its Python runs, and nothing in it is unfinished."""
+"""The documentation has no dead links and no unfinished text, and its Python code runs."""
 
 import doctest
 import re
@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 
 
 def anchors(page: Path) -> set[str]:
-    """Names that headings get where the pages are shown."""
+    """Anchors that headings get when the pages are rendered."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

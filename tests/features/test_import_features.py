@@ -1,4 +1,4 @@
-"""Features made elsewhere as a cache of the same contract."""
+"""Features made elsewhere become a cache of the same form."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_refusals(corpus, tmp_path):
 
 
 def test_a_folder_of_others_is_left_alone(corpus, tmp_path):
-    """Weights of a user are no half-finished import."""
+    """A user's weights are not taken for a half-finished import."""
     np.save(tmp_path / "val0.npy", np.ones((12, 3)))
     out = tmp_path / "weights"
     out.mkdir()
@@ -133,7 +133,7 @@ def test_odd_lengths_and_sizes_are_said(corpus, tmp_path, capsys):
 
 
 def test_an_import_killed_in_a_write_is_done_again(corpus, tmp_path):
-    """What such a kill leaves: a temporary file; what a crash of the machine leaves: an empty one."""
+    """Such a kill leaves a temporary file; a crash of the machine leaves an empty one."""
     np.save(tmp_path / "val0.npy", np.ones((12, 3)))
     out = tmp_path / "cache"
     out.mkdir()

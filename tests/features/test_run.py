@@ -1,4 +1,4 @@
-"""The extraction job: right rows, resume, what is stale, sharing out, refusals."""
+"""The extraction job: right rows, resuming, stale features, several processes, refusals."""
 
 import io
 import os
@@ -208,7 +208,7 @@ def test_stale_sequences_are_redone_and_named(corpus, tmp_path, capsys):
     ],
 )
 def test_other_encoder_view_or_precision_is_stale(corpus, tmp_path, capsys, changes, reason):
-    """An encoder that differs by nothing but its normalisation is another encoder."""
+    """An encoder that differs only in its normalisation is another encoder."""
     faces = make_store(tmp_path / "faces", {"a": 6})
     local = corpus._replace(faces=faces)
     main(settings(local, tmp_path / "cache"))
@@ -219,7 +219,7 @@ def test_other_encoder_view_or_precision_is_stale(corpus, tmp_path, capsys, chan
 
 
 def test_another_framing_is_another_feature(corpus, tmp_path, capsys):
-    """From the same pictures: the framing is in the header, in the id and in the inputs of a head."""
+    """Even from the same pictures: the framing is in the header, in the id and in a head's inputs."""
     faces = make_store(tmp_path / "faces", {"a": 6})
     found = {}
     for framing in (UNKNOWN, ARCFACE, OURS):
@@ -306,7 +306,7 @@ def test_cut_is_what_the_encoder_sees(corpus, tmp_path):
 
 
 def test_nothing_of_others_is_deleted(cache, corpus, tmp_path):
-    """Weights of a user, a cache that was imported, and features of other faces."""
+    """A user's weights, an imported cache, and features of other faces are kept."""
     weights = tmp_path / "weights"
     weights.mkdir()
     save_file({"w": np.ones(3)}, weights / "precious.safetensors")
@@ -345,7 +345,7 @@ def test_the_report_can_be_had_later(cache, corpus, tmp_path):
 
 
 def test_progress_goes_on_within_a_video(corpus, tmp_path):
-    """The bar stands at every frame that was done, and what was up to date does not count as speed."""
+    """The bar counts every frame that is done; frames that were up to date do not count towards the rate."""
     store, encoder = FacesStore(corpus.faces), load_encoder(corpus.encoder)
     made = Cache(tmp_path / "c", Embedder(encoder), store, encoder_path="e", precision="fp32")
     made.open()
@@ -364,7 +364,7 @@ def test_progress_goes_on_within_a_video(corpus, tmp_path):
 
 
 def test_networks_without_a_class_token(tmp_path):
-    """SigLIP's form: features are pooled by an attention of its own, the first token is a patch."""
+    """As in SigLIP: features are pooled by the model's own attention, and the first token is a patch."""
     kwargs = {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "class_token": False, "global_pool": "map"}
     encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", 32, kwargs, pooling="model"))
     with pytest.raises(UserError, match="has no class token"):

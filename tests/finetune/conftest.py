@@ -1,4 +1,4 @@
-"""The corpus of the tests of stage 2, made once."""
+"""The corpus for the tests of stage 2, made once."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from tests.finetune.corpus import make_encoder, make_labels, make_store
 
 
 class Corpus(NamedTuple):
-    """Where things stand."""
+    """Where everything is."""
 
     faces: Path
     labels: Path

@@ -30,7 +30,7 @@ def label_of(id: str, frame: int) -> int:
 
 
 def picture(label: int, seed: int) -> bytes:
-    """A tint that is the label, in noise."""
+    """A tint that encodes the label, plus noise."""
     pixels = np.random.default_rng(seed).integers(0, 120, (40, 40, 3), dtype=np.uint8)
     if label < 3:
         pixels[..., label] += 25
@@ -58,7 +58,7 @@ def make_store(path: Path, sequences: dict[str, int] | None = None, seed: int = 
 
 
 def make_labels(root: Path) -> Path:
-    """Annotations in the release's form; each file has a line more than its video has frames, and one -1."""
+    """Annotations in the release's form; each file has one more line than its video has frames, and one -1."""
     for split, ids in (("Train_Set", TRAIN), ("Validation_Set", VALIDATION)):
         folder = root / "EXPR_Recognition_Challenge" / split
         folder.mkdir(parents=True, exist_ok=True)

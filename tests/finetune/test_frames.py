@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +10,7 @@ from finetune.frames import EpochDraw, LabelledFrames, training_frames
 from preprocessing.align import encode_jpeg
 from preprocessing.faces import FacesStore, finish_store, write_shard
 from preprocessing.views import row_views
-from wildaffect.training.images import resize
+from wildaffect.training.images import RandomCrop, resize
 
 
 def frames_of(sizes, seed=0):
@@ -72,8 +71,9 @@ def test_training_crops_are_cut_by_landmarks(tmp_path):
     finish_store(tmp_path, made_by="test", config={}, image_size=112, problems=[])
     store, frames = FacesStore(tmp_path), frames_of([3])
     draw = EpochDraw(frames, 0, 0)
-    data = training_frames(store, frames, draw, view="eyes_landmarks", size=24, scale=(1.0, 1.0), seed=0)
+    data = training_frames(store, frames, draw, view="eyes_landmarks", crop=RandomCrop(24, (1.0, 1.0)), seed=0)
     for place in range(3):
         (view,) = row_views(store, draw(0, place), ["eyes_landmarks"])
         crop = data[(0, place)]["images"]
-        assert any(torch.equal(crop, resize(side, 24)) for side in (view, view.flip(-1)))
+        whole = resize(view, 24).int()  # with torch 2.8 torchvision rounds a few pixels the other way
+        assert min((crop - side).abs().max() for side in (whole, whole.flip(-1))) <= 1

@@ -17,7 +17,7 @@ def batch():
 
 
 class Free(nn.Module):
-    """Logits that depend on nothing."""
+    """Logits that do not depend on the input."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +28,7 @@ class Free(nn.Module):
 
 
 def trained(imbalance, steps, lr):
-    """Free logits after training on the shares of the classes alone."""
+    """Free logits, trained only on the class shares."""
     network = Free()
     device = torch.device("cpu")
     settings = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "device": device}

@@ -1,4 +1,4 @@
-"""Stage 2 from end to end: what it learns, resume, refusals."""
+"""Stage 2 from end to end: learning, resuming, refusals."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def test_finished_run_is_left_alone(whole, corpus, capsys):
 
 @pytest.mark.parametrize("ahead", [False, True])
 def test_interrupted_run_ends_the_same(whole, corpus, tmp_path, monkeypatch, ahead):
-    """Also where a best was kept after the last state that survived the kill."""
+    """Also if the best weights are newer than the last state that survived the kill."""
     from wildaffect.training.loop import Loop
 
     save = Loop.save
@@ -96,7 +96,7 @@ def test_interrupted_run_ends_the_same(whole, corpus, tmp_path, monkeypatch, ahe
 
 
 def arguments(given):
-    """The command line of settings, but for the interpreter."""
+    """The command line for some settings, without the interpreter."""
     shown = {field.name: getattr(given, field.name) for field in fields(given)}
     differing = {name: value for name, value in shown.items() if value != getattr(RECIPES["demo"][1], name)}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in differing.items()]

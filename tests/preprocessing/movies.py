@@ -9,7 +9,7 @@ import numpy as np
 
 
 def pattern(index: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A picture that tells its number: bright bars for the bits of `index`, on a slope."""
+    """A picture that encodes its number: bright bars for the bits of `index`, on a gradient."""
     image = np.tile(np.linspace(20, 90, width).astype(np.uint8)[None, :, None], (height, 1, 3))
     for bit in range(8):
         if index >> bit & 1:
@@ -48,6 +48,6 @@ def write_movie(
 
 
 def packets(path: Path) -> list[tuple[int, int]]:
-    """Place and size of every packet in the file."""
+    """Position and size of every packet in the file."""
     with av.open(str(path)) as movie:
         return [(packet.pos, packet.size) for packet in movie.demux(video=0) if packet.size]

@@ -59,7 +59,7 @@ def spots(size, points, radius):
 @pytest.mark.parametrize("scale", [1.3, 2.0, 3.7, 8.0])
 @pytest.mark.parametrize("size", [112, 224])
 def test_landmarks_land_on_the_template(scale, size):
-    """Also where the face is shrunk in two steps: half a pixel of error there would show."""
+    """Also if the face is shrunk in two steps, where an error of half a pixel would show."""
     places = move(OURS.template(112) - 56, 0.3, scale, (560, 540))
     aligned = align(spots(1100, places, 2.5 * scale * 112 / size), places, size)
     for x, y in OURS.template(size):

@@ -17,7 +17,9 @@ def pictures(synthwild_tiny):
 @pytest.fixture(scope="module")
 def detector():
     pytest.importorskip("facenet_pytorch")
-    return MTCNN(relative_face_size=0)
+    mtcnn = MTCNN()
+    mtcnn.relative_face_size = 0
+    return mtcnn
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_refining_where_no_face_is_scores_low(detector):
 
 
 def test_a_face_cut_by_the_border_keeps_its_landmarks(detector, pictures, found):
-    """Beyond the border the networks see black; a crop squeezed into the picture would displace the points."""
+    """Beyond the border the networks see black; a crop pushed into the picture would displace the points."""
     faces = found[0][:1]
     cut = int(faces.landmarks[0, 3:, 1].max() + 2)  # just below the mouth
     refined = detector.refine([pictures[0][:cut]], faces.boxes)

@@ -151,7 +151,7 @@ def test_the_index_is_read_without_the_pictures(tmp_path, monkeypatch):
 
 
 def test_a_shard_of_other_content_is_refused(tmp_path):
-    """Of the same size, so that only its content tells."""
+    """With the same size, so that only its content gives it away."""
     path = write_shard(tmp_path, "v", [row("v", "", k, b"x" * 100) for k in range(1, 4)])
     finish(tmp_path)
     FacesStore(tmp_path)

@@ -12,7 +12,7 @@ from preprocessing.pictures import fit, read_picture
 
 @pytest.fixture
 def scene():
-    """Half red, a quarter green: tells orientation and channels."""
+    """Half red, a quarter green: shows orientation and channel order."""
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, :30] = (200, 20, 20)
     image[:20, 30:] = (20, 200, 20)

@@ -1,4 +1,4 @@
-"""The command as a user runs it: sources to store, faults, workers, parts, kills."""
+"""The command as a user runs it: from sources to a store, with faults, workers, parts and kills."""
 
 import json
 import os
@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def content(store: Path) -> dict[str, bytes]:
-    """Every file of a store that is a result."""
+    """Every file that belongs to the result."""
     return {
         path.relative_to(store).as_posix(): path.read_bytes()
         for path in sorted(store.rglob("*"))
@@ -62,7 +62,7 @@ def test_every_subject_of_a_release_has_its_frames(faces, synthwild_tiny):
 
 
 def test_faces_are_found_and_are_the_right_person(faces, synthwild_tiny):
-    """Against the release's own crops: found where it has one, and liker to that subject's than to the other's."""
+    """A face is found where the release has a crop, and is more similar to that subject's crop than to the other's."""
     store, root = FacesStore(faces), synthwild_tiny / "release" / "cropped_aligned"
     crops = found = compared = right = 0
     for sequence in store.sequences():
@@ -160,7 +160,7 @@ def clip(synthwild_tiny):
 
 @pytest.fixture
 def faults(tmp_path, clip):
-    """A folder of good videos and of everything that goes wrong."""
+    """A folder of good videos and of everything that can go wrong."""
     folder = tmp_path / "faults"
     folder.mkdir()
     shutil.copy(clip, folder / "good.mp4")
@@ -238,7 +238,7 @@ def test_only_unreadable_sources_end_with_a_message_and_leave_nothing(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path, workers):
-    """The first shard is written, then there is no room."""
+    """The first shard is written, then the disk is full."""
     source = tmp_path / "pictures"
     source.mkdir()
     for k in range(2 * 512):
@@ -314,8 +314,9 @@ def test_a_missing_device_is_reported_before_anything_is_written(pictures, tmp_p
 
 @pytest.mark.parametrize("missing", ["facenet_pytorch", "requests"])
 def test_a_missing_detector_is_reported_before_anything_is_written(pictures, tmp_path, missing):
-    code = f"import sys; sys.modules[{missing!r}] = None; from preprocessing.run import main; from checkpoints.errors "
-    code += "import guarded; guarded(main)"
+    # Older versions of `datasets` import requests too.
+    code = f"import datasets, sys; sys.modules[{missing!r}] = None; from preprocessing.run import main; "
+    code += "from checkpoints.errors import guarded; guarded(main)"
     command = [sys.executable, "-c", code, "--source", str(pictures), "--out", str(tmp_path / "store")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The search is tested on faces known exactly: a detector that reads them off a list instead of a picture."""
+"""The search is tested on known faces: the detector reads them from a list instead of a picture."""
 
 import numpy as np
 import pytest
@@ -109,7 +109,7 @@ def test_two_faces_that_cross():
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.lists(st.integers(1, 39), max_size=3, unique=True))
 def test_any_coming_and_going_between_searched_frames_is_consistent(visible, cuts):
-    """A face seen by a search is never given to a frame where it is not; frames and results are of one number."""
+    """A face is never reported in a frame where it is not, and every frame has a result."""
     truth = [[box_at(100, 50)] if seen else [] for seen in visible]
     cuts = sorted(cut for cut in cuts if cut < len(visible))
     detector = Truth(truth)

@@ -163,7 +163,7 @@ def test_requests_share_batches():
 
 
 def test_videos_found_together_are_found_as_alone(tmp_path):
-    """On a GPU the batches of several long videos are joined."""
+    """On a GPU several long videos share batches."""
     items = []
     for k in range(3):
         path = write_movie(tmp_path / f"{k}.mp4", [scene(20 + 30 * k + j) for j in range(40)], options={"crf": "10"})

@@ -96,7 +96,7 @@ def test_a_hugging_face_data_set(tmp_path, monkeypatch):
 
 
 def test_pictures_beside_a_table(tmp_path):
-    """`datasets` keeps a folder of pictures as paths without bytes."""
+    """`datasets` stores a folder of pictures as paths without bytes."""
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "a.jpg").write_bytes(picture(1))
     column = pa.array(

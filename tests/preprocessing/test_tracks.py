@@ -9,13 +9,13 @@ SHAPE = (200, 400, 3)
 
 
 def person(seed):
-    """A picture that stands for somebody's aligned face."""
+    """A picture that stands for one person's aligned face."""
     coarse = np.random.default_rng(seed).integers(0, 255, (7, 7, 3), np.uint8)
     return np.kron(coarse, np.ones((16, 16, 1), np.uint8))
 
 
 class Scene:
-    """Feeds a tracker; collects what it gives as {track: {frame: Seen}}."""
+    """Feeds a tracker and collects its results as {track: {frame: Seen}}."""
 
     def __init__(self):
         self.tracker = Tracker()

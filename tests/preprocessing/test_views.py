@@ -63,7 +63,7 @@ def test_landmarks_follow_a_turned_and_smaller_face(angle):
 
 
 def test_store_gives_landmarks_of_the_aligned_picture(tmp_path):
-    """Landmarks of a face that is turned and far away in the source, as places in its picture."""
+    """Landmarks of a face that is turned and far away in the source, as points in its aligned picture."""
     source = (OURS.template(112) @ np.array([[3, 1], [-1, 3]]) + (500, 70)).astype(np.float32)
     row = {"video": "a", "subject": "", "frame": 1, "time_s": 0.0, "image": b"x"}
     write_shard(tmp_path, "a", [row | {"landmarks": source.ravel().tolist()}, row | {"frame": 2}])
@@ -75,7 +75,7 @@ def test_store_gives_landmarks_of_the_aligned_picture(tmp_path):
 
 @pytest.fixture
 def store(tmp_path):
-    """Four rows: a face, one whose landmarks stand elsewhere, one that cannot be decoded, none."""
+    """Four rows: a face, a face with its landmarks elsewhere, a picture that cannot be decoded, no picture."""
     picture = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
     # An asymmetric change, so that alignment cannot undo it.
     points = OURS.template(112) + np.array([[4, 9], [-3, 2], [0, 0], [5, -6], [2, 7]])

@@ -17,7 +17,7 @@ def picture(seed, size=40):
 
 
 def make_store(path, seeds, *, videos=10, size=40, shards=1):
-    """A store with a picture per seed (None: no face), in videos of so many frames."""
+    """A store with one picture per seed (None: no face), in videos of a given length."""
     rows = [
         {
             "video": f"v{n // videos}",

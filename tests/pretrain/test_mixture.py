@@ -28,7 +28,7 @@ def test_every_picture_once_and_none_twice(stores):
     assert len(mixture) == 20 + 9 + 2
     assert [part["duplicates"] for part in mixture.statistics(1)] == [0, 0, 2]
     assert sorted(drawn(mixture, 1)[0]) == list(range(31))
-    assert mixture.name(20) == f"{stores[1]}: video v0  frame 2"  # its first row has no picture
+    assert mixture.name(20) == f"{stores[1]}: video v0, frame 2"  # its first row has no picture
     assert len({mixture.jpeg(index) for index in range(31)}) == 31
 
 

@@ -14,7 +14,7 @@ CONFIG = EncoderConfig("vit_tiny_patch16_224", 32, {"patch_size": 8, "embed_dim"
 
 
 def square(place, seed):
-    """A bright square in one of four quarters: what it is stands in a place, as in a face."""
+    """A bright square in one of four quarters: its position is its class, as positions matter in a face."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(60, 100, (32, 32, 3), np.uint8)
     top, left = 16 * (place // 2), 16 * (place % 2)

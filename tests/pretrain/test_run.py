@@ -1,4 +1,4 @@
-"""Stage 1 from end to end on a small store: resume, kill, two processes, refusals."""
+"""Stage 1 from end to end on a small store: resuming, kills, two processes, refusals."""
 
 import json
 import os
@@ -208,14 +208,14 @@ def test_missing_store_and_foreign_init_are_named(faces, uninterrupted, tmp_path
     ],
 )
 def test_sizes_that_do_not_go_together_are_named_and_can_be_put_right(faces, tmp_path, changes, said):
-    """What a refused command leaves does not stand in the way of the right one."""
+    """A refused command leaves nothing that blocks the corrected one."""
     with pytest.raises(UserError, match=said):
         main(replace(DEMO, **{"faces": (faces,), "out": tmp_path / "run", **TINY, **changes}))
     assert main(replace(DEMO, **{"faces": (faces,), "out": tmp_path / "run", **TINY, "steps": 1}))["steps"] == 1
 
 
 def test_runs_of_another_version_and_on_another_machine(uninterrupted, faces, tmp_path):
-    """A run whose header lacks a setting of today goes on; a finished one may be asked for on other hardware."""
+    """A run whose header lacks a newer setting is resumed; a finished one can be read on other hardware."""
     out = tmp_path / "run"
     shutil.copytree(uninterrupted, out)
     header = json.loads((out / "config.json").read_text())
@@ -229,7 +229,7 @@ def test_runs_of_another_version_and_on_another_machine(uninterrupted, faces, tm
 
 
 def test_a_run_at_work_is_not_taken_over(faces, tmp_path, monkeypatch):
-    """Before its first record too."""
+    """Not even before its first record."""
     from wildaffect.training.loop import Loop
 
     monkeypatch.setattr(Loop, "_forward_backward", lambda *_: sys.exit(1))

@@ -17,7 +17,7 @@ from pretrain.streaming import FacesStream, StreamedCrops
 from tests.pretrain.corpus import make_store
 from tests.pretrain.test_run import TINY, weights
 from wildaffect.training.batches import BatchPlan
-from wildaffect.training.images import work_ahead
+from wildaffect.training.images import RandomCrop, work_ahead
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def small_blocks(monkeypatch):
 
 def crops(store, first, last, rank=0, world=1, batch_size=4, most=2):
     plan = BatchPlan.derive(count=55, batch_size=batch_size, most=most, rank=rank, world=world, seed=3)
-    return StreamedCrops(FacesStream(f"file://{store}"), plan, first, last, size=32, scale=(1, 1), patches=4)
+    return StreamedCrops(FacesStream(f"file://{store}"), plan, first, last, crop=RandomCrop(32, (1, 1)), patches=4)
 
 
 def pictures(found):
-    """What tells pictures apart, whatever their crop's mirror image."""
+    """A value that identifies a picture, mirrored or not."""
     return [tuple(np.sort(image.numpy().ravel())[::97].tolist()) for part in found for image in part["images"]]
 
 

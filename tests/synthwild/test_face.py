@@ -1,4 +1,4 @@
-"""The drawing: every action unit shows, people differ, landmarks are true."""
+"""The drawing: every action unit is visible, people differ, landmarks are right."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def picture(who: Identity, pose: Pose = POSE, **au: float) -> np.ndarray:
 
 
 def changed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pixels that a person would see differ."""
+    """Pixels that visibly differ."""
     return np.abs(a.astype(int) - b.astype(int)).max(2) > 25
 
 
@@ -48,7 +48,7 @@ def test_no_two_units_look_alike(seed: int) -> None:
 
 
 def test_units_act_where_the_anatomy_says() -> None:
-    """Brow units leave the mouth alone, mouth units the brows."""
+    """Brow units do not change the mouth, nor mouth units the brows."""
     who = person(3)
     rest, split = picture(who), SIZE // 2 + 4
     for name in ("AU1", "AU2", "AU4"):

@@ -42,7 +42,7 @@ def test_action_units_follow_the_expression(name: str, units: tuple[str, ...]) -
 
 
 def test_annotated_valence_lags_the_face() -> None:
-    """The mark correlates with the smile best when it is read a few frames later."""
+    """The annotation correlates best with the smile of a few frames before."""
     best = []
     for seed in range(6):
         run = course(seed)
@@ -62,7 +62,7 @@ def test_course_is_within_range_and_deterministic() -> None:
 
 
 def test_drawn_intensities_jitter_from_frame_to_frame() -> None:
-    """A single frame must not tell all: the drawn movement is noisier than what is annotated."""
+    """A single frame must not give everything away: the drawn movement is noisier than the annotation."""
     run = course(5)
     active = run.au[:, AUS.index("AU4")] == 1
     assert np.abs(np.diff(run.drawn[active, AUS.index("AU4")])).mean() > 0.05

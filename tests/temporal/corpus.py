@@ -15,7 +15,7 @@ WIDTH = 12
 
 
 def make_labels(name: str, length: int, rng: np.random.Generator) -> np.ndarray:
-    """Slowly changing labels of one task, some frames not annotated."""
+    """Slowly changing labels of one task, with some frames not annotated."""
     task = TASKS[name]
     if name == "va":
         labels = np.clip(np.cumsum(rng.normal(0, 0.12, (length, 2)), axis=0) + rng.uniform(-0.5, 0.5, 2), -1, 1).round(

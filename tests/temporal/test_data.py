@@ -43,7 +43,7 @@ def test_rows_are_the_caches_and_the_labels(table, corpus):
 
 
 def test_votes_are_trained_on_as_distributions(corpus, tmp_path):
-    """Raters' votes teach a head as soft targets; scores and counts use the class with most votes."""
+    """Heads are trained on raters' votes as soft targets; scores and counts use the class with most votes."""
     id, _ = next(item for item in TRAIN.items() if "_" not in item[0])
     (tmp_path / "votes.csv").write_text(f"video,frame,neutral,happiness\n{id},1,6,2\n{id},3,1,3\n")
     tracks = {"expr": read_annotations(tmp_path / "votes.csv", TASKS["expr"], TRAIN_SET)}
@@ -80,7 +80,7 @@ def test_the_other_subject_of_a_validation_video_is_not_trained_on(capsys):
 
 
 def test_features_are_standardised_cache_by_cache(table):
-    """Frames without a face in one cache count for the other's mean only."""
+    """Frames without a face in one cache count only towards the other's mean."""
     valid = table.valid.clone()
     valid[::3, 1] = ~valid[::3, 1]
     table = replace(table, valid=valid)
@@ -94,7 +94,7 @@ def test_features_are_standardised_cache_by_cache(table):
 
 
 def test_a_list_of_frames_may_end_before_the_video(corpus, tmp_path):
-    """As MTL files and tables do; a label file that ends early is of another video."""
+    """As in MTL files and tables; a label file that ends early belongs to another video."""
     cache = FeatureCache(corpus / "cache")
     last = cache.span("9_left")[1]
     lines = [f"{id},{frame},0.5,-0.5" for id, frame in (("9_left", 2), ("9_left", 5))]

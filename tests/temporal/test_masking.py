@@ -82,7 +82,7 @@ def test_padding_is_never_the_nearest_frame():
 
 
 def test_span_masking_helps_where_frames_are_missing():
-    """A signal read off noisy features, half of whose frames are missing in spans and zero, as in the paper."""
+    """A signal in noisy features, half of whose frames are missing in spans and set to zero, as in the paper."""
     from scipy.ndimage import gaussian_filter1d
 
     from temporal.network import HeadNetwork

@@ -59,7 +59,7 @@ def test_another_setting_in_the_same_folder_is_refused(runs, settings):
 
 
 def test_killed_and_resumed_gives_the_same_head_bit_for_bit(settings, tmp_path, monkeypatch):
-    """Dropout, masking, jitter, moving average and best state included."""
+    """Including dropout, masking, jitter, moving average and best state."""
     options = {
         "epochs": 12,
         "save_every": 3,
@@ -127,7 +127,7 @@ def test_two_caches_side_by_side(settings, corpus, tmp_path):
 
 
 def test_the_scores_of_a_run_are_those_of_its_tables(runs, corpus):
-    """The prediction tables of the validation videos, scored by evaluate.py, give the run's own numbers."""
+    """Scoring the validation videos' prediction tables with evaluate.py gives the run's own numbers."""
     from temporal import evaluate
 
     for task in TASKS:

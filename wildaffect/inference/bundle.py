@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints.artifact import fingerprint, read_json, write_header, write_json
-from checkpoints.encoder import encoder_directory
+from checkpoints.encoder import WEIGHTS, encoder_directory
 from checkpoints.errors import UserError
 from wildaffect.inference.clip_facts import describe_models
 from wildaffect.inference.models import Models, load_models
@@ -67,7 +67,7 @@ def copy_models(models: Models, out: Path) -> None:
         names.add(name)
         target = out / "heads" / name
         target.mkdir(parents=True)
-        shutil.copyfile(directory / "model.safetensors", target / "model.safetensors")
+        shutil.copyfile(directory / WEIGHTS, target / WEIGHTS)
         header = read_json(directory / "config.json")
         for item in header["inputs"]:
             if item["encoder"].startswith("timm:"):
@@ -78,7 +78,7 @@ def copy_models(models: Models, out: Path) -> None:
                 places[origin] = f"encoders/{len(places)}"
                 copy = out / places[origin]
                 copy.mkdir(parents=True)
-                for file in ("model.safetensors", "config.json"):
+                for file in (WEIGHTS, "config.json"):
                     shutil.copyfile(Path(origin) / file, copy / file)
                 write_product_card(copy)
             item["encoder"] = f"../../{places[origin]}"

@@ -15,7 +15,7 @@ from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, descri
 from wildaffect.inference.models import Models
 from wildaffect.inference.table import COLUMNS, flags, matrix, present_tasks, rows_of, subject_name, subjects, times_of
 from wildaffect.report.figures import va_trajectory
-from wildaffect.report.page import Figure, Note, Section, Table, write_page
+from wildaffect.report.page import Cards, Figure, Note, Section, Table, write_page
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, VALENCE
 from wildaffect.tasks import AUS, EXPRESSIONS
 
@@ -39,7 +39,7 @@ def write_report(
     ]
     faces = [subject for subject in people if flags(rows_of(table, subject), "face").any()]
     sections += [
-        Section(f"Peaks: {subject_name(subject)}", _peaks(table, subject, store)) for subject in faces[:PEOPLE]
+        Section(f"Peaks: {subject_name(subject)}", [_peaks(table, subject, store)]) for subject in faces[:PEOPLE]
     ]
     if "valence" in table.column_names and facts.frames > 1 and faces:
         sections.append(Section("Valence and arousal", [_trajectory(table, subject) for subject in faces[:PEOPLE]]))
@@ -113,25 +113,16 @@ def peaks_of(table: pa.Table, most: int = PEAKS) -> list[tuple[int, str]]:
     return sorted(chosen.items())
 
 
-def _peaks(table: pa.Table, subject: str, store: FacesStore) -> list[Markup | str]:
+def _peaks(table: pa.Table, subject: str, store: FacesStore) -> Cards:
     rows = rows_of(table, subject)
     time_s = times_of(rows)
     # The store holds this clip only.
     first = next(sequence.start for sequence in store.sequences() if sequence.subject == subject)
     cards = []
     for row, reason in peaks_of(rows):
-        data = base64.b64encode(next(store.pictures(first + row, 1))[0] or b"").decode()
-        text = f"{time_s[row]:.2f} s, frame {rows['frame'][row].as_py()}"
-        cards.append(
-            Markup(
-                '<figure class="peak"><img alt="{0}" src="data:image/jpeg;base64,{1}"><figcaption><b>{2}</b><br>{0}'
-                "</figcaption></figure>"
-            ).format(reason, data, text)
-        )
-    style = (
-        "<style>.peaks{display:flex;flex-wrap:wrap;gap:.75rem}.peak{margin:0;width:128px}.peak img{width:128px}</style>"
-    )
-    return [Markup(f'{style}<div class="peaks">{Markup("").join(cards)}</div>')]
+        text = f"{reason}\n{time_s[row]:.2f} s, frame {rows['frame'][row].as_py()}"
+        cards.append(Figure(next(store.pictures(first + row, 1))[0] or b"", text, width=128))
+    return Cards(cards)
 
 
 def _trajectory(table: pa.Table, subject: str) -> Figure:

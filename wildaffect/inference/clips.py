@@ -7,7 +7,6 @@ import numpy as np
 
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
-from checkpoints.framing import OURS
 from preprocessing.detect import Detector, Faces
 from preprocessing.faces import HEADER, FacesStore, finish_store
 from preprocessing.items import Item
@@ -90,7 +89,7 @@ def find_faces_of(
             config=settings.as_dict(),
             image_size=settings.size,
             problems=problems,
-            framing=settings.framing or OURS,
+            framing=settings.framing,
         )
     store = FacesStore(path)
     return store, [problem["problem"] for problem in store.header["problems"]]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from checkpoints.artifact import combine_hashes, fingerprint, read_header
-from checkpoints.encoder import Encoder, encoder_directory, load_encoder
+from checkpoints.encoder import WEIGHTS, Encoder, encoder_directory, load_encoder
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN, Framing
 from features.embed import Embedder, with_pooling
@@ -179,10 +179,8 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
             provenance.append(embedder.encoder.provenance)
         models.heads.append(head)
         models.sources.append(describe(directory, head, provenance))
-    hashes = {
-        f"head {number}": fingerprint([directory / "model.safetensors", directory / "config.json"])
-        for number, directory in enumerate(directories)
-    }
+    # A head's header holds the hash of its weights, which has just been checked.
+    hashes = {f"head {number}": fingerprint(path / "config.json") for number, path in enumerate(directories)}
     models.framing = _common_framing(models)
     models.fingerprint = combine_hashes(hashes | {f"features {name}": name for name in models.embedders})
     return models
@@ -244,13 +242,18 @@ def _directories(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         bundled = sorted(path.glob("heads/*/config.json"))
         if bundled:
-            check_bundle(path)
+            check_bundle(path, weights=False)
         found += [file.parent for file in bundled] or head_directories(path)
     return found
 
 
-def check_bundle(path: Path) -> None:
+def check_bundle(path: Path, *, weights: bool = True) -> None:
     """Compare a bundle with its `bundle.json`.
+
+    Args:
+        path: The bundle.
+        weights: Hash weights too. Where they are loaded next it is not needed: loading compares them with their
+            `config.json`, which is compared here.
 
     Raises:
         UserError: The bundle is not complete, or a file was added, removed or changed.
@@ -259,9 +262,8 @@ def check_bundle(path: Path) -> None:
     files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
     files = {name: file for name, file in files.items() if name != BUNDLE and not file.name.startswith(".")}
     differ = files.keys() ^ header["files"].keys()
-    differ |= {
-        name for name in files.keys() & header["files"].keys() if fingerprint(files[name]) != header["files"][name]
-    }
+    compared = {name for name in files if name not in differ and (weights or files[name].name != WEIGHTS)}
+    differ |= {name for name in compared if fingerprint(files[name]) != header["files"][name]}
     if differ:
         raise UserError(
             f"{path / sorted(differ)[0]} is not what {path / BUNDLE} lists ({len(differ)} such file(s)): export the "

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from checkpoints.errors import UserError
-from checkpoints.framing import NAMED, OURS
+from checkpoints.framing import NAMED
 from features.cache import fill_nearest
 from preprocessing.detect import Detector
 from preprocessing.faces import FacesStore
@@ -117,8 +117,7 @@ class Predictor:
     def find_faces(self, clip: Item, path: Path, progress: Progress | None = None) -> tuple[FacesStore, list[str]]:
         """Make a clip's faces store, framed as in training, with pictures as large as the largest encoder reads."""
         wanted = max(embedder.encoder.config.image_size for embedder in self.models.embedders.values())
-        framing = self.models.framing if self.models.framing.is_known else OURS
-        settings = Settings(112 if wanted <= 112 else 224, framing=framing)
+        settings = Settings(112 if wanted <= 112 else 224, framing=self.models.framing.for_alignment)
         return find_faces_of(clip, path, self.detector, settings, progress=progress)
 
     def predict_faces(self, store: FacesStore, video: str, progress: Progress | None = None) -> pa.Table:

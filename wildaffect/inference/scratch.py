@@ -21,11 +21,11 @@ def scratch_array(rows: int, width: int, folder: Path | None = None) -> np.ndarr
         return np.memmap(file, np.float16, "w+", shape=(rows, width))
 
 
-def side_by_side(arrays: Sequence[np.ndarray], folder: Path | None = None) -> np.ndarray:
+def side_by_side(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """`[N, sum of D]` from arrays `[N, D]`; a single one is returned as it is."""
     if len(arrays) == 1:
         return arrays[0]
-    joined = scratch_array(len(arrays[0]), sum(array.shape[1] for array in arrays), folder)
+    joined = scratch_array(len(arrays[0]), sum(array.shape[1] for array in arrays))
     for part in parts(len(joined)):
         joined[part] = np.concatenate([array[part] for array in arrays], axis=1)
     return joined

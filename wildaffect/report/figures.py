@@ -35,41 +35,16 @@ def canvas(
     return figure, axes
 
 
-def image_grid(images: Sequence[np.ndarray], *, columns: int = 8, labels: Sequence[str] = (), side: int = 96) -> Figure:
-    """Show pictures in a grid.
-
-    Args:
-        images: uint8 RGB or grey pictures `[H, W(, 3)]` of any sizes.
-        columns: Pictures per row.
-        labels: Short texts below the pictures.
-        side: Size of a cell in pixels.
-    """
-    columns = max(1, min(columns, len(images)))
-    rows = max(1, -(-len(images) // columns))
-    inch = side / DPI
-    figure, axes = canvas(
-        rows, columns, width=columns * inch, height=rows * (inch + (0.22 if labels else 0.02)), tight=True
-    )
-    for number, axis in enumerate(axes.flat):
-        axis.set_axis_off()
-        if number < len(images):
-            _show(axis, images[number])
-            if labels:
-                axis.set_title(labels[number], fontsize=8, y=-0.24, pad=0)
-    return figure
-
-
-def mae_reconstructions(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], *, side: int = 112) -> Figure:
+def mae_reconstructions(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
     """Show what a masked autoencoder saw and what it predicted.
 
     Args:
         triples: (original, masked, predicted) pictures, uint8 `[H, W, 3]`; in `predicted` the visible patches come from
             the original.
-        side: Size of a picture in pixels.
     """
     # In the order of reading: input, prediction, truth.
     names = (("masked", 1), ("predicted", 2), ("original", 0))
-    return picture_grid([(name, [triple[part] for triple in triples]) for name, part in names], side=side)
+    return picture_grid([(name, [triple[part] for triple in triples]) for name, part in names])
 
 
 def picture_grid(
@@ -99,30 +74,24 @@ def picture_grid(
     return figure
 
 
-def loss_curves(
-    records: Iterable[Mapping[str, Any]], keys: Sequence[str] = ("loss",), *, x: str = "step", log: bool = False
-) -> Figure:
+def loss_curves(records: Iterable[Mapping[str, Any]], keys: Sequence[str] = ("loss",)) -> Figure:
     """Plot logged values over steps.
 
     Args:
         records: Lines of `metrics.jsonl`. A curve skips the lines without its key.
         keys: Keys to plot, one panel each.
-        x: Key of the horizontal axis.
-        log: Use a logarithmic vertical axis.
     """
     records = list(records)
     figure, axes = canvas(1, len(keys), width=min(WIDE, 4.5 * len(keys)), height=2.8)
     for axis, key, colour in zip(axes[0], keys, SERIES, strict=False):
         points = np.array(
-            [(record[x], record[key]) for record in records if record.get(key) is not None], float
+            [(record["step"], record[key]) for record in records if record.get(key) is not None], float
         ).reshape(-1, 2)
         dotted = "." if len(points) < 60 else ""
         axis.plot(points[:, 0], points[:, 1], color=colour, marker=dotted, linewidth=1.4)
-        axis.set_xlabel(x)
+        axis.set_xlabel("step")
         axis.set_title(key.replace("_", " "), fontsize=10, loc="left")
         axis.grid(alpha=0.25)
-        if log:
-            axis.set_yscale("log")
     return figure
 
 
@@ -254,13 +223,13 @@ def f1_bars(
     return figure
 
 
-def histogram(values: np.ndarray, *, bins: int = 40, label: str = "", log: bool = False) -> Figure:
+def histogram(values: np.ndarray, *, label: str = "", log: bool = False) -> Figure:
     """Plot the distribution of the finite numbers among `[N]` values."""
     values = np.asarray(values, float).ravel()
     values = values[np.isfinite(values)]
     figure, axes = canvas(width=4.5, height=2.6)
     axis = axes[0, 0]
-    axis.hist(values, bins=bins, color=BLUE)
+    axis.hist(values, bins=40, color=BLUE)
     axis.set_xlabel(label)
     axis.set_ylabel("number")
     axis.text(0.98, 0.95, f"n = {len(values):,}", transform=axis.transAxes, ha="right", va="top", fontsize=8.5)
@@ -295,21 +264,20 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 10) 
     return figure
 
 
-def pca_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], *, most: int = 4000) -> Figure:
-    """Plot feature vectors on their first two principal components, coloured by label.
+def pca_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure:
+    """Plot at most 4000 evenly chosen feature vectors on their first two principal components, coloured by label.
 
     Args:
         features: `[N, D]`.
         labels: `[N]` indices into `names`.
         names: Names of the labels.
-        most: Largest number of points, taken evenly from all.
     """
     centred = np.asarray(features, np.float64)
     centred = centred - centred.mean(axis=0)
     # An iterative solver finds two components in a hundredth of the time of a full decomposition.
     _, _, components = svds(centred, k=2, rng=np.random.default_rng(0))
     flat = centred @ components[::-1].T
-    taken = np.linspace(0, len(flat) - 1, min(most, len(flat))).astype(int)
+    taken = np.linspace(0, len(flat) - 1, min(4000, len(flat))).astype(int)
     figure, axes = canvas(width=6.2, height=4.4)
     axis = axes[0, 0]
     for number, name in enumerate(names):

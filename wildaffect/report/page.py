@@ -67,7 +67,15 @@ class Note:
     kind: Literal["note", "warning"] = "note"
 
 
-Block = str | Markup | Table | Figure | Note
+@dataclass(frozen=True)
+class Cards:
+    """Small figures side by side, as many to a line as fit, below a common caption."""
+
+    figures: Sequence[Figure]
+    caption: str = ""
+
+
+Block = str | Markup | Table | Figure | Cards | Note
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ class Section:
 
     Attributes:
         title: Heading, also listed at the top of the page.
-        blocks: Paragraphs (`str`, escaped), tables, figures, notes, or finished HTML (`markupsafe.Markup`).
+        blocks: Paragraphs (`str`, escaped), tables, figures, cards, notes, or finished HTML (`markupsafe.Markup`).
     """
 
     title: str
@@ -104,10 +112,10 @@ def png(image: Drawing | np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
+def jpeg(image: np.ndarray) -> bytes:
     """Encode a uint8 array `[H, W(, 3)]` (RGB) as JPEG, for photographs and thumbnails."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="jpeg", quality=quality)
+    Image.fromarray(image).save(buffer, format="jpeg", quality=85)
     return buffer.getvalue()
 
 

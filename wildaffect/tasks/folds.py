@@ -105,32 +105,27 @@ def label_counts(annotations: Mapping[str, Mapping[str, Tracks]]) -> dict[str, n
     return {id: np.concatenate(parts) for id, parts in counts.items()}
 
 
-def release_folds(
-    root: Path | str, k: int, seed: int = 0, identities: Mapping[str, str] | None = None
-) -> list[list[str]]:
+def release_folds(root: Path | str, k: int, seed: int = 0) -> list[list[str]]:
     """Folds over everything a release annotates for training or validation, the same for every task.
 
     Args:
         root: what :func:`wildaffect.tasks.labels.read_annotations` reads.
         k: number of folds.
         seed: which of the many such splits.
-        identities: id -> person, where known.
 
     Raises:
         UserError: There are fewer videos than folds, or a file is malformed.
     """
-    return grouped_folds(label_counts(all_annotations(root)), k, seed, identities)
+    return grouped_folds(label_counts(all_annotations(root)), k, seed)
 
 
-def hold_out(
-    sizes: Mapping[str, int], fraction: float = 0.1, seed: int = 0, identities: Mapping[str, str] | None = None
-) -> tuple[list[str], list[str]]:
+def hold_out(sizes: Mapping[str, int], fraction: float = 0.1, seed: int = 0) -> tuple[list[str], list[str]]:
     """Split ids into (kept, held out), keeping groups whole; about `fraction` of the groups, at least one, is held out.
 
     Raises:
         UserError: There is only one group.
     """
-    together = list(groups(sizes, identities).values())
+    together = list(groups(sizes).values())
     if len(together) < 2:
         raise UserError("holding out videos needs at least two of them (two subjects of one video count as one)")
     order = np.random.default_rng(seed).permutation(len(together))

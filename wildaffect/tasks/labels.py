@@ -113,11 +113,9 @@ def all_annotations(root: Path | str) -> dict[str, dict[str, Tracks]]:
     }
 
 
-def require_annotations(
-    root: Path | str, task: Task, split: str | None = None, *, spans: Spans | None = None
-) -> Tracks:
+def require_annotations(root: Path | str, task: Task, split: str | None = None) -> Tracks:
     """Like :func:`read_annotations`, but raises a UserError if there are no labels."""
-    tracks = read_annotations(root, task, split, spans=spans)
+    tracks = read_annotations(root, task, split)
     if not tracks:
         where = f" in a folder {split}" if split else ""
         raise UserError(

@@ -1,8 +1,7 @@
 """Training losses of the three tasks, masked element by element.
 
 All take `outputs` of any leading shape and a boolean mask, and return the mean over the annotated elements (0, with a
-gradient of 0, where there is none). `reduction="sum"` of the additive losses returns the sum, for training
-that splits one batch over accumulation steps or processes and divides by the number of annotated elements in all of it.
+gradient of 0, where there is none).
 """
 
 from __future__ import annotations
@@ -89,9 +88,11 @@ def expression_loss(
     class_weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
     prior: torch.Tensor | None = None,
-    reduction: str = "mean",
 ) -> torch.Tensor:
     """Cross-entropy against classes or distributions, or the focal loss of min2024.
+
+    The mean is over the class weights of the frames, as in `torch.nn.functional.cross_entropy`; the focal mean is over
+    their number.
 
     Args:
         outputs: `[..., C]` logits.
@@ -103,8 +104,6 @@ def expression_loss(
         label_smoothing: Mass spread evenly over the classes (cross-entropy only).
         prior: `[C]` log shares of the classes, added to the logits in training only (logit adjustment, Menon et al.
             2021, eq. 10), so that plain arg-max aims at the balanced error; see :func:`log_prior`.
-        reduction: `mean` as in `torch.nn.functional.cross_entropy` (divided by the weights of the frames; the focal
-            mean divides by their number) or `sum`.
     """
     mask = mask.reshape(-1)
     if labels.ndim == outputs.ndim:
@@ -120,8 +119,6 @@ def expression_loss(
     weight = mask.to(outputs.dtype)
     if focal:
         loss = FOCAL_ALPHA * (1 - torch.exp(-loss)) ** FOCAL_GAMMA * loss
-    if reduction == "sum":
-        return (loss * weight).sum()
     if class_weights is not None and not focal:
         each = class_weights[target] if target.ndim == 1 else target @ class_weights
         return (loss * weight).sum() / (weight * each).sum().clamp_min(1e-8)
@@ -145,7 +142,6 @@ def action_unit_loss(
     *,
     focal: bool = False,
     pos_weight: torch.Tensor | None = None,
-    reduction: str = "mean",
 ) -> torch.Tensor:
     """Binary cross-entropy with a true `pos_weight`, or the sigmoid focal loss.
 
@@ -155,7 +151,6 @@ def action_unit_loss(
         mask: `[..., 12]` bool.
         focal: `alpha_t (1 - p_t)^gamma BCE` (Lin et al. 2017), alpha 0.25 for positives, 0.75 for negatives, gamma 2.
         pos_weight: `[12]` factor on the positive term (negatives over positives), not on both terms.
-        reduction: `mean` over the annotated elements, or `sum`.
 
     Raises:
         UserError: `focal` and `pos_weight` together: the focal loss has its own balance.
@@ -167,5 +162,4 @@ def action_unit_loss(
         loss = sigmoid_focal_loss(outputs, target, FOCAL_ALPHA, FOCAL_GAMMA)
     else:
         loss = F.binary_cross_entropy_with_logits(outputs, target, reduction="none", pos_weight=pos_weight)
-    weight = mask.to(outputs.dtype)
-    return (loss * weight).sum() if reduction == "sum" else masked_mean(loss, weight)
+    return masked_mean(loss, mask.to(outputs.dtype))

@@ -12,22 +12,6 @@ import numpy as np
 _TINY = 1e-12
 
 
-def ccc(predicted: np.ndarray, target: np.ndarray) -> float:
-    """Concordance correlation coefficient with population moments (Lin 1989; the challenge's definition).
-
-    `2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2)`
-
-    Args:
-        predicted: `[N]`.
-        target: `[N]`.
-
-    Returns:
-        A number in [-1, 1]; 0 when either side is constant (also when both are the same constant, where it is 0/0) and
-        for no frames at all.
-    """
-    return ccc_from_moments(moments(predicted, target))
-
-
 def moments(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Sums from which CCC follows: `[6]` = n, sum x, sum y, sum xx, sum yy, sum xy (float64)."""
     x, y = np.asarray(predicted, np.float64).ravel(), np.asarray(target, np.float64).ravel()
@@ -35,7 +19,11 @@ def moments(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def ccc_from_moments(sums: np.ndarray) -> float:
-    """CCC of the frames whose `moments` add up to `sums`."""
+    """Concordance correlation coefficient of the frames whose `moments` add up to `sums`.
+
+    With population moments (Lin 1989; the challenge's definition), `2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2)`; 0 if
+    either side is constant (also if both are the same constant, where it is 0/0), and for no frames at all.
+    """
     n, x, y, xx, yy, xy = (float(value) for value in sums)
     if n == 0:
         return 0.0

@@ -4,6 +4,7 @@ import atexit
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from checkpoints.errors import UserError
 from wildaffect.training.batches import sample_rng
 
 LOG_ASPECT = (float(np.log(3 / 4)), float(np.log(4 / 3)))
+TRIES = 10
+"""Draws of a crop's sides until they fit, as in torchvision; then the largest that the ratios allow are taken."""
 IN_A_ROW = 100
 """This many broken pictures in a row are no accident."""
 
@@ -49,29 +52,53 @@ def resize(image: torch.Tensor, size: int) -> torch.Tensor:
     return functional.resize(image, [size, size], antialias=True)
 
 
-def random_resized_crop(
-    image: torch.Tensor, rng: np.random.Generator, size: int, scale: tuple[float, float], flip: bool = True
-) -> torch.Tensor:
-    """Cut a random part out of a picture, resize it and mirror it half of the time.
+@dataclass(frozen=True)
+class RandomCrop:
+    """Cuts a random part out of a picture, resizes it and mirrors it half of the time.
 
-    Args:
-        image: uint8 `[3, H, W]`.
-        rng: The sample's own randomness.
+    Attributes:
         size: Side of the result in pixels.
         scale: Smallest and largest share of the picture's area that is kept; the aspect ratio varies by 3/4 to 4/3.
-        flip: Whether to mirror.
+        style: `mae`: torchvision's RandomResizedCrop, as He et al. (2021) crop: area and aspect ratio are drawn again
+            until the part fits into the picture, and it is resized bicubically. `fast`: they are drawn once, sides that
+            are too long are clamped, so that parts are larger, and it is resized bilinearly.
     """
-    height, width = image.shape[-2:]
-    area = height * width * rng.uniform(*scale)
-    ratio = np.exp(rng.uniform(*LOG_ASPECT)) if scale[0] < 1 else width / height
-    crop_w = min(width, max(1, round(float(np.sqrt(area * ratio)))))
-    crop_h = min(height, max(1, round(float(np.sqrt(area / ratio)))))
-    top = int(rng.integers(height - crop_h + 1))
-    left = int(rng.integers(width - crop_w + 1))
-    # What torchvision's `resized_crop` does, without the checks that cost a tenth of a small picture's time.
-    part = image[None, :, top : top + crop_h, left : left + crop_w]
-    crop = torch.nn.functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True)[0]
-    return crop.flip(-1) if flip and rng.random() < 0.5 else crop
+
+    size: int
+    scale: tuple[float, float]
+    style: Literal["fast", "mae"] = "fast"
+
+    def __call__(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Crop uint8 `[3, H, W]` to `[3, size, size]` with the sample's own randomness."""
+        top, left, height, width = self.box(image.shape[-2], image.shape[-1], rng)
+        # What torchvision's `resized_crop` does, without the checks that cost a tenth of a small picture's time.
+        part = image[None, :, top : top + height, left : left + width]
+        mode = "bicubic" if self.style == "mae" else "bilinear"
+        crop = torch.nn.functional.interpolate(part, size=(self.size, self.size), mode=mode, antialias=True)[0]
+        return crop.flip(-1) if rng.random() < 0.5 else crop
+
+    def box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a random part of a picture."""
+        crop_h, crop_w = (self._fitting if self.style == "mae" else self._clamped)(height, width, rng)
+        return int(rng.integers(height - crop_h + 1)), int(rng.integers(width - crop_w + 1)), crop_h, crop_w
+
+    def _fitting(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
+        for _ in range(TRIES):
+            sides = _sides(height * width * rng.uniform(*self.scale), np.exp(rng.uniform(*LOG_ASPECT)))
+            if 0 < sides[0] <= height and 0 < sides[1] <= width:
+                return sides
+        return min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+
+    def _clamped(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
+        area = height * width * rng.uniform(*self.scale)
+        ratio = np.exp(rng.uniform(*LOG_ASPECT)) if self.scale[0] < 1 else width / height
+        crop_h, crop_w = _sides(area, ratio)
+        return min(height, max(1, crop_h)), min(width, max(1, crop_w))
+
+
+def _sides(area: float, ratio: float) -> tuple[int, int]:
+    """Height and width of a rectangle, by its area and width over height."""
+    return round(float(np.sqrt(area / ratio))), round(float(np.sqrt(area * ratio)))
 
 
 class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -82,8 +109,7 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
         picture: Sample index to its decoded picture, or the part of it that is cropped; raises RuntimeError if the
             picture cannot be decoded.
         name: Sample index to a name for messages.
-        size: Side of the crops in pixels.
-        scale: See :func:`random_resized_crop`.
+        crop: Crops a picture with the sample's rng.
         seed: Seed of the samples' randomness.
         extras: (rng, sample index) to the sample's other arrays (mask noise, label), which are stacked.
         augment: Applied to each crop with the sample's rng.
@@ -96,14 +122,13 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
         count: int,
         picture: Callable[[int], torch.Tensor],
         name: Callable[[int], str],
-        size: int,
-        scale: tuple[float, float],
+        crop: RandomCrop,
         seed: int,
         extras: Callable[[np.random.Generator, int], dict[str, Any]] | None = None,
         augment: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
         pick: Callable[[int, int], int] = lambda _epoch, place: place,
     ) -> None:
-        self.count, self.picture, self.name, self.size, self.scale = count, picture, name, size, scale
+        self.count, self.picture, self.name, self.crop = count, picture, name, crop
         self.seed, self.extras, self.augment, self.pick = seed, extras, augment, pick
         self.skipped: list[str] = []
 
@@ -121,7 +146,7 @@ class CropDataset(torch.utils.data.Dataset[dict[str, Any]]):
             many = min(self.count, IN_A_ROW)
             raise UserError(f"{many} pictures in a row cannot be decoded, last {self.skipped[-1]}: check the store")
         taken, picture = found
-        crop = random_resized_crop(picture, rng, self.size, self.scale)
+        crop = self.crop(picture, rng)
         if self.augment is not None:
             crop = self.augment(crop, rng)
         return {"name": self.name(taken), "images": crop, **(self.extras(rng, taken) if self.extras else {})}

@@ -137,9 +137,9 @@ class Loop:
                 norm = self._check_and_clip(loss)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
-                if self.ema is not None:
-                    self.ema.update(self.model)
                 self.step += 1
+                if self.ema is not None:
+                    self.ema.update(self.model, self.step)
                 meter.add(loss, norm)
                 bar.update()
                 if self.step % self.log_every == 0 or self.step == self.steps:

@@ -37,6 +37,15 @@ def count_flops(model: torch.nn.Module, *inputs: torch.Tensor) -> float:
     return float(counter.get_total_flops())
 
 
+def describe_cost(model: torch.nn.Module, flops: float = 0.0, samples: int = 0) -> str:
+    """Number of weights, and the computation of a run if the `flops` of one sample's forward pass are known.
+
+    A training step counts as three forward passes.
+    """
+    text = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights"
+    return f"{text}; {3 * flops * samples / 1e15:.2f} PFLOP in all" if flops else text
+
+
 def peak_flops(device: str, precision: str) -> float:
     """Dense peak of a device in FLOP/s; 0 if unknown.
 

@@ -1,4 +1,4 @@
-"""A headless Chromium steered over its debugging pipe: enough of a browser driver for a few tests."""
+"""A headless Chromium controlled through its debugging pipe: enough of a browser driver for a few tests."""
 
 import base64
 import json
@@ -17,8 +17,8 @@ class Browser:
 
     Args:
         profile: An empty folder for the browser's files.
-        width: Of the window.
-        height: Of the window.
+        width: Width of the window in pixels.
+        height: Height of the window in pixels.
     """
 
     def __init__(self, profile: Path, width: int = 1280, height: int = 900) -> None:
@@ -67,7 +67,7 @@ class Browser:
         )
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Give a command and wait for its answer; events on the way are noted."""
+        """Send a command and wait for its answer; events that arrive meanwhile are kept."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if getattr(self, "_session", ""):

@@ -1,4 +1,4 @@
-"""A tiny untrained encoder with heads, a store of random faces, and clips drawn on the spot."""
+"""A tiny untrained encoder with heads, a store of random faces, and clips drawn for the tests."""
 
 from pathlib import Path
 from typing import Any

@@ -16,7 +16,7 @@ NAMES = ["valence", "arousal", "p_Fear", "p_AU12"]
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """A bundle whose heads and encoder are gone from where they were made, and the table they gave there."""
+    """Heads and their encoder, for a bundle that must work without them, and the folder they are in."""
     folder = tmp_path_factory.mktemp("bundle")
     run = folder / "made" / "finetune"
     encoder = (run, make_encoder(run / "encoder"))  # a head may name the encoder's run

@@ -140,7 +140,7 @@ def test_the_annotated_video_keeps_every_frame_time_and_the_sound(clip, result):
 
 @pytest.mark.parametrize("suffix, codec", [(".mp4", "aac"), (".mkv", "pcm_s16le")])
 def test_a_flash_and_its_beep_stay_together(suffix, codec, tmp_path, heads, drawn_detector):
-    """In picture and sound, decoded from the annotated video, a second after the start."""
+    """In the picture and sound of the annotated video, a second after its start."""
     clip = write_clip(tmp_path / f"clip{suffix}", [40 * n for n in range(50)], dark=range(25), sound=codec, beep=1.0)
     Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
     with av.open(str(tmp_path / "out" / "clip" / "annotated.mp4")) as container:
@@ -229,7 +229,7 @@ def test_peaks_are_frames_with_faces_apart_from_each_other(result):
 
 @pytest.mark.parametrize("form", ["", "a clip", "a clip/predictions.csv", "a clip/predictions.parquet"])
 def test_the_tables_can_be_scored(result, form, tmp_path, capsys):
-    """Against labels that are the predictions themselves; frames without a face have the nearest one's."""
+    """Against the predictions as labels; frames without a face take the nearest frame's."""
     from temporal.evaluate import Evaluate, main
 
     table = read_table(result / "predictions.parquet")

@@ -18,7 +18,7 @@ GAP = 5
 
 
 def rows(size):
-    """Random pictures; the faces were turned and far away in the source, and alignment left their landmarks off."""
+    """Random pictures; the faces were turned and far away in the source, and are not perfectly aligned."""
     rng = np.random.default_rng(size)
     for frame in range(1, 13):
         coarse = rng.integers(0, 256, (7, 7, 3), np.uint8)
@@ -37,7 +37,7 @@ def rows(size):
 
 @pytest.fixture(scope="module", params=[112, 224])
 def both(request, encoder, tmp_path_factory):
-    """Features by view: extracted, and made by `Predictor`, with other batches."""
+    """Features by view: extracted, and made by `Predictor` in other batches."""
     folder, size = tmp_path_factory.mktemp(f"store{request.param}"), request.param
     write_shard(folder / "faces", "clip", rows(size))
     finish_store(folder / "faces", made_by="test", config={}, image_size=size, problems=[], framing=OURS)

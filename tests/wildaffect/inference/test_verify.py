@@ -1,17 +1,19 @@
 """Artifacts whose content is not what their headers say are refused, and `wildaffect doctor --verify` finds them."""
 
 import json
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from checkpoints.artifact import fingerprint
+from checkpoints import artifact
+from checkpoints.artifact import file_hash, fingerprint
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from temporal.heads import load_head
 from tests.wildaffect.inference.conftest import make_encoder, make_head
 from wildaffect.cli import Doctor, Export
-from wildaffect.inference.models import load_models
+from wildaffect.inference.models import check_bundle, load_models
 
 
 def flip_signs(path):
@@ -28,12 +30,12 @@ def test_weights_that_were_changed_are_refused(run, tmp_path):
     load_models([run])
     flip_signs(tmp_path / "encoder" / "model.safetensors")
     for load in (lambda: load_encoder(tmp_path / "encoder"), lambda: load_models([run])):
-        with pytest.raises(UserError, match=r"encoder/model\.safetensors was changed after config\.json"):
+        with pytest.raises(UserError, match=r"encoder/model\.safetensors was changed after .*config\.json"):
             load()
 
 
 def test_an_encoders_fingerprint_is_that_of_its_weights(tmp_path):
-    """Whoever edits the header too gets another feature id, not the old one."""
+    """Editing the header as well gives another feature id, not the old one."""
     make_encoder(tmp_path / "encoder")
     before = load_encoder(tmp_path / "encoder").fingerprint
     flip_signs(tmp_path / "encoder" / "model.safetensors")
@@ -65,6 +67,24 @@ def test_a_bundle_is_what_its_list_says(run, tmp_path):
     (tmp_path / "bundle" / "bundle.json").unlink()
     with pytest.raises(UserError, match=r"it has no bundle\.json"):
         load_models([tmp_path / "bundle"])
+
+
+def test_loading_a_bundle_hashes_its_weights_once(run, tmp_path, monkeypatch):
+    bundle = tmp_path / "bundle"
+    Export(heads=(run,), out=bundle).run()
+    hashed = []
+    monkeypatch.setattr(artifact, "file_hash", lambda path: hashed.append(Path(path)) or file_hash(path))
+    load_models([bundle])
+    weights = sorted(bundle.rglob("model.safetensors"))
+    assert len(weights) == 2 and sorted(path for path in hashed if path.name == "model.safetensors") == weights
+    for path in weights:
+        whole = path.read_bytes()
+        flip_signs(path)
+        with pytest.raises(UserError, match=r"model\.safetensors was changed after"):
+            load_models([bundle])
+        with pytest.raises(UserError, match=r"model\.safetensors is not what .*bundle\.json lists"):
+            check_bundle(bundle)
+        path.write_bytes(whole)
 
 
 def test_doctor_verifies_a_folder(run, store, tmp_path, capsys):

@@ -74,8 +74,6 @@ def test_pca_map_finds_the_direction_of_largest_variance():
 @pytest.mark.parametrize(
     "figure",
     [
-        lambda: figures.image_grid([np.zeros((9, 5, 3), np.uint8)] * 11, labels=["x"] * 11),
-        lambda: figures.image_grid([]),
         lambda: figures.f1_bars(dict.fromkeys(AUS, 0.5), reference=dict.fromkeys(AUS, 0.2)),
         lambda: figures.histogram(np.array([])),
         lambda: figures.loss_curves([]),

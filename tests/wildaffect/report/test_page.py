@@ -8,7 +8,7 @@ import pytest
 from markupsafe import Markup
 from PIL import Image
 
-from wildaffect.report.page import Figure, Note, Section, Table, jpeg, png, render_page, write_page
+from wildaffect.report.page import Cards, Figure, Note, Section, Table, jpeg, png, render_page, write_page
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 
@@ -49,13 +49,16 @@ def test_page_is_whole_and_needs_nothing_from_outside(tmp_path: Path):
     sections = [
         Section("Numbers", ["text", Table(["what", "score", "n"], [["a", 0.51234, 3000], ["b", None, 2]], "Scores")]),
         Section("Pictures", [Figure(PICTURE, "a picture"), Figure(jpeg(PICTURE), "a photo", width=90)]),
+        Section("Faces", [Cards([Figure(jpeg(PICTURE), "one\nfirst", 96), Figure(jpeg(PICTURE))], "Two faces")]),
         Section("Remarks", [Note("mind the gap", "warning"), Markup("<svg></svg>")]),
     ]
     write_page(tmp_path / "deep" / "page.html", "Title", sections, note="synthetic")
     text = (tmp_path / "deep" / "page.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert page.links == ["#s1", "#s2", "#s3"]
-    assert [source.split(",")[0] for source in page.sources] == ["data:image/png;base64", "data:image/jpeg;base64"]
+    assert page.links == ["#s1", "#s2", "#s3", "#s4"]
+    kinds = [source.split(",")[0].removeprefix("data:image/") for source in page.sources]
+    assert kinds == ["png;base64", *["jpeg;base64"] * 3]
+    assert "Two faces" in text and "<figcaption>one\nfirst</figcaption>" in text and "cards" in page.classes
     assert "http" not in text and "url(" not in text and "@import" not in text
     embedded = Image.open(io.BytesIO(base64.b64decode(page.sources[0].split(",")[1])))
     assert np.array_equal(np.asarray(embedded), PICTURE)

@@ -72,7 +72,7 @@ def test_folds_are_balanced():
 
 
 def test_folds_are_stratified():
-    """A label that few videos have is spread over the folds, which folds of equal size alone would not do."""
+    """A label that few videos have is spread over the folds, which equal sizes alone would not ensure."""
     rng = np.random.default_rng(0)
     counts = {f"v{i}": np.array([rng.integers(100, 1000), 200 * (i % 12 == 0), 50 * (i % 20 == 7)]) for i in range(60)}
     for seed in range(3):

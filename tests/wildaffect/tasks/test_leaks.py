@@ -1,4 +1,4 @@
-"""Whose labels were seen, by recording."""
+"""Which recordings' labels were seen."""
 
 from wildaffect.tasks.leaks import scoreable
 

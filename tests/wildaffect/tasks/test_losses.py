@@ -128,13 +128,3 @@ def test_what_is_not_annotated_has_no_gradient(name):
     nothing = task.loss(outputs, labels, torch.zeros_like(mask))
     nothing.backward()
     assert nothing.item() == 0 and outputs.grad.isfinite().all()
-
-
-def test_sums_add_up_over_parts_of_a_batch():
-    outputs, mask = torch.randn(40, 12), masked((40, 12))
-    labels, classes = torch.randint(0, 2, (40, 12)), torch.randint(0, 8, (40,))
-    parts = sum(action_unit_loss(outputs[i], labels[i], mask[i], reduction="sum") for i in (slice(10), slice(10, 40)))
-    torch.testing.assert_close(parts / mask.sum(), action_unit_loss(outputs, labels, mask))
-    outputs, mask = outputs[:, :8], mask[:, 0]
-    parts = sum(expression_loss(outputs[i], classes[i], mask[i], reduction="sum") for i in (slice(10), slice(10, 40)))
-    torch.testing.assert_close(parts / mask.sum(), expression_loss(outputs, classes, mask))

@@ -7,7 +7,18 @@ from sklearn.metrics import confusion_matrix, f1_score
 from torchmetrics.regression import ConcordanceCorrCoef
 
 from wildaffect.tasks import TASKS
-from wildaffect.tasks.metrics import best_f1_threshold, binary_counts, ccc, confusion, f1_from_confusion
+from wildaffect.tasks.metrics import (
+    best_f1_threshold,
+    binary_counts,
+    ccc_from_moments,
+    confusion,
+    f1_from_confusion,
+    moments,
+)
+
+
+def ccc(x, y):
+    return ccc_from_moments(moments(x, y))
 
 
 def unbiased_ccc(x, y):

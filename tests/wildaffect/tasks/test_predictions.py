@@ -57,7 +57,7 @@ def test_faults(tmp_path):
 
 
 def test_what_predict_leaves_is_read_by_the_names_of_its_folders(tmp_path):
-    """One folder per clip, each with the table in both forms; frames without a face have no values."""
+    """One folder per clip, with the table in both formats; frames without a face have no values."""
     for clip in ("one", "two"):
         (tmp_path / clip).mkdir()
         lines = ["frame,time_s,subject,face,valence,arousal"]

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import ks_2samp
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.functional import pil_to_tensor, resized_crop, to_pil_image
 
 from checkpoints.errors import UserError
-from wildaffect.training.images import CropDataset, decode, random_resized_crop, resize
+from wildaffect.training.images import CropDataset, RandomCrop, decode, resize
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,8 +31,7 @@ def dataset(pictures, **kwargs):
         count=len(pictures),
         picture=lambda index: decode(pictures[index]),
         name=str,
-        size=16,
-        scale=(0.5, 1.0),
+        crop=RandomCrop(16, (0.5, 1.0)),
         seed=0,
         **kwargs,
     )
@@ -55,8 +57,55 @@ def test_crops_depend_on_seed_epoch_and_sample_alone():
 
 def test_whole_crop_is_the_picture():
     picture = decode(jpeg())
-    crop = random_resized_crop(picture, np.random.default_rng(0), 40, (1.0, 1.0), flip=False)
-    assert torch.equal(crop, picture)
+    crops = [RandomCrop(40, (1.0, 1.0))(picture, np.random.default_rng(seed)) for seed in range(8)]
+    assert {torch.equal(crop, picture) for crop in crops} == {True, False}
+    assert all(torch.equal(crop, picture) or torch.equal(crop.flip(-1), picture) for crop in crops)
+
+
+def boxes(style, size, count=20_000):
+    rng = np.random.default_rng(0)
+    return np.array([RandomCrop(224, (0.2, 1.0), style).box(*size, rng) for _ in range(count)])
+
+
+@pytest.mark.parametrize("size", [(256, 256), (200, 256)])
+def test_parts_are_distributed_as_in_torchvision(size):
+    torch.manual_seed(0)
+    picture = torch.empty(3, *size)
+    theirs = [RandomResizedCrop.get_params(picture, (0.2, 1.0), (3 / 4, 4 / 3)) for _ in range(20_000)]
+    ours, theirs = boxes("mae", size).T, np.array(theirs).T
+    for a, b in zip(
+        (*ours, ours[2] * ours[3], ours[3] / ours[2]),
+        (*theirs, theirs[2] * theirs[3], theirs[3] / theirs[2]),
+        strict=True,
+    ):
+        assert ks_2samp(a, b).pvalue > 1e-3
+    assert ks_2samp(boxes("fast", size).T[2], theirs[2]).pvalue < 1e-9  # the test tells other parts apart
+
+
+def test_clamped_parts_are_larger():
+    share = {style: boxes(style, (256, 256))[:, 2:].prod(axis=1) / 256**2 for style in ("mae", "fast")}
+    assert share["mae"].mean() == pytest.approx(0.54, abs=0.01) and share["fast"].mean() == pytest.approx(
+        0.595, abs=0.01
+    )
+    full = {style: (boxes(style, (256, 256))[:, 2:] == 256).any(axis=1).mean() for style in ("mae", "fast")}
+    assert full["mae"] < 0.02 and full["fast"] > 0.15
+
+
+def test_whole_picture_where_nothing_fits():
+    rng = np.random.default_rng(0)
+    assert RandomCrop(8, (1.0, 1.0), "mae").box(10, 10, rng) == (0, 0, 10, 10)
+    assert RandomCrop(8, (1.0, 1.0), "mae").box(10, 40, rng)[2:] == (10, 13)
+
+
+def test_parts_are_resized_as_by_pillow():
+    picture = decode(jpeg(size=90))
+    crop = RandomCrop(32, (0.2, 1.0), "mae")
+    for seed in range(20):
+        box = crop.box(90, 90, np.random.default_rng(seed))
+        whole = to_pil_image(picture)
+        wanted = pil_to_tensor(resized_crop(whole, *box, [32, 32], InterpolationMode.BICUBIC)).int()
+        found = crop(picture, np.random.default_rng(seed))
+        assert min((found - side).abs().max() for side in (wanted, wanted.flip(-1))) <= 2
 
 
 def test_a_corrupt_picture_is_replaced_and_named():
@@ -76,7 +125,7 @@ def test_nothing_but_corrupt_pictures():
 
 
 def test_a_command_ends_when_its_worker_refuses(tmp_path):
-    """Workers pass over SIGTERM, which is what Python sends them at its end before it waits for them."""
+    """Workers ignore SIGTERM, which Python sends them at exit before it waits for them."""
     (tmp_path / "command.py").write_text(
         "from checkpoints.errors import UserError, guarded\n"
         "from wildaffect.training.images import work_ahead\n"

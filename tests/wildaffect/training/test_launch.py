@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import LoggerType
 
 from checkpoints.errors import UserError
 from wildaffect.training.launch import choose_precision, chosen_precision, start, track
@@ -10,7 +11,7 @@ from wildaffect.training.rundir import RunDirectory
 
 
 class Notebook(GeneralTracker):
-    """A tracker as a user may register one with Accelerate."""
+    """A tracker that writes what it hears to a file."""
 
     name = "notebook"
     requires_logging_directory = True
@@ -57,8 +58,10 @@ def test_an_older_torch_that_cannot_name_the_cpus_abilities_means_fp32(monkeypat
 
 
 def test_a_tracker_hears_the_settings_and_every_record(tmp_path, monkeypatch):
-    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notebook", Notebook)
-    accelerator = start("fp32", "notebook", tmp_path)
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "tensorboard", Notebook)
+    for module in ("accelerate.tracking", "wildaffect.training.launch"):
+        monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.TENSORBOARD])
+    accelerator = start("fp32", "tensorboard", tmp_path)
     run = run_directory(tmp_path)
     track(accelerator, run, {"lr": 0.1, "faces": (tmp_path,)})
     run.log({"step": 3, "loss": 0.5})

@@ -1,4 +1,4 @@
-"""The loop by itself: what it saves, refuses and compiles, on a line fitted to points."""
+"""The training loop alone, on a line fitted to points: what it saves, refuses and compiles."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_a_compiled_run_saves_the_same_weights_under_the_same_names(tmp_path):
 
 
 def exploding(where):
-    """A loss, or only its gradient, that is not finite in the third batch."""
+    """A loss that is not finite in the third batch, or whose gradient alone is not."""
     bad = batches()[2]
 
     def loss(model, batch):
@@ -105,7 +105,7 @@ def test_gradients_are_clipped_to_the_norm(tmp_path):
 
 @pytest.mark.parametrize("moment", ["in the collective", "after the step"])
 def test_a_sigterm_at_any_moment_ends_the_run(tmp_path, monkeypatch, moment):
-    """Every process stops after the same step, so a signal counts only once a collective has carried it."""
+    """All processes stop after the same step, so a signal takes effect only after a collective."""
     loop = make_loop(tmp_path, save_every=10)
 
     def after_step(step):
@@ -137,7 +137,7 @@ def test_broken_pictures_are_counted_and_too_many_end_the_run(tmp_path, capsys):
 
 
 def test_broken_pictures_of_all_processes_count(tmp_path, monkeypatch):
-    """What the others could not decode comes with the collective."""
+    """What other processes could not decode is counted through the collective."""
     loop = make_loop(tmp_path, steps=3)
     monkeypatch.setattr(loop.accelerator, "reduce", lambda told, reduction: told + torch.tensor([0.0, 0.0, 1.0]))
     loop.train(batches(0, 3), loss_of)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wildaffect.training.meter import Meter, count_flops, peak_flops
+from wildaffect.training.meter import Meter, count_flops, describe_cost, peak_flops
 
 
 def test_means_and_share_of_peak():
@@ -23,6 +23,13 @@ def test_what_is_unknown_is_not_recorded():
     meter = Meter(batch_size=4, flops=0)
     meter.add(1, 1)
     assert not {"tflops", "peak_share"} & meter.read().keys()
+
+
+def test_cost_is_three_forward_passes_a_sample():
+    model = torch.nn.Linear(1000, 1000)
+    assert describe_cost(model) == "1.00 M weights"
+    flops = count_flops(model, torch.zeros(1, 1000))
+    assert flops == 2e6 and describe_cost(model, flops, 10**9) == "1.00 M weights; 6.00 PFLOP in all"
 
 
 @pytest.mark.parametrize(
@@ -58,8 +65,8 @@ def test_peaks(device, precision, peak):
 )
 def test_the_cost_page_says_what_is_counted(recipe, row):
     product, recipes = pytest.importorskip("pretrain.build"), pytest.importorskip("pretrain.recipes")
-    with torch.device("meta"):  # shapes are enough to count
-        model = product.build(recipes.RECIPES[recipe][1])
+    model = product.build(recipes.RECIPES[recipe][1]).to("meta")  # shapes are enough to count
+    with torch.device("meta"):
         flops = count_flops(model, torch.zeros(1, 3, 224, 224, dtype=torch.uint8), torch.rand(1, model.num_patches))
     page = Path(__file__).parents[3] / "docs" / "cost.md"
     assert f"{row} | {3 * flops / 1e9:.1f} GFLOP a picture" in page.read_text(encoding="utf-8")

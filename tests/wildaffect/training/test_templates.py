@@ -1,4 +1,4 @@
-"""The launch templates of docs/, started as far as a machine without GPUs and Slurm allows."""
+"""The launch templates in docs/, run as far as possible without GPUs and Slurm."""
 
 import json
 import os
@@ -57,7 +57,7 @@ if [ "$1" = show ]; then echo 127.0.0.1; else echo "$@" >> "$REQUEUED"; fi
 
 @pytest.fixture
 def cluster(tmp_path):
-    """Folder for a job, and the environment that a batch script finds on a cluster of one machine with two tasks."""
+    """A job's folder, and the environment of a batch script on one machine with two tasks."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
@@ -119,7 +119,7 @@ def test_accelerate_reads_its_templates(path):
 
 @pytest.fixture
 def launch():
-    """Starts `accelerate launch` with a template in the form for CPUs that docs/cluster.md gives."""
+    """Starts `accelerate launch` with a template, adapted for CPUs as docs/cluster.md says."""
     started = []
 
     def start(template, *words):
@@ -150,7 +150,7 @@ def test_one_machine_as_accelerate_launches_it(launch, tmp_path):
 
 
 def test_two_machines_as_accelerate_launches_them(launch, tmp_path):
-    """Stage 1 itself: both machines work on one run."""
+    """With stage 1 itself: both machines work on one run."""
     faces = make_store(tmp_path / "faces", range(20))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

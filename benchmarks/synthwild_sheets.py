@@ -1,11 +1,14 @@
-"""Contact sheets, on which a person can check that identities and action units can be told apart."""
+"""Contact sheets of SynthWild, on which a person can check that identities and action units can be told apart."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import tyro
 
 from checkpoints.artifact import atomic_file
+from checkpoints.errors import guarded
 from synthwild.face import draw_face
 from synthwild.people import Action, Identity, Image, Pose, random_identity
 from synthwild.process import PROTOTYPES
@@ -13,6 +16,16 @@ from synthwild.scene import background, light_map
 from wildaffect.tasks import AUS, EXPRESSIONS
 
 CELL, TITLE = 144, 16
+
+
+@dataclass(frozen=True)
+class Config:
+    """Draw every expression and every action unit of some generated people."""
+
+    out: Path = Path("docs/images/synthwild.png")
+    """NAME.png: writes NAME_identities.png and NAME_aus.png."""
+    seed: int = 0
+    """Seed of the people."""
 
 
 def title(text: str) -> Image:
@@ -57,12 +70,14 @@ def au_sheet(seed: int, people: int = 3) -> Image:
     return np.vstack(rows)
 
 
-def write_sheets(prefix: Path, seed: int) -> list[Path]:
-    """Write ``PREFIX_identities.png`` and ``PREFIX_aus.png`` and return both paths."""
-    written = []
-    for name, sheet in (("identities", identity_sheet(seed)), ("aus", au_sheet(seed))):
-        path = prefix.with_name(f"{prefix.stem}_{name}.png")
+def main(config: Config) -> None:
+    """Draw and write both sheets."""
+    for name, sheet in (("identities", identity_sheet(config.seed)), ("aus", au_sheet(config.seed))):
+        path = config.out.with_name(f"{config.out.stem}_{name}.png")
         with atomic_file(path) as temporary:
             temporary.write_bytes(cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
-        written.append(path)
-    return written
+        print(path)
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(tyro.cli(Config, description=__doc__)))
