@@ -169,7 +169,9 @@ def labels_to_score(labels: Path, task: Task, form: str, split: str) -> Tracks:
     if train and not same_frames(train, whole):
         raise UserError(f"{labels} has splits, but no {form} labels of a {split} split: choose another --split")
     if not whole and one_task:
-        raise UserError(f"{labels} holds no {split} set of the MTL challenge (such as MTL_Challenge/validation_set.txt)")
+        raise UserError(
+            f"{labels} holds no {split} set of the MTL challenge (such as MTL_Challenge/validation_set.txt)"
+        )
     return whole or require_annotations(labels, task, wanted)
 
 
