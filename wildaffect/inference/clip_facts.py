@@ -111,7 +111,7 @@ def describe_models(models: Models) -> list[list[Any]]:
                 [
                     str(part.get("stage", "encoder of unknown training")),
                     *(f"on {task} labels of {n} videos" for task, n in part["labelled_videos"].items()),
-                    *(f"chosen on {task} labels of {n} more" for task, n in part["chosen_on"].items()),
+                    *(f"(chosen on those of {n}, {task})" for task, n in part["chosen_on"].items()),
                 ]
             )
             for part in source["encoders"]

@@ -54,7 +54,7 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
         for task, videos in (origin.get("labelled_videos") or {}).items()
     ]
     data += [
-        f"Labels of {len(videos):,} more chose which state of it was kept: {TITLES.get(task, task)}."
+        f"Labels of {len(videos):,} videos or pictures chose which state of it was kept: {TITLES.get(task, task)}."
         for task, videos in chosen_on(origin).items()
     ]
     return {

@@ -46,7 +46,7 @@ def test_an_encoders_card_says_what_its_header_records(tmp_path):
     text = card_of(tmp_path, ENCODER)
     assert "vit_base_patch16_224 at 224 pixels, fine-tuned on labels" in text
     assert "2 videos or pictures, without labels" in text and "Labels of 3 videos or pictures: expression." in text
-    assert "Labels of 2 more chose which state of it was kept: expression." in text
+    assert "Labels of 2 videos or pictures chose which state of it was kept: expression." in text
     assert "0.457" not in text and "None on videos that taught and chose nothing." in text
     assert "Must not be used for" in text and "Known failures" in text and DRAWN not in text
 
