@@ -17,6 +17,7 @@ from temporal.network import HeadNetwork
 from temporal.recipes import Architecture
 from temporal.smoothing import RAW, Smoothing
 from wildaffect.tasks import TASKS, Task
+from wildaffect.tasks.leaks import together
 
 HEADER = "config.json"
 KIND = "head"
@@ -60,7 +61,9 @@ class Head:
         thresholds: AU thresholds `[12]`, or None for 0.5.
         trained_on: ids of the videos on whose labels it was trained or tuned.
         encoder_trained_on: task name -> ids of the videos on whose labels the encoders were trained.
-        record: further facts for the reader: seed, steps, scores.
+        encoder_chosen_on: task name -> ids of the videos whose labels chose which states of the encoders were kept.
+        record: further facts for the reader: seed, steps, `chosen_on` (ids that chose epoch, smoothing and thresholds),
+            `scored_on` (ids that were only scored), scores.
     """
 
     network: HeadNetwork
@@ -72,12 +75,19 @@ class Head:
     thresholds: np.ndarray | None = None
     trained_on: list[str] = field(default_factory=list)
     encoder_trained_on: dict[str, list[str]] = field(default_factory=dict)
+    encoder_chosen_on: dict[str, list[str]] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """`va`, `expr`, `au` or `joint`."""
         return task_name(self.tasks)
+
+    @property
+    def seen(self) -> dict[str, list[str]]:
+        """Task name -> ids of the videos whose labels taught or chose the head or its encoders."""
+        own = {task.name: self.trained_on for task in self.tasks}
+        return together(own, self.encoder_trained_on, self.encoder_chosen_on)
 
     def split(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Split outputs `[..., sum of out_dim]` by task name."""
@@ -134,6 +144,7 @@ def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, An
         thresholds=None if head.thresholds is None else [round(float(value), 6) for value in head.thresholds],
         trained_on=head.trained_on,
         encoder_trained_on=head.encoder_trained_on,
+        encoder_chosen_on=head.encoder_chosen_on,
         record=head.record,
         weights=fingerprint(directory / WEIGHTS),
     )
@@ -183,6 +194,7 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
         thresholds=None if header["thresholds"] is None else np.array(header["thresholds"]),
         trained_on=header["trained_on"],
         encoder_trained_on=header["encoder_trained_on"],
+        encoder_chosen_on=header.get("encoder_chosen_on", {}),
         record=header["record"],
     )
 
