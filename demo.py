@@ -92,11 +92,12 @@ def main(config: Demo) -> dict[str, Any]:
 
 def print_table(summary: dict[str, Any]) -> None:
     """Print the scores and the total time."""
+    from temporal.scoring import interval
+
     print("\nScores on the test split of SynthWild (synthetic faces), from the written challenge files:")
     print(f"{'task':6}{'score':>8}{'95 % interval':>18}{'single frames':>15}{'chance':>8}")
     for task, scores in summary["scores"].items():
-        interval = f"{scores['ci_low']:.3f} to {scores['ci_high']:.3f}"
-        print(f"{task:6}{scores['score']:8.3f}{interval:>18}{scores['framewise']:15.3f}{scores['chance']:8.3f}")
+        print(f"{task:6}{scores['score']:8.3f}{interval(scores):>18}{scores['framewise']:15.3f}{scores['chance']:8.3f}")
     total = sum(stage["seconds"] for stage in summary["stages"].values())
     print(f"stage 1: {summary['stage_1']}; {total / 60:.1f} minutes in all")
 
@@ -157,6 +158,7 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
     from pretrain.run_report import reconstructions
     from temporal.plots import task_sections
     from temporal.scored import load_scored
+    from temporal.scoring import interval
     from wildaffect.report.figures import loss_curves, mae_reconstructions
     from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
     from wildaffect.training.rundir import read_metrics
@@ -172,7 +174,7 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
         Figure(loss_curves(read_metrics(out / "finetune")), "Stage 2: loss on expression labels"),
     ]
     scores = [
-        [task, part["score"], f"{part['ci_low']:.3f} to {part['ci_high']:.3f}", part["framewise"], part["chance"]]
+        [task, part["score"], interval(part), part["framewise"], part["chance"]]
         for task, part in summary["scores"].items()
     ]
     header = ["task", "score", "95 % interval", "linear head on single frames", "best constant"]

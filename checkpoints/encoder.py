@@ -72,7 +72,7 @@ class Encoder(nn.Module):
     Args:
         config: What to build.
         provenance: How and on what the weights were trained, as recorded by the stage that trained them
-            (`stage`, `recipe`, `synthetic`, `unlabelled_videos`, `labelled_videos`, `label_task`).
+            (`stage`, `recipe`, `synthetic`, `unlabelled_videos`, `labelled_videos`, `chosen_on`, `label_task`).
         pretrained: Let timm download its published weights for the architecture.
     """
 
@@ -214,6 +214,12 @@ def load_encoder(where: str | Path) -> Encoder:
     encoder.load(load_tensors(directory / WEIGHTS), source=directory)
     encoder.fingerprint = encoder_fingerprint(checked_weights(directory, header), config)
     return encoder.eval()
+
+
+def chosen_on(provenance: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Task -> ids whose labels chose which state of an encoder, or of a parent of it, was kept."""
+    before = provenance.get("validation_videos")  # as stage 2 once called them
+    return provenance.get("chosen_on") or ({"expr": before} if before else {})
 
 
 def checked_weights(directory: Path, header: Mapping[str, Any]) -> str:

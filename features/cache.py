@@ -7,8 +7,10 @@ Row `t` holds frame `first_frame + t` (frames count from 1, as in Aff-Wild2). A 
 `valid = False`. A reader says which frames it wants (those of a label or an example file) and gets exactly these.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -112,7 +114,16 @@ def is_damaged(path: Path) -> bool:
 
 
 def finish_cache(
-    cache: Path, *, made_by: str, config: dict, parents: dict[str, str], feature_id: str, dim: int, **fields: Any
+    cache: Path,
+    *,
+    made_by: str,
+    config: dict,
+    parents: dict[str, str],
+    feature_id: str,
+    dim: int,
+    trained_on: Mapping[str, list[str]] = MappingProxyType({}),
+    chosen_on: Mapping[str, list[str]] = MappingProxyType({}),
+    **fields: Any,
 ) -> None:
     """Write the header, which declares the cache complete.
 
@@ -123,8 +134,9 @@ def finish_cache(
         parents: name -> fingerprint of what the features were made from (`encoder`, `faces`).
         feature_id: hash of everything that fixes what a feature means (weights, view, pooling, normalisation, size).
         dim: D.
-        **fields: further header fields. `trained_on` (task name -> ids whose labels the encoder was trained on) is
-            what evaluation uses to find leaks.
+        trained_on: task name -> ids whose labels the encoder was trained on, by which evaluation finds leaks.
+        chosen_on: task name -> ids whose labels chose which state of the encoder was kept, likewise.
+        **fields: further header fields.
 
     Raises:
         UserError: when there is no file, or one of another width.
@@ -156,6 +168,8 @@ def finish_cache(
         feature_id=feature_id,
         dim=dim,
         sequences=sequences,
+        trained_on=dict(trained_on),
+        chosen_on=dict(chosen_on),
         **fields,
     )
 
@@ -170,6 +184,7 @@ class FeatureCache:
         dim: D.
         ids: sorted ids of the sequences.
         trained_on: task name -> ids whose labels the encoder was trained on.
+        chosen_on: task name -> ids whose labels chose the encoder's state; None if an older version left that out.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -185,6 +200,7 @@ class FeatureCache:
         self.sequences: dict[str, dict[str, Any]] = self.header["sequences"]
         self.ids: list[str] = sorted(self.sequences)
         self.trained_on: dict[str, list[str]] = self.header.get("trained_on", {})
+        self.chosen_on: dict[str, list[str]] | None = self.header.get("chosen_on")
         self._checked = False
 
     def check(self, *, again: bool = False) -> None:

@@ -95,7 +95,6 @@ def main(config: ImportFeatures) -> dict[str, Any]:
         feature_id=hashlib.sha256(json.dumps(["imported", config.name, dim]).encode()).hexdigest(),
         dim=dim,
         encoder=f"imported:{config.name}",
-        trained_on={},
         synthetic=bool(store.header.get("synthetic", False)),
     )
     for note in [*(f"the source has nothing for {id}" for id in missing[:5]), *notes.values()]:

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from checkpoints.artifact import read_json
+from checkpoints.encoder import chosen_on
 from checkpoints.errors import UserError
 from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
 from features.embed import Embedder
@@ -54,10 +55,17 @@ class Cache:
         return config | {"framing": self.embedder.framing.as_dict()}
 
     @property
+    def _seen(self) -> dict[str, dict[str, list[str]]]:
+        """Whose labels taught and chose the encoder, by task."""
+        provenance = self.embedder.encoder.provenance
+        return {"trained_on": provenance.get("labelled_videos") or {}, "chosen_on": chosen_on(provenance)}
+
+    @property
     def up_to_date(self) -> bool:
         """Whether the cache is complete, readable and made with this encoder, view and precision from these faces."""
         header = self._header()
         same = (header.get("parents"), header.get("config")) == (self._parents, self._config)
+        same = same and all(header.get(name) == ids for name, ids in self._seen.items())
         return same and all(source_of(self.path, sequence.id) for sequence in self.store.sequences())
 
     def _header(self) -> dict[str, Any]:
@@ -127,7 +135,7 @@ class Cache:
             feature_id=self.embedder.feature_id,
             dim=encoder.dim,
             encoder=where if where.startswith("timm:") else os.path.relpath(where, self.path),
-            trained_on=encoder.provenance.get("labelled_videos") or {},
+            **self._seen,
             synthetic=bool(self.store.header.get("synthetic", False)),
         )
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from checkpoints.artifact import read_header
-from checkpoints.encoder import Encoder, save_encoder, save_tensors
+from checkpoints.encoder import Encoder, chosen_on, save_encoder, save_tensors
 from finetune.classifier import Classifier, product
 from finetune.labels import Split
 from finetune.run_report import write_report
@@ -11,20 +11,19 @@ from finetune.scoring import Scorer
 from finetune.validation import BEST, BestWeights
 from preprocessing.faces import FacesStore
 from wildaffect.report.card import write_product_card
+from wildaffect.tasks.leaks import together
 from wildaffect.training.rundir import RunDirectory
 
 
 def provenance(parent: Encoder, store: FacesStore, split: Split) -> dict[str, Any]:
-    """How and on what the encoder was trained, including its parent's history."""
+    """How and on what the encoder was trained and chosen, including its parent's history."""
     before = parent.provenance
-    labelled = dict(before.get("labelled_videos") or {})
-    labelled["expr"] = sorted({*labelled.get("expr", []), *split.train.ids})
     return {
         "stage": "finetune",
         "synthetic": bool(store.header.get("synthetic", False)),
         "unlabelled_videos": before.get("unlabelled_videos", []),
-        "labelled_videos": labelled,
-        "validation_videos": split.validation.ids,
+        "labelled_videos": together(before.get("labelled_videos") or {}, {"expr": split.train.ids}),
+        "chosen_on": together(chosen_on(before), {"expr": split.validation.ids}),
     }
 
 
@@ -55,8 +54,8 @@ def finish(
         write_report(run, store, split, scorer, probabilities, summary)
         print(
             f"macro F1 {summary['macro_f1']:.4f} over {len(summary['classes'])} classes, {summary['frames']:,} frames "
-            f"of {len(split.validation.ids):,} unseen videos; encoder in {run.path / 'encoder'}, figures in "
-            f"{run.path / 'report.html'}",
+            f"of {len(split.validation.ids):,} videos, which chose the step, so a little too good; encoder in "
+            f"{run.path / 'encoder'}, figures in {run.path / 'report.html'}",
             flush=True,
         )
     run.finish(summary)

@@ -75,8 +75,9 @@ def _scores(split: Split, summary: dict[str, Any]) -> list[Any]:
     blocks: list[Any] = [
         f"Macro F1 {summary['macro_f1']:.4f} over {len(summary['classes'])} classes, accuracy "
         f"{summary['accuracy']:.4f}, on {summary['frames']:,} frames of {len(split.validation.ids):,} videos that were "
-        "not trained on. The weights kept are those with the highest of these scores during the run, so it is a little "
-        "too good.",
+        "not trained on, but which chose the step: the weights kept are those with the highest of these scores during "
+        "the run, so it is a little too good. There is no score on videos that chose nothing: finetune/evaluate.py "
+        "scores others.",
         Table(["class", "training frames", "validation frames", "F1"], rows),
         Figure(figures.f1_bars(summary["f1"]), "F1 by class"),
     ]

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from checkpoints.artifact import write_json
+from checkpoints.encoder import chosen_on
 from checkpoints.errors import UserError
 from finetune.classifier import Classifier, load_classifier
 from finetune.frames import LabelledFrames
@@ -18,7 +19,7 @@ from preprocessing.views import StillFrames, check_views
 from wildaffect.tasks import EXPR, EXPRESSIONS
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.labels import read_annotations, read_every_split
-from wildaffect.tasks.leaks import scoreable
+from wildaffect.tasks.leaks import scoreable, together
 from wildaffect.tasks.metrics import confusion, f1_from_confusion, macro_f1
 from wildaffect.training.images import work_ahead
 from wildaffect.training.launch import start
@@ -92,7 +93,7 @@ def score_run(config: Evaluate) -> dict[str, Any]:
     """Score a finished run of stage 2 on labelled faces, print the scores and return them.
 
     Raises:
-        UserError: Inputs are missing or do not fit, or the run was trained on every labelled video.
+        UserError: Inputs are missing or do not fit, or every labelled video taught or chose the run.
     """
     accelerator = start(config.precision)
     store = FacesStore(config.faces)
@@ -106,11 +107,11 @@ def score_run(config: Evaluate) -> dict[str, Any]:
     if not source:
         other = "" if config.split == "all" else "; --split all takes every split, and labels without splits"
         raise UserError(f"{config.labels} holds no expression labels (split: {config.split}){other}")
-    notes = names.notes
+    notes, provenance = names.notes, model.encoder.provenance
     kept = scoreable(
         sorted(source),
         tasks={"expr"},
-        encoder=model.encoder.provenance.get("labelled_videos", {}),
+        encoder=together(provenance.get("labelled_videos") or {}, chosen_on(provenance)),
         head=(),
         allow_leak=config.allow_leak,
         rule_clean=False,

@@ -1,7 +1,9 @@
 """The network of stage 1: builds it, loads it, and writes it as an encoder directory with its decoder."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -12,6 +14,7 @@ from checkpoints.encoder import (
     WEIGHTS,
     Encoder,
     EncoderConfig,
+    chosen_on,
     encoder_directory,
     load_encoder,
     load_tensors,
@@ -27,6 +30,7 @@ from pretrain.mae import DecoderConfig, MaskedAutoencoder
 from pretrain.mixture import Faces
 from pretrain.recipes import Pretrain
 from wildaffect.report.card import write_product_card
+from wildaffect.tasks.leaks import together
 from wildaffect.training.rundir import KIND as RUN
 from wildaffect.training.rundir import SCHEMA as RUN_SCHEMA
 from wildaffect.training.rundir import RunDirectory
@@ -146,13 +150,15 @@ def write_result(
     config: Pretrain,
     pictures_seen: int,
     name: str = "encoder",
+    chose: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> None:
-    """Write `RUN/<name>`: encoder, decoder and provenance."""
+    """Write `RUN/<name>`: encoder, decoder and provenance; `chose`: task -> ids whose labels chose this very state."""
     provenance = {
         "stage": "pretrain",
         "synthetic": faces.synthetic,
         "unlabelled_videos": faces.videos,
         "labelled_videos": {},
+        "chosen_on": together(chose),
         "pictures_seen": pictures_seen,
     }
     if config.init is not None:
@@ -160,6 +166,8 @@ def write_result(
         provenance["unlabelled_videos"] = sorted({*faces.videos, *before["unlabelled_videos"]})
         provenance["synthetic"] = faces.synthetic and before["synthetic"]
         provenance["pictures_seen"] += before["pictures_seen"]
+        provenance["labelled_videos"] = before.get("labelled_videos") or {}
+        provenance["chosen_on"] = together(chosen_on(before), chose)
     model.encoder.provenance = provenance
     header = read_header(run.path, "config.json", kind=RUN, schema=RUN_SCHEMA)
     decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)

@@ -45,7 +45,8 @@ class Monitor:
         better = scores["probe_linear"] > facts.get("probe_linear", -1.0)
         if better:
             facts.update(scores, probe_step=step)
-            write_result(self.run, self.model, self.faces, self.config, step * self.config.batch_size, BEST)
+            seen, chose = step * self.config.batch_size, {"expr": self.probe.ids}
+            write_result(self.run, self.model, self.faces, self.config, seen, BEST, chose)
         print(
             f"step {step}/{self.steps}  probe: nearest neighbours {scores['probe_knn']:.4f}, linear "
             f"{scores['probe_linear']:.4f}" + ("  (best so far)" if better else ""),

@@ -35,6 +35,9 @@ class Probe:
         labels: Expression annotations; see :func:`wildaffect.tasks.labels.read_annotations`.
         image_size: The encoder's input size in pixels.
 
+    Attributes:
+        ids: Sequences of both; whatever the probe chooses, their labels chose.
+
     Raises:
         UserError: There are too few labelled faces, or all show the same expression.
     """
@@ -47,6 +50,7 @@ class Probe:
             _, held = hold_out({id: len(track) for id, track in train.items()}, 0.3)
             scored = {id: train[id] for id in held}
         train = {id: train[id] for id in without(train, scored)}
+        self.ids = sorted({*train, *scored} & spans.keys())
         (self.rows, self.targets), (self.scored_rows, self.scored_targets) = (
             _frames(self.store, part, most) for part, most in zip((train, scored), FRAMES, strict=True)
         )

@@ -81,7 +81,10 @@ def write_report(run: RunDirectory, model: MaskedAutoencoder, faces: Faces, summ
         Figure(loss_curves(records, ("loss", "grad_norm")), "Mean squared error over masked patches, gradient norm")
     ]
     if any("probe_linear" in record for record in records):
-        what = "Macro-F1 of classifiers on frozen features, scored on videos that they were not fitted on"
+        what = (
+            "Macro-F1 of classifiers on frozen features, scored on videos that they were not fitted on. The highest "
+            "one chooses `best` and is too good"
+        )
         curves.append(Figure(loss_curves(records, ("probe_linear", "probe_knn")), what))
     write_page(
         run.path / "report.html",

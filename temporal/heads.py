@@ -17,6 +17,7 @@ from temporal.network import HeadNetwork
 from temporal.recipes import Architecture
 from temporal.smoothing import RAW, Smoothing
 from wildaffect.tasks import TASKS, Task
+from wildaffect.tasks.leaks import together
 from wildaffect.tasks.priors import Prior
 
 HEADER = "config.json"
@@ -62,7 +63,9 @@ class Head:
         prior: of an expression head: the priors it was trained with and answers under; None in heads that do not say.
         trained_on: ids of the videos on whose labels it was trained or tuned.
         encoder_trained_on: task name -> ids of the videos on whose labels the encoders were trained.
-        record: further facts for the reader: seed, steps, scores.
+        encoder_chosen_on: task name -> ids of the videos whose labels chose which states of the encoders were kept.
+        record: further facts for the reader: seed, steps, `chosen_on` (ids that chose epoch, smoothing and thresholds),
+            `scored_on` (ids that were only scored), scores.
     """
 
     network: HeadNetwork
@@ -75,12 +78,19 @@ class Head:
     prior: Prior | None = None
     trained_on: list[str] = field(default_factory=list)
     encoder_trained_on: dict[str, list[str]] = field(default_factory=dict)
+    encoder_chosen_on: dict[str, list[str]] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """`va`, `expr`, `au` or `joint`."""
         return task_name(self.tasks)
+
+    @property
+    def seen(self) -> dict[str, list[str]]:
+        """Task name -> ids of the videos whose labels taught or chose the head or its encoders."""
+        own = {task.name: self.trained_on for task in self.tasks}
+        return together(own, self.encoder_trained_on, self.encoder_chosen_on)
 
     def split(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Split outputs `[..., sum of out_dim]` by task name."""
@@ -138,6 +148,7 @@ def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, An
         prior=None if head.prior is None else asdict(head.prior),
         trained_on=head.trained_on,
         encoder_trained_on=head.encoder_trained_on,
+        encoder_chosen_on=head.encoder_chosen_on,
         record=head.record,
         weights=fingerprint(directory / WEIGHTS),
     )
@@ -188,6 +199,7 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
         prior=Prior(**{name: tuple(shares) for name, shares in prior.items()}) if (prior := header["prior"]) else None,
         trained_on=header["trained_on"],
         encoder_trained_on=header["encoder_trained_on"],
+        encoder_chosen_on=header.get("encoder_chosen_on", {}),
         record=header["record"],
     )
 

@@ -1,6 +1,7 @@
 """The labels that a head is trained and scored on."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from temporal.recipes import Temporal
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.label_track import Tracks
 from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotations
+from wildaffect.tasks.leaks import together
 
 
 def read_labels(config: Temporal, caches: Sequence[FeatureCache]) -> tuple[dict[str, Tracks], list[str], list[str]]:
@@ -38,20 +40,31 @@ def read_labels(config: Temporal, caches: Sequence[FeatureCache]) -> tuple[dict[
             "'... ABAW Annotations' folder, the task's folder with its two splits, an MTL folder, a CSV or "
             "Parquet table, or class-named folders of pictures"
         )
-    # In the release an id may validate one task and train another: what validates any task is not trained on.
+    # In the release an id may validate one task and train another; `temporal.splits.apart` does not train on it.
     validation = set(ids[VALIDATION])
     labels = {
         name: {id: track for id, track in by_split[TRAIN][name].items() if id not in validation}
         | by_split[VALIDATION][name]
         for name in by_split[TRAIN]
     }
-    return labels, sorted(set(ids[TRAIN]) - validation), ids[VALIDATION]
+    return labels, ids[TRAIN], ids[VALIDATION]
 
 
-def labels_seen(caches: Sequence[FeatureCache]) -> dict[str, list[str]]:
-    """Task name -> ids whose labels any of the encoders was trained on."""
-    tasks = sorted({task for cache in caches for task, ids in cache.trained_on.items() if ids})
-    return {task: sorted({id for cache in caches for id in cache.trained_on.get(task, [])}) for task in tasks}
+def labels_seen(
+    caches: Sequence[FeatureCache], *, rule_clean: bool = False
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Task name -> ids whose labels taught any of the encoders; the same of labels that chose one of their states.
+
+    Raises:
+        UserError: Under `rule_clean`, for a cache that does not say what chose its encoder; otherwise it is warned of.
+    """
+    for cache in caches:
+        if cache.chosen_on is None:
+            text = f"{cache.path} does not say whose labels chose its encoder: run features/run.py again (it is quick)"
+            if rule_clean:
+                raise UserError(f"--rule-clean: {text}")
+            print(f"warning: {text}", file=sys.stderr)
+    return together(*(cache.trained_on for cache in caches)), together(*(cache.chosen_on or {} for cache in caches))
 
 
 def labels_id(tracks: dict[str, Tracks]) -> str:

@@ -9,13 +9,17 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from temporal.recipes import PATHS, Temporal
-from temporal.scoring import Scored, parts_of
+from temporal.scoring import Scored, interval, p_mtl, parts_of, scored_on
 from wildaffect.report import figures
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
 from wildaffect.report.palette import EXPRESSION_COLOURS, SERIES
 from wildaffect.tasks import AUS, EXPRESSIONS, TASKS
 from wildaffect.tasks.metrics import confusion
 
+METRICS = (
+    "Official metrics over all annotated frames, each once. The interval is a bootstrap over videos; a class that a "
+    "draw does not show takes its F1 from another draw."
+)
 SHORT = 30  # a video with fewer frames is not shown as an example
 
 
@@ -30,7 +34,7 @@ def write_run_report(
     part = "validation" if summary["validation"] else "held_out"
     rows = []
     for name in (name for name in TASKS if name in summary[part]):
-        for key, where in (("held_out", "held out"), ("validation", "validation")):
+        for key, where in (("held_out", "held out (chose)"), ("validation", "validation")):
             if summary[key] and name in summary[key]:
                 rows.append([TASKS[name].title, where, *_score_cells(summary[key][name])])
     header = ["task", "videos", "score", "95 % interval", "without smoothing and thresholds", "best constant", "frames"]
@@ -38,13 +42,11 @@ def write_run_report(
         f"{name}: {item['kind']}" + (f" {item['width']:g} {item['unit']}" if item["kind"] != "none" else "")
         for name, item in summary["smoothing"].items()
     )
-    if config.tune_on == "validation":
-        who = "the validation videos, so their scores are too high: score a test split"
-    else:
-        who = "the held-out videos, so held-out scores are too high; validation videos were not used for it"
+    who = "validation videos: score a test split" if config.tune_on == "validation" else "held-out training videos"
     blocks: list[Any] = [
-        Table(header, rows, "Official metrics over all annotated frames. The interval is a bootstrap over videos."),
-        f"Smoothing: {chosen}. Epoch, smoothing and AU thresholds were chosen on {who}.",
+        Table(header, rows, METRICS),
+        f"Smoothing: {chosen}. Epoch, smoothing and AU thresholds were chosen on the {who}, so the scores held out are "
+        f"too high. What is only scored: {scored_on(summary)}.",
     ]
     if len(summary["members"]) > 1:
         members = [
@@ -70,24 +72,28 @@ def write_run_report(
 
 
 def write_evaluation(
-    path: Path, results: Mapping[str, Mapping[str, Any]], scored: Mapping[str, Sequence[Scored]], synthetic: bool
+    path: Path,
+    results: Mapping[str, Mapping[str, Any]],
+    scored: Mapping[str, Sequence[Scored]],
+    notes: Sequence[str],
+    synthetic: bool,
 ) -> None:
-    """Write the page of an evaluation: scores and plots, task by task."""
+    """Write the page of an evaluation: scores, what to know about them, and plots, task by task."""
     header = ["task", "score", "95 % interval", "best constant", "frames"]
     rows = []
     for name, result in results.items():
-        score, interval, _, chance, frames = _score_cells(result)
-        rows.append([TASKS[name].title, score, interval, chance, frames])
-    caption = "Official metrics over all annotated frames, each once. The interval is a bootstrap over videos."
-    sections = [Section("Scores", [Table(header, rows, caption)])]
+        score, between, _, chance, frames = _score_cells(result)
+        rows.append([TASKS[name].title, score, between, chance, frames])
+    if results.keys() == TASKS.keys():
+        rows.append(["P_MTL, their sum", p_mtl(results), None, None, None])
+    sections = [Section("Scores", [Table(header, rows, METRICS), *map(Note, notes)])]
     for name, items in scored.items():
         sections += task_sections(name, results[name], items, "evaluated")
     write_page(path, "Evaluation", sections, note=SYNTHETIC_NOTE if synthetic else "")
 
 
 def _score_cells(result: Mapping[str, Any]) -> list[Any]:
-    interval = f"{result['ci_low']:.3f} to {result['ci_high']:.3f}"
-    return [result["score"], interval, result.get("raw"), result["chance"], f"{result['frames']:,}"]
+    return [result["score"], interval(result), result.get("raw"), result["chance"], f"{result['frames']:,}"]
 
 
 def task_sections(name: str, result: Mapping[str, Any], items: Sequence[Scored], what: str) -> list[Section]:

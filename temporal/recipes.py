@@ -169,9 +169,10 @@ class Temporal(Architecture, Inputs):
     seed: int = 0
     """Seed of weights, order, masks and splits."""
     allow_leak: bool = False
-    """Also score validation videos whose labels the encoder was trained on."""
+    """Also score validation videos whose labels taught or chose the encoder."""
     rule_clean: bool = False
-    """Refuse encoders trained on another task's labels or on validation videos (the challenge's uni-task rule)."""
+    """Refuse encoders that another task's labels or validation videos taught or chose (the challenge's uni-task
+    rule)."""
 
 
 def architecture_of(config: Temporal) -> Architecture:

@@ -9,7 +9,7 @@ from temporal.data import FrameTable
 from temporal.heads import save_head
 from temporal.plots import write_run_report
 from temporal.recipes import Temporal
-from temporal.selection import Member, average_predictions, decode_annotated, held_out_predictions
+from temporal.selection import Member, average_predictions, decode_annotated, held_out_predictions, ids_of
 from temporal.smoothing import RAW
 from wildaffect.report.card import write_product_card
 from wildaffect.tasks.predictions import PredictionTrack, write_predictions
@@ -32,7 +32,7 @@ def write_predictions_and_report(
     """Write `validation/<id>.parquet` (smoothed predictions of whole sequences) and `report.html`."""
     head = members[0].head
     items = average_predictions([member.reported for member in members])
-    ids = sorted({item.id for part in items.values() for item in part})
+    ids = ids_of(items)
     for id, seen in table.faces(ids).items():
         same = {task: next(item for item in part if item.id == id) for task, part in items.items()}
         values = {task: head.smoothing.get(task, RAW).on_values(item.values, item.rate) for task, item in same.items()}

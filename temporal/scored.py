@@ -1,5 +1,6 @@
 """Scores predictions in files: pairs them with labels, and leaves out the videos that must not be scored."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,24 @@ import numpy as np
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
+from temporal.data import frame_rate
 from temporal.heads import read_head_header
 from temporal.plots import write_evaluation
-from temporal.scoring import Scored, describe, score_sequences
+from temporal.scoring import Scored, describe, p_mtl, score_sequences
 from temporal.settings import Evaluate
+from temporal.smoothing import RAW, Smoothing
 from wildaffect.tasks import TASKS, Task
-from wildaffect.tasks.challenge import parts, read_challenge_file
-from wildaffect.tasks.labels import VALIDATION, is_synthetic, read_annotations, require_annotations
-from wildaffect.tasks.leaks import scoreable
+from wildaffect.tasks.challenge import is_challenge_file, parts, read_challenge_file
+from wildaffect.tasks.label_track import Tracks
+from wildaffect.tasks.labels import find_mtl_file, is_synthetic, read_annotations, require_annotations
+from wildaffect.tasks.leaks import scoreable, together
 from wildaffect.tasks.predictions import read_predictions
+from wildaffect.tasks.split_words import TEST, TRAIN, VALIDATION
 
+Header = dict[str, Any]
 Decoded = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 """Ascending frame numbers `[T]`, decoded labels `[T, W]`, and values `[T, C]` if they are known."""
+UNKNOWN = "Without --heads nobody knows which of these videos taught or chose what made the predictions."
 
 
 def score_files(config: Evaluate) -> dict[str, Any]:
@@ -29,48 +36,54 @@ def score_files(config: Evaluate) -> dict[str, Any]:
         What the JSON file holds.
 
     Raises:
-        UserError: an annotated frame has no prediction or two, or an input cannot be read.
+        UserError: an annotated frame has no prediction or two, an input cannot be read, or no video may be scored.
     """
+    headers = [header for path in config.heads for header in read_head_header(path)]
+    notes = [] if headers else [UNKNOWN]
+    if not headers and (config.rule_clean or config.allow_leak):
+        raise UserError("--rule-clean and --allow-leak need --heads: predictions do not say what taught and chose them")
     scored = {
-        name: load_scored(name, config.task, config.predictions, config.labels, config.heads)
+        name: load_scored(name, config.task, config.predictions, config.labels, headers, config.split)
         for name in parts(config.task)
     }
-    scored = {name: leave_out_leaks(name, items, config) for name, items in scored.items()}
+    if headers:
+        scored = {name: leave_out_leaks(items, headers, config) for name, items in scored.items()}
     results = {name: score_sequences(TASKS[name], items) for name, items in scored.items()}
-    if config.task == "mtl":
-        total: dict[str, Any] = {"score": sum(part["score"] for part in results.values()), **results}
-    else:
-        total = results[config.task]
+    total = {"score": p_mtl(results), **results} if config.task == "mtl" else results[config.task]
     synthetic = is_synthetic(config.labels)
-    result = {"task": config.task, "synthetic": synthetic, **total}
-    print(describe(results) + ("\nsynthetic data (SynthWild): says nothing about real faces" if synthetic else ""))
+    result: dict[str, Any] = {"task": config.task, "synthetic": synthetic, "notes": notes, **total}
+    said = [*notes, *(["synthetic data (SynthWild): says nothing about real faces"] if synthetic else [])]
+    print("\n".join([describe(results), *said]))
     if config.json is not None:
         write_json(config.json, result)
     if config.report is not None:
-        write_evaluation(config.report, results, scored, synthetic)
+        write_evaluation(config.report, results, scored, notes, synthetic)
         print(f"report in {config.report}")
     return result
 
 
-def load_scored(name: str, form: str, predictions: Path, labels: Path, heads: Sequence[Path] = ()) -> list[Scored]:
+def load_scored(
+    name: str, form: str, predictions: Path, labels: Path, headers: Sequence[Header] = (), split: str = "validation"
+) -> list[Scored]:
     """Pair the labels of one task with the predictions for their frames.
 
     Args:
         name: the task.
         form: form of a challenge file: a task, or `mtl`.
         predictions: a challenge file, a prediction table or a folder of tables.
-        labels: see `wildaffect.tasks.labels.read_annotations`; of a release, the validation split is scored.
-        heads: heads that made the predictions, for the AU thresholds.
+        labels: see :func:`labels_to_score`.
+        headers: of the heads that made the predictions, for the AU thresholds and the mode filter.
+        split: `validation` or `test`.
 
     Raises:
         UserError: an annotated frame has no prediction, or no frame is annotated.
     """
     task = TASKS[name]
-    tracks = read_annotations(labels, task) or require_annotations(labels, task, VALIDATION)
-    if predictions.suffix == ".txt":
+    tracks = labels_to_score(labels, task, form, split)
+    if predictions.is_file() and (predictions.suffix.lower() == ".txt" or is_challenge_file(predictions)):
         predicted = read_challenge_predictions(task, form, predictions)
     else:
-        predicted = read_table_predictions(task, predictions, head_thresholds(heads) if name == "au" else None)
+        predicted = read_table_predictions(task, predictions, headers)
     items = []
     for id, track in tracks.items():
         annotated = np.flatnonzero(track.mask.any(axis=1))
@@ -102,12 +115,13 @@ def read_challenge_predictions(task: Task, form: str, path: Path) -> dict[str, D
     return result
 
 
-def read_table_predictions(task: Task, path: Path, thresholds: np.ndarray | None) -> dict[str, Decoded]:
-    """Predictions of one task in tables of ours, by id, decoded with AU `thresholds` (None: 0.5).
+def read_table_predictions(task: Task, path: Path, headers: Sequence[Header] = ()) -> dict[str, Decoded]:
+    """Predictions of one task in tables of ours, by id, decoded as the heads with these headers do it.
 
     Raises:
         UserError: a table has no columns for the task.
     """
+    thresholds, filtered = decoding_of(headers, task)
     result: dict[str, Decoded] = {}
     carried = 0
     for id, track in read_predictions(path).items():
@@ -116,35 +130,74 @@ def read_table_predictions(task: Task, path: Path, thresholds: np.ndarray | None
             raise UserError(f"the predictions of {id} in {path} have no {task.name} columns")
         finite = np.isfinite(track.values[task.name]).all(axis=1)
         values = track.values[task.name][finite]
-        result[id] = (track.frames[finite], task.decode(values, thresholds), values)
+        decoded = filtered.on_decoded(task.decode(values, thresholds), frame_rate(track.time_s))
+        result[id] = (track.frames[finite], decoded, values)
     if carried:
         print(f"{carried:,} frames without a face have the {task.name} values of the nearest frame with one")
     return result
 
 
-def head_thresholds(heads: Sequence[Path]) -> np.ndarray | None:
-    """Mean AU thresholds of the heads; None if they have none."""
-    chosen = [header["thresholds"] for path in heads for header in read_head_header(path) if header["thresholds"]]
-    return np.mean(chosen, axis=0) if chosen else None
+def decoding_of(headers: Sequence[Header], task: Task) -> tuple[np.ndarray | None, Smoothing]:
+    """Mean AU thresholds of the heads of a task (None: 0.5) and the first one's smoothing, as in prediction."""
+    able = [header for header in headers if header["task"] in (task.name, "joint")]
+    chosen = [header["thresholds"] for header in able if header["thresholds"] and task.name == "au"]
+    smoothing = next((Smoothing(**h["smoothing"][task.name]) for h in able if task.name in h["smoothing"]), RAW)
+    return np.mean(chosen, axis=0) if chosen else None, smoothing
 
 
-def leave_out_leaks(name: str, items: list[Scored], config: Evaluate) -> list[Scored]:
-    """Leave out, with a warning, the videos that the heads or their encoders learned from; see `scoreable`.
+def labels_to_score(labels: Path, task: Task, form: str, split: str) -> Tracks:
+    """The labels of one split, or all of them where they have no splits; never rows of several splits together.
 
-    Without heads nothing is known, and everything is kept.
+    Args:
+        labels: see `wildaffect.tasks.labels.read_annotations`.
+        task: whose labels.
+        form: `mtl` takes a release's MTL set.
+        split: `validation` or `test`.
+
+    Raises:
+        UserError: there are none.
     """
-    headers = [header for path in config.heads for header in read_head_header(path)]
-    if not headers:
-        return items
-    seen: dict[str, set[str]] = {}
-    for header in headers:
-        for task, ids in header["encoder_trained_on"].items():
-            seen.setdefault(task, set()).update(ids)
+    wanted = VALIDATION if split == "validation" else TEST
+    sets = {part: find_mtl_file(labels, part) for part in (TRAIN, VALIDATION)} if labels.is_dir() else {}
+    if form == "mtl" and (listed := sets.get(wanted)):
+        return read_annotations(listed, task)
+    one_task = form == "mtl" and labels.is_dir()  # the tasks' own validation sets are of other videos each
+    if not one_task and (found := read_annotations(labels, task, wanted)):
+        return found
+    # What has no splits says the same when asked for its training split, or has none.
+    whole, train = ({} if any(sets.values()) else read_annotations(labels, task, part) for part in (None, TRAIN))
+    if train and not same_frames(train, whole):
+        raise UserError(f"{labels} has splits, but no {form} labels of a {split} split: choose another --split")
+    if not whole and one_task:
+        raise UserError(
+            f"{labels} holds no {split} set of the MTL challenge (such as MTL_Challenge/validation_set.txt)"
+        )
+    return whole or require_annotations(labels, task, wanted)
+
+
+def same_frames(some: Tracks, every: Tracks) -> bool:
+    """Whether two readings annotate as many frames of the same sequences."""
+    frames = [{id: int(track.mask.any(axis=1).sum()) for id, track in tracks.items()} for tracks in (some, every)]
+    return frames[0] == frames[1]
+
+
+def leave_out_leaks(items: list[Scored], headers: Sequence[Header], config: Evaluate) -> list[Scored]:
+    """Leave out, with a warning, the videos that taught or chose the heads or their encoders; see `scoreable`.
+
+    Raises:
+        UserError: no video is left.
+    """
+    if any("encoder_chosen_on" not in header for header in headers):
+        text = "the heads do not say whose labels chose their encoder (an older version made them): train them again"
+        if config.rule_clean:
+            raise UserError(f"--rule-clean: {text}")
+        print(f"warning: {text}", file=sys.stderr)
+    encoder = [header.get(key, {}) for header in headers for key in ("encoder_trained_on", "encoder_chosen_on")]
     kept = set(
         scoreable(
             [item.id for item in items],
-            tasks={name},
-            encoder=seen,
+            tasks=parts(config.task),
+            encoder=together(*encoder),
             head={id for header in headers for id in header["trained_on"]},
             allow_leak=config.allow_leak,
             rule_clean=config.rule_clean,

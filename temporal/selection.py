@@ -37,7 +37,7 @@ def member_name(config: Temporal, fold: int, seed: int) -> str:
     return "-".join(parts + ([f"seed{config.seed + seed}"] if config.seeds > 1 else []))
 
 
-def choose_and_score(config: Temporal, members: Sequence[Member], synthetic: bool) -> dict[str, Any]:
+def choose_and_score(config: Temporal, members: Sequence[Member], synthetic: bool, leaked: int) -> dict[str, Any]:
     """Choose smoothing and thresholds on the held-out videos, score everything, and record it in the heads.
 
     The choice is the same for all heads: with folds it is made on the out-of-fold predictions of all training videos,
@@ -45,7 +45,8 @@ def choose_and_score(config: Temporal, members: Sequence[Member], synthetic: boo
 
     Returns:
         `held_out` and `validation`: scores of the heads' plain average by task, None without such videos; `members`:
-        facts and scores of each head; `smoothing`; `synthetic`.
+        facts and scores of each head; `smoothing`; `synthetic`; `leaked`, the number of scored sequences that taught or
+        chose the encoder.
     """
     held_out = held_out_predictions(members)
     for member in members:
@@ -58,15 +59,23 @@ def choose_and_score(config: Temporal, members: Sequence[Member], synthetic: boo
         "members": [{"name": m.name, **m.head.record, "validation": score_head(m.head, m.reported)} for m in members],
         "smoothing": {name: asdict(item) for name, item in first.smoothing.items()},
         "synthetic": synthetic,
+        "leaked": leaked,
     }
     for member, facts in zip(members, summary["members"], strict=True):
         member.head.record |= {
+            "chosen_on": ids_of(held_out),
+            "scored_on": ids_of(member.reported),
             "held_out": summary["held_out"],
             "validation": facts["validation"],
             "synthetic": synthetic,
             "labels_are": "synthetic" if synthetic else config.labels_are,
         }
     return summary
+
+
+def ids_of(items: ByTask) -> list[str]:
+    """Sorted ids of predicted sequences."""
+    return sorted({item.id for part in items.values() for item in part})
 
 
 def held_out_predictions(members: Sequence[Member]) -> ByTask:

@@ -12,18 +12,21 @@ class Evaluate:
     task: Literal["va", "expr", "au", "mtl"]
     """Task to score; mtl: the sum of all three."""
     predictions: Path
-    """A challenge file (.txt) from any source, a prediction table (.parquet, .csv) or a folder of tables, or the output
-    of `wildaffect predict`. Frames without a face are scored with the values of the nearest frame that has one."""
+    """A challenge file from any source (known by its first line), a prediction table (.parquet, .csv), a folder of
+    tables, or the output of `wildaffect predict`. Frames without a face are scored with the values of the nearest frame
+    that has one."""
     labels: Path
-    """Folder of official label files (<id>.txt), a release (its validation set is scored), an MTL file or a table."""
+    """Folder of official label files (<id>.txt), a release (`mtl`: its MTL set), an MTL file or folder, or a table."""
+    split: Literal["validation", "test"] = "validation"
+    """Which split of the labels is scored, if they have splits."""
     heads: tuple[Path, ...] = ()
-    """Heads that made the predictions. They give the AU thresholds, and the videos that they or their encoders learned
-    from, which are left out of the score."""
+    """Heads that made the predictions. They give the AU thresholds and the mode filter, and the videos that taught or
+    chose them or their encoders, which are left out of the score. Without them nothing is left out."""
     json: Path | None = None
     """Write the scores to this file."""
     report: Path | None = None
     """Write tables and plots to this HTML file."""
     allow_leak: bool = False
-    """Also score videos whose labels the encoder or the head was trained on."""
+    """Also score videos whose labels taught or chose the encoder or the head."""
     rule_clean: bool = False
-    """Refuse such videos instead of leaving them out, and refuse encoders trained on another task's labels."""
+    """Refuse such videos instead of leaving them out, and refuse encoders that saw another task's labels."""

@@ -8,7 +8,7 @@ import numpy as np
 from checkpoints.errors import UserError
 from temporal.data import FrameTable
 from temporal.recipes import Temporal
-from wildaffect.tasks.folds import base_video, group_of, groups, release_folds
+from wildaffect.tasks.folds import group_of, groups, release_folds, without
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,19 @@ class Split:
 
 
 def apart(train: Sequence[str], validation: Sequence[str]) -> list[str]:
-    """Leave out training ids that share a video with a validation id.
+    """Leave out training ids of recordings that validate, by the rule of every split, and say how many.
 
-    Two subjects of one video may be in different splits (in the release this happens in two Expr videos), and for joint
-    heads a video may be in the training split of one task and the validation split of another. Parts of one recording
-    stay where the organisers put them, so that scores on the official split are comparable.
+    Subjects and parts of one recording may be in different splits, and for joint heads an id may be in the training
+    split of one task and the validation split of another.
     """
-    held = {base_video(id) for id in validation}
-    kept = [id for id in train if base_video(id) not in held]
-    if len(kept) < len(train):
-        print(
-            f"{len(train) - len(kept)} of {len(train)} training sequences share a video with validation: not trained on"
-        )
+    both = len(set(train) & set(validation))
+    kept = without(train, validation)
+    for number, why in (
+        (both, "validate as well, another task as a rule"),
+        (len(train) - len(kept) - both, "are of a recording that validates (another subject or part of it)"),
+    ):
+        if number:
+            print(f"note: {number} of {len(train)} training sequences {why}: not trained on")
     return kept
 
 

@@ -29,7 +29,8 @@ from temporal.splits import Split, apart, choose_splits
 from temporal.table_facts import annotated, check_labels, feature_moments
 from temporal.windows import Windows
 from wildaffect.tasks import EXPR, Task
-from wildaffect.tasks.leaks import scoreable
+from wildaffect.tasks.folds import without
+from wildaffect.tasks.leaks import refuse_other_tasks, scoreable, together
 from wildaffect.tasks.priors import Prior, tempered
 from wildaffect.training.averaging import moving_average
 from wildaffect.training.batches import BatchPlan, sample_rng
@@ -58,16 +59,24 @@ def train(config: Temporal) -> dict[str, Any]:
     # What the head is trained on: caches, labels, and which videos train it, tune it and score it.
     tasks = tasks_of(config.task)
     caches = open_caches(config.features)
-    encoder_saw = labels_seen(caches)
+    encoder_saw, encoder_chosen_on = labels_seen(caches, rule_clean=config.rule_clean)
     tracks, train, validation = read_labels(config, caches)
+    chooses = config.tune_on == "validation"
+    names, seen = {task.name for task in tasks}, together(encoder_saw, encoder_chosen_on)
+    if config.rule_clean:
+        refuse_other_tasks(names, seen)
+    if chooses:  # what chose the encoder may choose again, but is not scored
+        seen = encoder_saw
     reported = scoreable(
         validation,
-        tasks={task.name for task in tasks},
-        encoder=encoder_saw,
+        tasks=names,
+        encoder=seen,
         head=(),
         allow_leak=config.allow_leak,
         rule_clean=config.rule_clean,
+        required=chooses,
     )
+    leaked = len(reported) - len(without(reported, {id for ids in seen.values() for id in ids}))
     train = apart(train, validation)
 
     # The run directory, unless the run is finished already.
@@ -102,7 +111,7 @@ def train(config: Temporal) -> dict[str, Any]:
             inputs = head_inputs(caches, home.path / "head")
             head = train_head(replace(config, seed=config.seed + seed), table, split, inputs, home, accelerator)
             head.trained_on = sorted({*split.train, *split.tune})
-            head.encoder_trained_on = encoder_saw
+            head.encoder_trained_on, head.encoder_chosen_on = encoder_saw, encoder_chosen_on
             if EXPR in tasks:
                 head.prior = measure_prior(head, table, split.train, config)
             held_out, scored = (predict_labelled(head, table, ids) for ids in (split.tune, split.report))
@@ -110,7 +119,7 @@ def train(config: Temporal) -> dict[str, Any]:
 
     # Smoothing and thresholds are chosen, the heads are scored, and everything is written.
     synthetic = any(cache.header.get("synthetic", False) for cache in caches)
-    summary = choose_and_score(config, members, synthetic)
+    summary = choose_and_score(config, members, synthetic, leaked)
     write_heads(run, members, made_by=MADE_BY, config=settings, parents=features)
     write_predictions_and_report(config, run, table, members, summary)
     print(

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from sklearn.metrics import f1_score
 
 from benchmarks import real_faces as real
 from checkpoints.errors import UserError
@@ -73,7 +74,11 @@ def test_real_faces_go_through_both_stages(data, tmp_path, capsys):
         for start in ("mae", "scratch"):
             scores = summary["scores"][test][start]
             assert scores["classes"] == ["Neutral", "Happiness"]
-            assert 0 <= scores["macro_f1"] <= 1
+            counts = np.array(scores["confusion"])
+            truth, answer = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
+            expected = f1_score(truth, answer, labels=[0, 4], average="macro", zero_division=0)
+            assert scores["macro_f1"] == pytest.approx(expected)
+            assert np.flatnonzero(counts.sum(axis=1)).tolist() == [0, 4] and counts.sum() == scores["frames"]
     assert summary["scores"]["ferplus_validation"]["mae"]["frames"] == 8
     assert summary["scores"]["muxspace_val"]["mae"]["frames"] == 4
     assert 1 <= summary["pictures_trained_on"]["ferplus_validation"] <= 8

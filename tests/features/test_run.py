@@ -1,6 +1,7 @@
 """The extraction job: right rows, resuming, stale features, several processes, refusals."""
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -52,6 +53,27 @@ def cache(corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("cache") / "full"
     main(settings(corpus, out))
     return out
+
+
+def test_the_header_says_whose_labels_taught_and_chose_the_encoder(corpus, tmp_path, capsys):
+    """And a header that does not, or says otherwise, is written again, without extracting anything."""
+    place = make_encoder(tmp_path / "encoder")
+    header = json.loads((place / "config.json").read_text())
+    header["provenance"] |= {"labelled_videos": {"expr": ["t"]}, "chosen_on": {"expr": ["c"]}}
+    (place / "config.json").write_text(json.dumps(header))
+    config = replace(settings(corpus, tmp_path / "out"), encoder=str(place))
+    main(config)
+    assert FeatureCache(config.out).trained_on == {"expr": ["t"]}
+    assert FeatureCache(config.out).chosen_on == {"expr": ["c"]}
+    before = content(config.out)
+    for wrong in (None, {"expr": []}):
+        old = json.loads((config.out / "features.json").read_text())
+        old["chosen_on"] = wrong
+        (config.out / "features.json").write_text(json.dumps(old))
+        times = {file: file.stat().st_mtime_ns for file in config.out.glob("*.safetensors")}
+        main(config)
+        assert content(config.out) == before
+        assert times == {file: file.stat().st_mtime_ns for file in config.out.glob("*.safetensors")}
 
 
 def test_each_row_is_the_feature_of_its_own_picture(cache, corpus):

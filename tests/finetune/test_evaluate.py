@@ -19,8 +19,11 @@ def run(corpus, tmp_path_factory):
 
 
 def test_validation_scores_are_those_of_the_run(run, corpus, tmp_path):
-    scores = main(Evaluate(run=run, faces=corpus.faces, labels=corpus.labels, precision="fp32", workers=0,
-                           json=tmp_path / "scores.json"))  # fmt: skip
+    config = Evaluate(run=run, faces=corpus.faces, labels=corpus.labels, precision="fp32", workers=0,
+                      json=tmp_path / "scores.json")  # fmt: skip
+    with pytest.raises(UserError, match=r"2 of 2 .* \(such as val0\) taught or chose the encoder .* no other is left"):
+        main(config)  # they chose the weights that were kept
+    scores = main(replace(config, allow_leak=True))
     finished = json.loads((run / "finished.json").read_text())
     assert {key: finished[key] for key in scores} == scores == json.loads((tmp_path / "scores.json").read_text())
 
@@ -41,6 +44,6 @@ def test_refusals(run, corpus, tmp_path):
     with pytest.raises(UserError, match=r"holds no expression labels .*--split all takes every split"):
         main(Evaluate(run=run, faces=corpus.faces, labels=tmp_path / "table.csv"))
     taught = Evaluate(run=run, faces=corpus.faces, labels=corpus.labels, split="Train_Set", workers=0)
-    with pytest.raises(UserError, match=r"such as train0\) taught the encoder .* no other is left to score"):
+    with pytest.raises(UserError, match=r"such as train0\) taught or chose the encoder .* no other is left to score"):
         main(taught)
     assert main(replace(taught, allow_leak=True))["frames"] > 0

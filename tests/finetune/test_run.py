@@ -49,13 +49,27 @@ def test_learns_and_writes_its_product(whole, corpus):
         "synthetic": True,
         "unlabelled_videos": ["u1"],
         "labelled_videos": {"expr": sorted(TRAIN)},
-        "validation_videos": sorted(VALIDATION),
+        "chosen_on": {"expr": sorted(VALIDATION)},
     }
     assert not {"drop_path_rate", "patch_drop_rate"} & encoder.config.kwargs.keys()
     assert load_tensors(whole / "classifier.safetensors")["weight"].shape == (8, encoder.dim)
     assert encoder.fingerprint != load_encoder(corpus.encoder).fingerprint
+    card = (whole / "encoder" / "MODEL_CARD.md").read_text()
+    assert "None on videos that taught and chose nothing." in card and "Labels of 2 videos or pictures chose" in card
     report = (whole / "report.html").read_text()
     assert "Synthetic data" in report and "Most confident mistakes" in report
+
+
+@pytest.mark.parametrize("before", [{"chosen_on": {"expr": ["p1"]}}, {"validation_videos": ["p1"]}])
+def test_what_chose_the_parent_chose_the_product(corpus, tmp_path, before):
+    """Also where the parent is of a version that had another name for it."""
+    place = make_encoder(tmp_path / "parent")
+    header = json.loads((place / "config.json").read_text())
+    header["provenance"] |= before
+    (place / "config.json").write_text(json.dumps(header))
+    main(replace(config(corpus, tmp_path / "run", epochs=0.2, evaluations=1), encoder=str(place)))
+    assert load_encoder(tmp_path / "run").provenance["chosen_on"] == {"expr": ["p1", *sorted(VALIDATION)]}
+    assert "which chose the step" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_kept_weights_are_those_of_the_best_validation(whole):

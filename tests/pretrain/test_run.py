@@ -17,6 +17,7 @@ from PIL import Image
 from checkpoints.encoder import load_encoder, load_tensors
 from checkpoints.errors import UserError
 from pretrain.build import load_mae
+from pretrain.probe import Probe
 from pretrain.recipes import DEMO
 from pretrain.run import main
 from tests.pretrain.corpus import make_store
@@ -81,8 +82,18 @@ def test_weighted_stores_with_a_probe_resume_as_if_nothing_had_been(faces, tmp_p
     settings = {**TINY, **probe, "faces": (faces, other), "weights": (1.0, 2.0)}
     whole = main(replace(DEMO, out=tmp_path / "whole", **settings))
     assert [store["share"] for store in whole["stores"]] == pytest.approx([14 / 41, 27 / 41])
-    assert 0 <= whole["probe_linear"] <= 1
-    assert load_encoder(tmp_path / "whole" / "best").provenance["pictures_seen"] == 8 * whole["probe_step"]
+    best = load_encoder(tmp_path / "whole" / "best")
+    probe = Probe(faces, tmp_path / "labels.csv", 32).score(best)
+    assert probe["probe_linear"] == pytest.approx(whole["probe_linear"], abs=1e-6)
+    assert probe["probe_knn"] == pytest.approx(whole["probe_knn"], abs=1e-6)
+    records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    scores = {record["step"]: record["probe_linear"] for record in records if "probe_linear" in record}
+    assert len(scores) == 4 and whole["probe_linear"] == max(scores.values()) == scores[whole["probe_step"]]
+    assert best.provenance["pictures_seen"] == 8 * whole["probe_step"]
+    assert best.provenance["chosen_on"] == {"expr": ["v0", "v1", "v2"]}
+    assert load_encoder(tmp_path / "whole").provenance["chosen_on"] == {}  # the last weights, which nothing chose
+    main(replace(DEMO, out=tmp_path / "next", faces=(faces,), init=tmp_path / "whole" / "best", **TINY))
+    assert load_encoder(tmp_path / "next").provenance["chosen_on"] == best.provenance["chosen_on"]
     log = Loop._log
     monkeypatch.setattr(Loop, "_log", lambda self, *a: (log(self, *a), self.step == 5 and os.kill(os.getpid(), 15)))
     with pytest.raises(SystemExit):

@@ -74,9 +74,13 @@ def test_splits_keep_recordings_whole():
     assert all(sorted(fold.train + fold.tune) == sorted(TRAIN) for fold in folds)
 
 
-def test_the_other_subject_of_a_validation_video_is_not_trained_on(capsys):
-    assert apart(["a", "b_left", "c"], ["b_right"]) == ["a", "c"]
-    assert "1 of 3 training sequences" in capsys.readouterr().out
+def test_what_shares_a_recording_with_validation_is_not_trained_on(capsys):
+    """Subjects and parts by the rule of every split; ids of both, and why each is left out, are counted."""
+    train = ["a", "b_left", "c", "d", "video45_1", "24-30-1920x1080-1", "video46"]
+    assert apart(train, ["b_right", "d", "video45_2", "24-30-1920x1080-2_left"]) == ["a", "c", "video46"]
+    said = capsys.readouterr().out
+    assert "1 of 7 training sequences validate as well, another task as a rule: not trained on" in said
+    assert "3 of 7 training sequences are of a recording that validates" in said
 
 
 def test_features_are_standardised_cache_by_cache(table):

@@ -1,11 +1,13 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from checkpoints.errors import UserError
-from temporal import evaluate
-from temporal.scoring import Scored, score_sequences
+from temporal import evaluate, run
+from temporal.heads import load_head
+from temporal.scoring import Scored, describe, score_sequences
 from tests.temporal.corpus import make_labels, write_labels
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.challenge import header
@@ -104,11 +106,148 @@ def test_interval_is_over_videos_not_frames():
     assert score_sequences(task, one_group)["videos"] == 1
 
 
-def test_mtl_is_the_sum(tmp_path):
-    lines = [f"v/{frame:05d}.jpg,0.{frame},-0.{frame},{frame % 8}" + ",1" * 12 for frame in range(1, 9)]
-    challenge(tmp_path / "f.txt", "mtl", lines)
-    challenge(tmp_path / "validation_set.txt", "mtl", lines)
-    result = evaluate.main(
-        evaluate.Evaluate(task="mtl", predictions=tmp_path / "f.txt", labels=tmp_path / "validation_set.txt")
-    )
-    assert result["score"] == pytest.approx(3) and result["va"]["score"] == pytest.approx(1)
+def shows(id, label, predicted, length=10):
+    labels = np.full((length, 1), label)
+    return Scored(id, np.arange(1, length + 1), np.full_like(labels, predicted), labels, labels >= 0)
+
+
+def test_a_perfect_prediction_has_no_interval(capsys):
+    """Draws of videos that all score the same cannot tell how far others would differ; nor can a single video."""
+    every = [shows(f"v{n}", n % 8, n % 8) for n in range(9)]
+    for items in (every, [shows("a", 3, 2), shows("a_left", 2, 2)]):
+        result = score_sequences(TASKS["expr"], items)
+        assert result["ci_low"] is None and result["ci_high"] is None
+        assert "none: all draws score the same" in describe({"expr": result})
+    assert score_sequences(TASKS["expr"], every)["score"] == 1
+    rng = np.random.default_rng(0)
+    labels = [rng.uniform(-1, 1, (30, 2)) for _ in range(5)]
+    items = [Scored(f"v{n}", np.arange(30), x, x, np.ones_like(x, bool)) for n, x in enumerate(labels)]
+    assert score_sequences(TASKS["va"], items)["ci_low"] is None
+
+
+@pytest.mark.parametrize(("fear", "low", "high"), [(3, 0.87, 1.0), (0, 0.75, 0.876)])
+def test_a_draw_says_nothing_about_a_class_that_it_does_not_show(fear, low, high):
+    """One of six videos shows fear, so a third of the draws does not: neither an F1 of 0 nor one class less."""
+    items = [shows(f"v{n}", n % 3, n % 3, 100) for n in range(5)] + [shows("v6", 3, fear, 100)]
+    items[0].decoded[:20] = 1  # not perfect, so that there is an interval
+    items = [*items, *(shows(f"w{n}", 4 + n % 4, 4 + n % 4) for n in range(20))]
+    result = score_sequences(TASKS["expr"], items)
+    assert low < result["ci_low"] < result["score"] < result["ci_high"] <= high
+
+
+def test_parts_of_a_recording_are_drawn_together():
+    items = [shows("video45_1", 1, 1), shows("video45_2_left", 2, 1), shows("video46", 1, 1)]
+    assert score_sequences(TASKS["expr"], items)["videos"] == 2
+
+
+def mtl_rows(video, wrong=0):
+    rows = [f"{video}/{frame:05d}.jpg,0.{frame},-0.{frame},{frame % 8}" for frame in range(1, 9)]
+    return [row + ",1" * (12 - wrong) + ",0" * wrong for row in rows]
+
+
+def mtl_release(root):
+    """A release with an MTL set, and with label files of its tasks for other videos."""
+    for task in TASKS.values():
+        labels = make_labels(task.name, 20, np.random.default_rng(0))
+        write_labels(root / "6th ABAW Annotations" / task.folders[0] / "Validation_Set", "other", task.name, labels)
+    folder = root / "6th ABAW Annotations" / "MTL_Challenge"
+    folder.mkdir()
+    challenge(folder / "train_set.txt", "mtl", mtl_rows("taught"))
+    challenge(folder / "validation_set.txt", "mtl", mtl_rows("v"))
+    return folder
+
+
+def test_mtl_is_the_sum_over_the_mtl_set(tmp_path, capsys):
+    """Of a release, of the set's folder, or of its file, whatever the files are called; and it is printed."""
+    folder = mtl_release(tmp_path / "release")
+    (tmp_path / "labels.csv").write_text((folder / "validation_set.txt").read_text())
+    for place, name in (
+        (tmp_path / "release", "p.txt"),
+        (folder, "p.csv"),
+        (folder / "validation_set.txt", "p"),
+        (tmp_path / "labels.csv", "p.TXT"),
+    ):
+        file = challenge(tmp_path / name, "mtl", mtl_rows("v", wrong=6))
+        page = tmp_path / "page.html"
+        result = evaluate.main(evaluate.Evaluate(task="mtl", predictions=file, labels=place, report=page))
+        assert result["score"] == pytest.approx(2.5) and result["va"]["score"] == pytest.approx(1)
+        assert "P_MTL 2.5000, the sum of the three scores" in capsys.readouterr().out
+        assert "P_MTL, their sum" in page.read_text()
+    (folder / "validation_set.txt").unlink()
+    options = {"task": "mtl", "predictions": file}
+    with pytest.raises(
+        UserError, match="holds no validation set of the MTL challenge"
+    ):  # not the tasks' own sets, of other videos
+        evaluate.main(evaluate.Evaluate(**options, labels=tmp_path / "release"))
+    with pytest.raises(UserError, match="holds no test set of the MTL challenge"):
+        evaluate.main(evaluate.Evaluate(**options, labels=folder, split="test"))
+
+
+def test_one_task_of_an_mtl_folder(tmp_path):
+    folder = mtl_release(tmp_path / "release")
+    file = challenge(tmp_path / "f.csv", "expr", [f"v/{frame:05d}.jpg,{frame % 8}" for frame in range(1, 9)])
+    assert evaluate.main(evaluate.Evaluate(task="expr", predictions=file, labels=folder))["score"] == 1
+
+
+def test_rows_of_several_splits_are_never_scored_together(tmp_path):
+    table = "video,frame,expression,split\nt,1,0,train\nv,1,1,val\nv,2,1,val\nx,1,2,test\n"
+    (tmp_path / "labels.csv").write_text(table)
+    rows = ["t/00001.jpg,0", "v/00001.jpg,1", "v/00002.jpg,0", "x/00001.jpg,2"]
+    options = {"task": "expr", "predictions": challenge(tmp_path / "f.txt", "expr", rows)}
+    result = evaluate.main(evaluate.Evaluate(**options, labels=tmp_path / "labels.csv"))
+    assert result["frames"] == 2 and result["f1"]["Anger"] == pytest.approx(2 / 3)
+    test = evaluate.main(evaluate.Evaluate(**options, labels=tmp_path / "labels.csv", split="test"))
+    assert test["frames"] == 1 and test["f1"]["Disgust"] == 1
+    (tmp_path / "none.csv").write_text(table.replace("val", "test"))
+    with pytest.raises(UserError, match=r"none\.csv has splits, but no expr labels of a validation split"):
+        evaluate.main(evaluate.Evaluate(**options, labels=tmp_path / "none.csv"))
+    lines = [line.rpartition(",")[0] for line in table.splitlines()]
+    (tmp_path / "whole.csv").write_text("\n".join(lines) + "\n")
+    assert evaluate.main(evaluate.Evaluate(**options, labels=tmp_path / "whole.csv"))["frames"] == 4
+
+
+def test_without_heads_nothing_is_known_and_that_is_said(runs, corpus, tmp_path, capsys):
+    options = {"task": "va", "predictions": runs / "va" / "validation", "labels": corpus / "release"}
+    files = {"json": tmp_path / "s.json", "report": tmp_path / "r.html"}
+    evaluate.main(evaluate.Evaluate(**options, **files))
+    said = "Without --heads nobody knows which of these videos taught or chose what made the predictions."
+    assert said in capsys.readouterr().out and said in files["report"].read_text()
+    assert json.loads(files["json"].read_text())["notes"] == [said]
+    assert evaluate.main(evaluate.Evaluate(**options, heads=(runs / "va",), rule_clean=True))["notes"] == []
+    for flag in ("rule_clean", "allow_leak"):
+        with pytest.raises(UserError, match="--rule-clean and --allow-leak need --heads"):
+            evaluate.main(evaluate.Evaluate(**options, **{flag: True}))
+
+
+def test_what_taught_or_chose_is_left_out(runs, corpus, tmp_path):
+    """Whichever of head and encoder it taught or chose."""
+    head = tmp_path / "run" / "head"
+    shutil.copytree(runs / "va" / "head", head)
+    header = json.loads((head / "config.json").read_text())
+    options = {"task": "va", "predictions": runs / "va" / "validation", "labels": corpus / "release"}
+    options |= {"heads": (tmp_path / "run",)}
+    for change in (
+        {"trained_on": ["val1"]},
+        {"encoder_trained_on": {"va": ["val1"]}},
+        {"encoder_chosen_on": {"expr": ["val1"]}},
+    ):
+        (head / "config.json").write_text(json.dumps(header | change))
+        assert evaluate.main(evaluate.Evaluate(**options))["videos"] == 2
+        with pytest.raises(UserError, match="--rule-clean"):
+            evaluate.main(evaluate.Evaluate(**options, rule_clean=True))
+        assert evaluate.main(evaluate.Evaluate(**options, allow_leak=True))["videos"] == 3
+    (head / "config.json").write_text(json.dumps({k: v for k, v in header.items() if k != "encoder_chosen_on"}))
+    with pytest.raises(UserError, match="--rule-clean: the heads do not say whose labels chose"):
+        evaluate.main(evaluate.Evaluate(**options, rule_clean=True))
+
+
+def test_a_run_scores_what_rule_clean_accepts(settings, corpus, tmp_path):
+    """A part of a recording in the training split and another in the validation split: one rule for both."""
+    shutil.copytree(corpus / "release", tmp_path / "release")
+    (folder,) = (tmp_path / "release").glob(f"*/{TASKS['va'].folders[0]}")
+    (folder / "Train_Set" / "video10_2.txt").rename(folder / "Validation_Set" / "video10_2.txt")
+    summary = run.main(settings("va", tmp_path / "run", labels=tmp_path / "release", epochs=1))
+    options = {"predictions": tmp_path / "run" / "validation", "labels": tmp_path / "release"}
+    result = evaluate.main(evaluate.Evaluate(task="va", **options, heads=(tmp_path / "run",), rule_clean=True))
+    assert result["videos"] == summary["validation"]["va"]["videos"] == 4
+    assert "video10_1" not in load_head(tmp_path / "run").trained_on

@@ -15,6 +15,7 @@ from temporal import run, train
 from temporal.caches import open_caches
 from temporal.heads import load_head, load_heads
 from temporal.labels import read_labels
+from temporal.splits import apart, make_splits
 from tests.temporal.corpus import TRAIN, VALIDATION, make_labels, write_cache, write_labels
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.labels import read_annotations
@@ -164,17 +165,62 @@ def test_leaks_are_left_out_warned_of_or_refused(settings, corpus, tmp_path, cap
     summary = run.main(settings("expr", tmp_path / "a", **quick))
     assert "1 of 3 labelled sequences (such as val1)" in capsys.readouterr().err
     assert summary["validation"]["expr"]["videos"] == 2
-    assert "1-30-640x360" not in json.loads((tmp_path / "a" / "head" / "config.json").read_text())["record"].get(
-        "tune", []
-    )
-    assert run.main(settings("expr", tmp_path / "b", allow_leak=True, **quick))["validation"]["expr"]["videos"] == 3
+    record = load_head(tmp_path / "a").record
+    assert record["scored_on"] == ["val2_right", "val3"]
+    assert record["chosen_on"] and "1-30-640x360" not in record["chosen_on"]  # its features are too good to choose on
+    leaky = run.main(settings("expr", tmp_path / "b", allow_leak=True, **quick))
+    assert leaky["validation"]["expr"]["videos"] == 3 and leaky["leaked"] == 1
+    assert "validation (1 sequences taught or chose the encoder, so it is too high)" in capsys.readouterr().out
     with pytest.raises(UserError, match="--rule-clean: 1 of 3"):
         run.main(settings("expr", tmp_path / "c", rule_clean=True, **quick))
-    with pytest.raises(UserError, match="--rule-clean: the encoder was trained on expr labels"):
+    with pytest.raises(UserError, match="--rule-clean: expr labels of 2 sequences taught or chose"):
         run.main(settings("va", tmp_path / "c", rule_clean=True, **quick))
-    every = cache("every", {"expr": list(VALIDATION)})
-    with pytest.raises(UserError, match="no other is left to score"):
-        run.main(settings("expr", tmp_path / "c", features=(every,), epochs=1))
+    every = {"features": (cache("every", {"expr": list(VALIDATION)}),), "epochs": 1}
+    assert run.main(settings("expr", tmp_path / "c", **every))["validation"] is None  # a head, but no score
+    with pytest.raises(UserError, match="no other is left to score"):  # their features would mislead the choice
+        run.main(settings("expr", tmp_path / "d", tune_on="validation", **every))
+
+
+def test_what_chose_the_encoder_counts_as_seen(settings, corpus, tmp_path, capsys):
+    """As stage 2 does, which keeps the best of many evaluations on the official validation set."""
+    source = FeatureCache(corpus / "cache")
+    features = {id: source.read(id).features for id in source.ids}
+
+    def chosen_by(*ids, **changes):
+        cache = write_cache(tmp_path / f"by{len(ids)}", features, chosen_on={"expr": list(ids)})
+        return {"features": (cache,), "epochs": 1, **changes}
+
+    some = run.main(settings("expr", tmp_path / "some", **chosen_by("val1")))
+    assert some["validation"]["expr"]["videos"] == 2 and some["leaked"] == 0
+    capsys.readouterr()
+    every = run.main(settings("expr", tmp_path / "every", **chosen_by(*VALIDATION)))
+    output = capsys.readouterr()
+    assert every["validation"] is None and "no score on videos that taught and chose nothing" in output.out
+    assert "3 of 3 labelled sequences (such as val1) taught or chose the encoder" in output.err
+    assert "no score on videos that taught and chose nothing" in (tmp_path / "every" / "report.html").read_text()
+    head = load_head(tmp_path / "every")
+    assert head.encoder_chosen_on == {"expr": sorted(VALIDATION)} and not head.record["scored_on"]
+    assert "None on videos that taught and chose nothing" in (tmp_path / "every/head/MODEL_CARD.md").read_text()
+    with pytest.raises(UserError, match="--rule-clean: 3 of 3"):
+        run.main(settings("expr", tmp_path / "c", **chosen_by(*VALIDATION, rule_clean=True)))
+    for more in ({}, {"tune_on": "validation"}):
+        with pytest.raises(UserError, match="--rule-clean: expr labels of 3 sequences taught or chose"):
+            run.main(settings("va", tmp_path / "c", **chosen_by(*VALIDATION, rule_clean=True, **more)))
+    again = run.main(settings("expr", tmp_path / "again", **chosen_by(*VALIDATION, tune_on="validation")))
+    assert again["held_out"]["expr"]["videos"] == 3 and again["validation"] is None  # they may choose once more
+
+
+def test_a_cache_that_does_not_say_what_chose_its_encoder(settings, corpus, tmp_path, capsys):
+    source = FeatureCache(corpus / "cache")
+    cache = write_cache(tmp_path / "old", {id: source.read(id).features for id in source.ids})
+    header = json.loads((cache / "features.json").read_text())
+    del header["chosen_on"]
+    (cache / "features.json").write_text(json.dumps(header))
+    old = {"features": (cache,), "epochs": 1}
+    assert run.main(settings("va", tmp_path / "a", **old))["validation"]["va"]["videos"] == 3
+    assert "old does not say whose labels chose its encoder: run features/run.py again" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"--rule-clean: .*old does not say"):
+        run.main(settings("va", tmp_path / "b", rule_clean=True, **old))
 
 
 def test_what_validates_one_task_trains_no_other(settings, tmp_path):
@@ -189,7 +235,7 @@ def test_what_validates_one_task_trains_no_other(settings, tmp_path):
         write_labels(tmp_path / TASKS[name].folders[0] / f"{split}_Set", id, name, make_labels(name, 20, rng))
     config = settings("joint", tmp_path / "o", labels=tmp_path)
     labels, train, validation = read_labels(config, open_caches(config.features))
-    assert (train, validation) == (["a", "c"], ["b"])
+    assert apart(train, validation) == ["a", "c"] and validation == ["b"]
     assert set(labels["va"]) == {"a", "b"} and set(labels["expr"]) == {"c"}  # b's Expr labels are training labels
 
 
@@ -197,8 +243,6 @@ def test_held_out_videos_are_those_the_encoder_did_not_learn(settings, corpus, t
     source = FeatureCache(corpus / "cache")
     seen = [id for id in TRAIN if not id.startswith(("2-", "9", "5-"))]
     cache = write_cache(tmp_path / "c", {id: source.read(id).features for id in source.ids}, trained_on={"expr": seen})
-    from temporal.splits import make_splits
-
     (split,) = make_splits(TRAIN, [], folds=[], share=0.1, seed=0, seen=FeatureCache(cache).trained_on["expr"])
     assert split.tune and not set(split.tune) & set(seen)
     assert sorted(split.tune + split.train) == sorted(TRAIN)
@@ -291,7 +335,10 @@ def test_command_line(corpus, tmp_path):
         tmp_path / "o",
     )
     assert done.returncode == 0, done.stderr
-    assert "held out:" in done.stdout and (tmp_path / "o" / "head" / "config.json").exists()
+    assert (
+        "held out (they chose, so it is too high):" in done.stdout
+        and (tmp_path / "o" / "head" / "config.json").exists()
+    )
     wrong = script(
         "va", "framewise", "--features", corpus / "none", "--labels", corpus / "release", "--out", tmp_path / "p"
     )
@@ -314,10 +361,11 @@ def test_help_does_not_import_torch():
 
 
 def test_every_recipe_trains(settings, corpus, tmp_path, monkeypatch):
-    from temporal import plots
+    """And the head that is written gives the scores that the run reports, smoothing and thresholds included."""
+    from temporal import evaluate, results
     from temporal.recipes import recipes
 
-    monkeypatch.setattr(plots, "write_run_report", lambda *_: None)
+    monkeypatch.setattr(results, "write_run_report", lambda *_: None)
 
     small = {
         "window": 10,
@@ -335,8 +383,11 @@ def test_every_recipe_trains(settings, corpus, tmp_path, monkeypatch):
             smaller["tcn_channels"] = tuple(8 for _ in config.tcn_channels)
             features = (corpus / "cache", corpus / ("cache" if name == "nguyen2024-mean" else "view"))
             options = {"features": features, "labels": corpus / "release", "out": tmp_path / task / name}
-            summary = run.main(replace(config, **small, **smaller, **options))
-            assert 0 <= abs(summary["validation"][task]["score"]) <= 1, name
+            own = run.main(replace(config, **small, **smaller, **options))["validation"][task]
+            options = {"predictions": tmp_path / task / name / "validation", "labels": corpus / "release"}
+            again = evaluate.main(evaluate.Evaluate(task=task, **options, heads=(tmp_path / task / name,)))
+            assert again["score"] == pytest.approx(own["score"], abs=1e-6), name
+            assert again["frames"] == own["frames"] and own["videos"] == len(VALIDATION), name
 
 
 def test_batches_depend_on_seed_and_step_alone(settings, tmp_path):

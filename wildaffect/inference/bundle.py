@@ -99,6 +99,6 @@ def write_card_of(models: Models, path: Path) -> None:
             f"{', '.join(task.title.lower() for task in models.tasks)} for every frame."
         ),
         data=[f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows],
-        scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows],
+        scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows if row[4] is not None],
         warnings=[DRAWN] if models.synthetic else [],
     )

@@ -134,6 +134,7 @@ def describe_models(models: Models) -> list[list[Any]]:
                 [
                     str(part.get("stage", "encoder of unknown training")),
                     *(f"on {task} labels of {n} videos" for task, n in part["labelled_videos"].items()),
+                    *(f"(chosen on those of {n}, {task})" for task, n in part["chosen_on"].items()),
                 ]
             )
             for part in source["encoders"]
@@ -142,7 +143,8 @@ def describe_models(models: Models) -> list[list[Any]]:
         videos = f"{source['trained_on_videos']} videos or pictures{synthetic}"
         for task in source["tasks"]:
             score = source["scores"].get(task, {})
-            numbers = [score.get("score"), score.get("chance"), source["scored_on"]]
+            on = f"{score['videos']} {source['scored_on']}" if score else source["scored_on"]
+            numbers = [score.get("score"), score.get("chance"), on]
             rows.append([source["name"], task, source["recipe"], f"{videos}; encoder: {encoders}", *numbers])
     return rows
 
@@ -151,7 +153,11 @@ def credit(models: Models) -> str:
     """One line for outputs without a table: each head, what it was trained on, and its score."""
     parts = []
     for head, task, recipe, data, score, chance, scored_on in describe_models(models):
-        number = "not scored" if score is None else f"score {score:.3f} (chance {chance or 0:.3f}) on {scored_on}"
+        number = (
+            f"scored on {scored_on}"
+            if score is None
+            else f"score {score:.3f} (chance {chance or 0:.3f}) on {scored_on}"
+        )
         parts.append(f"{task}: head {head}, recipe {recipe}, trained on {data}; {number}")
     return ". ".join(parts)
 

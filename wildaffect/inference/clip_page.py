@@ -43,7 +43,11 @@ def write_report(
     ]
     if "valence" in table.column_names and facts.frames > 1 and faces:
         sections.append(Section("Valence and arousal", [_trajectory(table, subject) for subject in faces[:PEOPLE]]))
-    heads = Table(MODEL_COLUMNS, describe_models(models), "Scores of the heads, not of this clip.")
+    heads = Table(
+        MODEL_COLUMNS,
+        describe_models(models),
+        "Scores of the heads, not of this clip, on videos that neither taught nor chose them.",
+    )
     columns = Table(("column", "meaning"), [(column, COLUMNS[column]) for column in table.column_names])
     sections += [Section("The heads", [heads]), Section("Columns of the tables", [columns])]
     write_page(path, f"{name}: predictions per frame", sections)

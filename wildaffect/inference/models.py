@@ -10,14 +10,16 @@ import numpy as np
 import torch
 
 from checkpoints.artifact import combine_hashes, fingerprint, read_header
-from checkpoints.encoder import WEIGHTS, Encoder, encoder_directory, load_encoder
+from checkpoints.encoder import WEIGHTS, Encoder, chosen_on, encoder_directory, load_encoder
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN, Framing
 from features.embed import Embedder, with_pooling
 from temporal.heads import Head, head_directories, load_head
 from temporal.predict import average, decode, predict_sequence
 from wildaffect.inference.scratch import side_by_side
+from wildaffect.report.card import CLEAN
 from wildaffect.tasks import TASKS, Task
+from wildaffect.tasks.leaks import clean_scores
 
 DEFAULT = Path(__file__).parents[2] / "checkpoints" / "starter"
 VARIABLE = "WILDAFFECT_HEADS"
@@ -210,24 +212,28 @@ def _common_framing(models: Models) -> Framing:
 
 
 def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What an output says about a head: name, training data, validation scores; no absolute path."""
+    """What an output says about a head: name, training data, scores on videos that taught and chose nothing."""
     record = head.record
-    scores = record.get("validation") or record.get("held_out") or {}
+    seen = [head.seen, *(part.get("labelled_videos") or {} for part in encoders), *map(chosen_on, encoders)]
+    scores = clean_scores(record, {id for by_task in seen for ids in by_task.values() for id in ids})
     run = directory.resolve()
     return {
         "name": run.parent.name if run.name == "head" else run.name,
         "tasks": [task.name for task in head.tasks],
         "recipe": head.recipe,
         "trained_on_videos": len(head.trained_on),
-        "scored_on": "validation videos" if record.get("validation") else "held-out training videos",
+        "scored_on": CLEAN if scores else f"no {CLEAN}",
         "scores": {
-            task.name: {key: scores[task.name][key] for key in ("score", "chance") if key in scores[task.name]}
+            task.name: {
+                key: scores[task.name][key] for key in ("score", "chance", "videos") if key in scores[task.name]
+            }
             for task in head.tasks
             if task.name in scores
         },
         "encoders": [
             {key: part[key] for key in ("stage", "recipe", "label_task") if part.get(key)}
             | {"labelled_videos": {task: len(ids) for task, ids in (part.get("labelled_videos") or {}).items()}}
+            | {"chosen_on": {task: len(ids) for task, ids in chosen_on(part).items()}}
             for part in encoders
         ],
         "labels_are": "synthetic"

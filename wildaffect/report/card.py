@@ -7,6 +7,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from checkpoints.artifact import atomic_file, read_json
+from checkpoints.encoder import chosen_on
+from wildaffect.tasks.leaks import clean_scores, together
 
 CARD = "MODEL_CARD.md"
 DRAWN = (
@@ -26,6 +28,7 @@ PRETRAINED_FAILURES = (
     "It was trained on faces as the detector aligns them; other crops, margins or rotations look different to it.",
     "Its features are less reliable for ages, skin tones, poses and cameras that were rare in its training pictures.",
 )
+CLEAN = "videos that taught and chose nothing"
 TITLES = {"va": "valence and arousal", "expr": "expression", "au": "action units"}
 
 
@@ -50,10 +53,10 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
         f"Labels of {len(videos):,} videos or pictures: {TITLES.get(task, task)}."
         for task, videos in (origin.get("labelled_videos") or {}).items()
     ]
-    scores = []
-    if found := header.get("scores"):
-        on = f"{found['frames']:,} single frames of unseen videos, {len(found['classes'])} classes"
-        scores = [("expr", found["macro_f1"], None, on)]
+    data += [
+        f"Labels of {len(videos):,} videos or pictures chose which state of it was kept: {TITLES.get(task, task)}."
+        for task, videos in chosen_on(origin).items()
+    ]
     return {
         "name": f"{encoder['architecture']} at {encoder['image_size']} pixels, {stage}",
         "what": (
@@ -62,22 +65,21 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
             "its features."
         ),
         "data": data,
-        "scores": scores,
+        "scores": [],
         "warnings": [DRAWN] if origin.get("synthetic") else [],
-        "failures": FAILURES[:3] if scores else PRETRAINED_FAILURES,
+        "failures": FAILURES[:3] if header.get("scores") else PRETRAINED_FAILURES,
     }
 
 
 def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
     record = header["record"]
-    part, on = record.get("validation") or {}, "validation videos"
-    if not part:
-        part, on = record.get("held_out") or {}, "held-out training videos"
+    encoder_saw = together(header["encoder_trained_on"], header.get("encoder_chosen_on", {}))
+    part = clean_scores(record, {*header["trained_on"], *(id for ids in encoder_saw.values() for id in ids)})
     tasks = list(TITLES) if header["task"] == "joint" else [header["task"]]
     views = " and ".join(dict.fromkeys(item["view"] for item in header["inputs"]))
-    encoder_saw = [
-        f"Its encoder was trained on {TITLES.get(task, task)} labels of {len(ids):,} videos."
-        for task, ids in header["encoder_trained_on"].items()
+    encoder = [
+        f"{TITLES.get(task, task).capitalize()} labels of {len(ids):,} videos taught or chose its encoder."
+        for task, ids in encoder_saw.items()
     ]
     return {
         "name": f"{' and '.join(TITLES[task] for task in tasks)}, recipe {header['recipe']}",
@@ -87,9 +89,9 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
             f"{header['architecture']['window']} frames. It needs the encoder whose features it was trained on, and "
             "refuses others."
         ),
-        "data": [f"{len(header['trained_on']):,} videos with labels.", *encoder_saw],
+        "data": [f"{len(header['trained_on']):,} videos with labels, which taught and chose it.", *encoder],
         "scores": [
-            (task, part[task]["score"], part[task].get("chance"), f"{part[task].get('videos', 'the')} {on}")
+            (task, part[task]["score"], part[task].get("chance"), f"{part[task]['videos']} {CLEAN}")
             for task in tasks
             if task in part
         ],

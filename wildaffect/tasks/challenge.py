@@ -79,6 +79,16 @@ def form_of(path: Path) -> str:
     )
 
 
+def is_challenge_file(path: Path) -> bool:
+    """Whether a file's first line begins as a challenge file's does, whatever the file is called."""
+    try:
+        with Path(path).open("rb") as file:
+            first = file.readline(1000).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return False
+    return first.split(",")[0].strip().lower() in ("image_location", "image")
+
+
 def read_example(path: Path) -> Example:
     """The frames listed in an example file; everything after the first comma is ignored.
 

@@ -59,7 +59,7 @@ def read_annotations(
     """
     root = Path(root)
     class_map = class_map or ClassMap()
-    if root.is_file() and root.suffix.lower() != ".txt":
+    if root.is_file() and root.suffix.lower() != ".txt" and not is_mtl_file(root):
         return read_label_table(root, task, split, class_map, spans)
     if root.is_file():
         return _mapped(read_mtl(root, task), task, class_map)
@@ -154,13 +154,19 @@ FOLDERS = frozenset[str]().union(*map(folders_of, TASKS.values()))
 
 def find_mtl_file(root: Path, split: str | None) -> Path | None:
     """The MTL challenge's file of a split below `root`, or None."""
-    if split is None:
+    if split not in MTL_FILES:
         return None
     for top in (root, *sorted(child for child in root.iterdir() if child.is_dir())):
         for folder in (top, _child(top, MTL_FOLDER)):
             if folder is not None and (folder / MTL_FILES[split]).is_file():
                 return folder / MTL_FILES[split]
     return None
+
+
+def is_mtl_file(path: Path) -> bool:
+    """Whether a file's first line is the MTL challenge's, whatever the file is called."""
+    with path.open("rb") as file:
+        return file.readline(100).decode("utf-8-sig", errors="replace").replace(" ", "").strip() == MTL_HEADER
 
 
 def read_annotation_file(path: Path, task: Task) -> LabelTrack:

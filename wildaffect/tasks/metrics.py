@@ -34,6 +34,12 @@ def ccc_from_moments(sums: np.ndarray) -> float:
     return 2 * cov / (var_x + var_y + (x - y) ** 2)
 
 
+def target_varies(sums: np.ndarray) -> bool:
+    """Whether the labels behind `moments` differ at all; otherwise CCC says nothing."""
+    n, y, yy = float(sums[0]), float(sums[2]), float(sums[4])
+    return n > 0 and yy / n - (y / n) ** 2 >= _TINY
+
+
 def confusion(predicted: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
     """`[classes, classes]` counts, true class by row, predicted class by column."""
     index = np.asarray(target, np.int64) * classes + np.asarray(predicted, np.int64)

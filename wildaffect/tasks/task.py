@@ -98,6 +98,10 @@ class Task(ABC):
         """`score` and its parts, from summed statistics."""
 
     @abstractmethod
+    def shown(self, statistics: np.ndarray) -> np.ndarray:
+        """`[P]` bool, which parts of the score (CCCs, F1s) the labels behind summed statistics can tell."""
+
+    @abstractmethod
     def chance(self, labels: np.ndarray, mask: np.ndarray) -> float:
         """Score of the best constant prediction."""
 
@@ -155,6 +159,10 @@ class ValenceArousal(Task):
             "ccc_arousal": arousal,
             "frames": int(statistics[:, 0].max()),
         }
+
+    def shown(self, statistics: np.ndarray) -> np.ndarray:
+        """Where the labels vary."""
+        return np.array([metrics.target_varies(sums) for sums in statistics])
 
     def strata(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Frames per quadrant of the plane."""
@@ -218,6 +226,10 @@ class Expression(Task):
             "frames": int(statistics.sum()),
         }
 
+    def shown(self, statistics: np.ndarray) -> np.ndarray:
+        """Classes that occur among the labels."""
+        return statistics.sum(axis=1) > 0
+
     def strata(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Frames per expression."""
         return np.bincount(labels[mask].astype(int), minlength=len(EXPRESSIONS))
@@ -274,6 +286,10 @@ class ActionUnits(Task):
             "f1": {name: float(value) for name, value in zip(AUS, f1, strict=True)},
             "frames": int(statistics.sum(axis=(1, 2)).max()),
         }
+
+    def shown(self, statistics: np.ndarray) -> np.ndarray:
+        """AUs that are present in some frame."""
+        return statistics[:, 1].sum(axis=-1) > 0
 
     def strata(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Frames in which each AU is active, and frames annotated."""

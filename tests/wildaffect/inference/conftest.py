@@ -29,6 +29,7 @@ def make_encoder(directory: Path, *, synthetic: bool = True, seed: int = 0) -> E
     kwargs = {"patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 2}
     encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", SIZE, kwargs), provenance={"stage": "pretrain"})
     encoder.provenance |= {"synthetic": synthetic, "labelled_videos": {"expr": ["a", "b"]}}
+    encoder.provenance |= {"chosen_on": {"expr": ["e"]}}
     save_encoder(directory, encoder, made_by="test", recipe={}, parents={})
 
     return load_encoder(directory)
@@ -65,10 +66,10 @@ def make_head(
     )
     head.thresholds = np.linspace(0.3, 0.6, 12) if task in ("au", "joint") else None
     head.trained_on = ["a", "c"]
-    scores: dict[str, Any] = {item.name: {"score": 0.4, "chance": 0.1} for item in chosen}
+    scores: dict[str, Any] = {item.name: {"score": 0.4, "chance": 0.1, "videos": 2} for item in chosen}
     if len(chosen) > 1:  # as `temporal.selection.score_head` has it
         scores["score"] = 0.4 * len(chosen)
-    head.record = {"validation": scores, "synthetic": True}
+    head.record = {"validation": scores, "scored_on": ["d", "f"], "synthetic": True}
     save_head(head, run / "head", made_by="test", config={}, parents={})
     return run
 

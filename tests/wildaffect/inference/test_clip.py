@@ -200,8 +200,8 @@ def test_every_output_names_its_heads_and_their_scores(result):
         comment = container.metadata["comment"]
     inside = pq.read_schema(result / "predictions.parquet").metadata
     for text in (comment, inside[b"heads"].decode()):
-        assert "va: head va, recipe demo, trained on 2 videos of drawn faces" in text
-        assert "score 0.400 (chance 0.100) on validation videos" in text and "au: head au" in text
+        assert "va: head va, recipe demo, trained on 2 videos or pictures of synthetic faces" in text
+        assert "score 0.400 (chance 0.100) on 2 videos that taught and chose nothing" in text and "au: head au" in text
     assert b"drawn faces" in inside[b"warnings"]
 
 

@@ -1,14 +1,22 @@
+import json
 import math
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from checkpoints.errors import UserError
-from tests.wildaffect.inference.conftest import make_encoder, make_head
+from features.cache import fill_nearest
+from preprocessing.views import StillFrames
+from temporal.heads import load_head
+from temporal.predict import predict_sequence
+from tests.wildaffect.inference.conftest import SIZE, make_encoder, make_head
+from wildaffect.inference.bundle import write_bundle
+from wildaffect.inference.clip_facts import credit
 from wildaffect.inference.models import load_models
 from wildaffect.inference.predictor import Predictor
-from wildaffect.inference.table import COLUMNS, matrix, read_table, write_table
+from wildaffect.inference.table import COLUMNS, matrix, read_table, rows_of, write_table
 from wildaffect.tasks import AUS, EXPRESSIONS
 from wildaffect.tasks.predictions import read_predictions
 
@@ -69,17 +77,51 @@ def test_heads_of_one_task_are_averaged(encoder, store, tmp_path):
 
 def test_a_head_that_reads_two_views(tmp_path, store):
     places = [(tmp_path / name, make_encoder(tmp_path / name, seed=seed)) for seed, name in enumerate("ab")]
-    table = Predictor(make_head(tmp_path / "joint", "joint", places, view="eyes_mouth")).predict_faces(store, "clip")
+    run = make_head(tmp_path / "joint", "joint", places, view="eyes_mouth")
+    table = rows_of(Predictor(run, device="cpu").predict_faces(store, "clip"), "")
     assert table.column_names == list(COLUMNS)
+    face = store.valid[:60]
+    faces = StillFrames(store, ["eyes_mouth"], SIZE).__getitems__(np.flatnonzero(face).tolist())["images"][:, 0]
+    with torch.inference_mode():
+        seen = np.concatenate([encoder(faces).numpy() for _, encoder in places], axis=1)
+    features = np.zeros((60, seen.shape[1]), np.float16)
+    features[face] = seen
+    features = fill_nearest(features, face, np.arange(60))
+    expected = predict_sequence(load_head(run), features, face, rate=25)
+    assert np.allclose(matrix(table, ["valence", "arousal"])[face], expected["va"][face], atol=2e-3)
+    swapped = np.roll(features, places[0][1].dim, axis=1)  # the order of the encoders matters
+    other = predict_sequence(load_head(run), swapped, face, rate=25)
+    assert np.abs(other["va"] - expected["va"]).max() > 0.01
 
 
 def test_the_models_say_where_they_come_from(heads):
     models = load_models(heads)
     assert models.synthetic and [task.name for task in models.tasks] == ["va", "expr", "au"]
-    assert models.sources[0]["name"] == "va" and models.sources[0]["scores"] == {"va": {"score": 0.4, "chance": 0.1}}
-    assert models.sources[0]["encoders"] == [{"stage": "pretrain", "labelled_videos": {"expr": 2}}]
+    assert models.sources[0]["name"] == "va" and models.sources[0]["scores"] == {
+        "va": {"score": 0.4, "chance": 0.1, "videos": 2}
+    }
+    (encoder,) = models.sources[0]["encoders"]
+    assert encoder == {"stage": "pretrain", "labelled_videos": {"expr": 2}, "chosen_on": {"expr": 1}}
+    assert "score 0.400 (chance 0.100) on 2 videos that taught and chose nothing" in credit(models)
     assert len(models.embedders) == 1
     assert models.fingerprint != load_models(heads[:2]).fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"validation": None, "held_out": {"va": {"score": 0.9}}}, {"scored_on": ["e", "f"]}, {"scored_on": []}],
+)
+def test_no_output_credits_a_score_on_what_taught_or_chose(encoder, tmp_path, change):
+    """`e` chose the encoder, which the head's own header need not say: the encoder does."""
+    run = make_head(tmp_path / "va", "va", [encoder])
+    header = json.loads((run / "head" / "config.json").read_text())
+    header["record"] |= change
+    (run / "head" / "config.json").write_text(json.dumps(header))
+    models = load_models([run])
+    assert models.sources[0]["scores"] == {}
+    assert credit(models).endswith("scored on no videos that taught and chose nothing")
+    write_bundle([run], tmp_path / "bundle")
+    assert "0.4" not in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
 
 
 def test_an_encoder_that_was_trained_again_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from wildaffect.tasks.challenge import (
     FORMS,
     check_challenge_file,
     header,
+    is_challenge_file,
     parts,
     read_challenge_file,
     read_example,
@@ -94,6 +95,24 @@ def test_frames_without_a_finite_prediction_are_refused(tmp_path):
     with pytest.raises(UserError, match="no va prediction"):
         write_challenge_file(tmp_path / "o.txt", "va", example, {"va": {}})
     assert not (tmp_path / "o.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "known"),
+    [
+        (header("va"), True),
+        ("\ufeff" + header("mtl") + "\r\n", True),
+        ('image_location,"Neutral,Anger"', True),  # refused later, with its line
+        ("subject,frame,valence,arousal", False),
+        ("image_path,frame,valence,arousal", False),
+        ("", False),
+    ],
+)
+def test_a_challenge_file_is_known_by_its_first_line(tmp_path, content, known):
+    (tmp_path / "f.csv").write_text(content, encoding="utf-8")
+    assert is_challenge_file(tmp_path / "f.csv") == known
+    (tmp_path / "f.parquet").write_bytes(b"PAR1\x00\xff\xfe")
+    assert not is_challenge_file(tmp_path / "f.parquet") and not is_challenge_file(tmp_path / "none")
 
 
 @given(st.lists(st.text(alphabet='a/0123.jpg,"-x\n', max_size=30), max_size=6))

@@ -89,6 +89,22 @@ def test_statistics_of_videos_add_up():
         assert task.score_statistics(halves)["score"] == pytest.approx(whole["score"], abs=1e-12)
 
 
+def test_what_labels_can_tell():
+    """Constant valence tells nothing, nor does a class or an AU that never occurs."""
+    mask = np.ones((4, 2), bool)
+    labels = np.array([[0.5, 0.1], [0.5, 0.2], [0.5, 0.3], [0.5, -5]])
+    for masked in (mask, labels != -5):
+        assert TASKS["va"].shown(TASKS["va"].statistics(labels, labels, masked)).tolist() == [False, True]
+    assert not TASKS["va"].shown(TASKS["va"].statistics(labels, labels, ~mask)).any()
+    classes = np.array([[1], [1], [6], [-1]])
+    shown = TASKS["expr"].shown(TASKS["expr"].statistics(np.full((4, 1), 3), classes, classes >= 0))
+    assert np.flatnonzero(shown).tolist() == [1, 6]
+    units = np.zeros((4, 12), int)
+    units[2, 5], units[3, 7] = 1, -1
+    shown = TASKS["au"].shown(TASKS["au"].statistics(np.ones((4, 12)), units, units >= 0))
+    assert np.flatnonzero(shown).tolist() == [5]
+
+
 def test_best_threshold_by_brute_force():
     rng = np.random.default_rng(2)
     for _ in range(20):
