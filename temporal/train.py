@@ -112,8 +112,6 @@ def train(config: Temporal) -> dict[str, Any]:
             head = train_head(replace(config, seed=config.seed + seed), table, split, inputs, home, accelerator)
             head.trained_on = sorted({*split.train, *split.tune})
             head.encoder_trained_on, head.encoder_chosen_on = encoder_saw, encoder_chosen_on
-            if EXPR in tasks:
-                head.prior = measure_prior(head, table, split.train, config)
             held_out, scored = (predict_labelled(head, table, ids) for ids in (split.tune, split.report))
             members.append(Member(name, head, held_out, scored))
 
@@ -221,6 +219,8 @@ def train_head(
     loop.train(batches(windows, plan, first, config), loss_of, after_step)
     network.load_state_dict(load_tensors(run.state / "best.safetensors"))
     network.eval()
+    if EXPR in tasks:
+        head.prior = measure_prior(head, table, split.train, config)
     head.record |= {"best_step": loop.facts["best_step"], "steps": loop.step, "seed": config.seed}
     return head
 
