@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 LOCKED := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-'))
 
-.PHONY: demo demo-full real test wheel lint format setup clean
+.PHONY: demo demo-full starter test wheel lint format setup clean
 
 demo: setup  ## the whole line on the synthetic corpus, from the shipped stage-1 weights; ends in runs/demo/report.html
 	$(BIN)/python demo.py --out runs/demo
@@ -12,9 +12,9 @@ demo: setup  ## the whole line on the synthetic corpus, from the shipped stage-1
 demo-full: setup  ## the same with stage 1 trained from nothing
 	$(BIN)/python demo.py --from-scratch --out runs/demo-full
 
-real: setup  ## stages 1 and 2 on real faces: make real DATA=FOLDER (docs/finetune.md says what is in it); at most 45 minutes
-	@test -n "$(DATA)" || { echo "make real DATA=FOLDER: the folder of FER+, muxspace and London faces (docs/finetune.md)"; exit 2; }
-	$(BIN)/python benchmarks/real_faces.py --data "$(DATA)" --out runs/real
+starter: setup  ## the starter weights from labelled faces: make starter DATA=FOLDER (docs/weights.md says what is in it); two hours
+	@test -n "$(DATA)" || { echo "make starter DATA=FOLDER: the folder of FER+, muxspace and London faces (docs/weights.md)"; exit 2; }
+	$(BIN)/python starter.py --data "$(DATA)"
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

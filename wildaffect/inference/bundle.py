@@ -8,7 +8,7 @@ from typing import Any
 from checkpoints.artifact import fingerprint, read_json, write_header, write_json
 from checkpoints.encoder import WEIGHTS, encoder_directory
 from checkpoints.errors import UserError
-from wildaffect.inference.clip_facts import describe_models
+from wildaffect.inference.clip_facts import describe_kinds, describe_models
 from wildaffect.inference.models import Models, load_models
 from wildaffect.inference.onnx_export import export_bundle
 from wildaffect.report.card import DRAWN, write_card, write_product_card
@@ -17,13 +17,22 @@ KIND = "bundle"
 SCHEMA = 1
 
 
-def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) -> None:
+def write_bundle(
+    heads: Sequence[Path | str],
+    out: Path,
+    *,
+    onnx: bool = False,
+    data: Sequence[str] = (),
+    scores: Sequence[str] = (),
+) -> None:
     """Write a bundle.
 
     Args:
         heads: Stage-3 runs, head directories or bundles; empty for the default ones.
         out: The directory to write.
         onnx: Also write ONNX graphs, and compare them with PyTorch on random inputs.
+        data: Lines that the card says about the data besides what the heads record.
+        scores: Lines that the card says about scores besides those of the heads.
 
     Raises:
         UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
@@ -37,7 +46,7 @@ def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) 
         differences = export_bundle(load_models(sorted((out / "heads").iterdir())))
         for name, difference in differences.items():
             print(f"{name}: ONNX differs from PyTorch by at most {difference:.1e} on random inputs")
-    write_card_of(models, out / "MODEL_CARD.md")
+    write_card_of(models, out / "MODEL_CARD.md", data, scores)
     files = sorted(path for path in out.rglob("*") if path.is_file())
     write_header(
         out,
@@ -86,8 +95,8 @@ def copy_models(models: Models, out: Path) -> None:
         write_product_card(target)
 
 
-def write_card_of(models: Models, path: Path) -> None:
-    """Write one model card for several heads together."""
+def write_card_of(models: Models, path: Path, data: Sequence[str], scores: Sequence[str]) -> None:
+    """Write one model card for several heads together, with further lines on data and scores."""
     rows: Sequence[Sequence[Any]] = describe_models(models)
     encoders = [embedder.encoder.config for embedder in models.embedders.values()]
     kinds = dict.fromkeys(f"{config.architecture} at {config.image_size} pixels" for config in encoders)
@@ -98,7 +107,8 @@ def write_card_of(models: Models, path: Path) -> None:
             f"Temporal heads on frozen features of {', '.join(kinds)}: from the aligned faces of a video to "
             f"{', '.join(task.title.lower() for task in models.tasks)} for every frame."
         ),
-        data=[f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows],
+        data=[*(f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows), *describe_kinds(models), *data],
+        remarks=scores,
         scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows if row[4] is not None],
         warnings=[DRAWN] if models.synthetic else [],
     )

@@ -108,6 +108,7 @@ def write_card(
     scores: Sequence[tuple[str, float | None, float | None, str]],
     warnings: Sequence[str] = (),
     failures: Sequence[str] = FAILURES,
+    remarks: Sequence[str] = (),
 ) -> None:
     """Fill in the template of a model card.
 
@@ -119,13 +120,14 @@ def write_card(
         scores: Tuples (task, score, chance, data that it was scored on).
         warnings: Shown first, for example that the data are synthetic.
         failures: Known failures.
+        remarks: Further scores, one line each.
     """
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     text = environment.get_template("card.md").render(
-        name=name, what=what, data=data, scores=scores, warnings=warnings, failures=failures
+        name=name, what=what, data=data, scores=scores, warnings=warnings, failures=failures, remarks=remarks
     )
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

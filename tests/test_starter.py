@@ -1,0 +1,58 @@
+"""The command that makes the starter weights, on drawn faces in place of the data sets."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import starter
+from checkpoints.artifact import read_json
+from checkpoints.errors import UserError
+from tests.drawn_data import face, write_data
+from wildaffect import Predictor
+
+
+def test_scores_by_hand():
+    truth = np.array([0, 0, 0, 4, 4, 1])
+    answered = np.array([0, 0, 4, 4, -1, 1])
+    found = starter.scores_of(answered, truth, least=2)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["f1"] == pytest.approx({"Neutral": 0.8, "Happiness": 0.5})
+    assert found["macro_f1"] == pytest.approx(0.65)
+
+
+def test_votes_need_one_winner(tmp_path):
+    names = [*starter.VOTES, "unknown", "NF"]
+    rows = {"clear": {"sadness": 6, "neutral": 4}, "tie": {"anger": 5, "disgust": 5}, "none": {"unknown": 6, "fear": 4}}
+    table = {name: [votes.get(name, 0) for votes in rows.values()] for name in names}
+    pq.write_table(pa.table({"video": [*rows], "split": ["train"] * 3, **table}), tmp_path / "labels.parquet")
+    assert starter.unique_votes(tmp_path / "labels.parquet") == {"clear": starter.VOTES.index("sadness")}
+    assert starter.unique_votes(tmp_path / "labels.parquet", {"tie"}) == {}
+
+
+def test_a_missing_data_set_is_named(tmp_path):
+    with pytest.raises(UserError, match="has no ferplus"):
+        starter.main(starter.Starter(data=tmp_path, out=tmp_path / "out"))
+
+
+def test_from_pictures_to_a_bundle_that_predicts(tmp_path, capsys):
+    """Learns nothing in so few steps; every stage runs and says what it is."""
+    write_data(tmp_path)
+    config = starter.Starter(data=tmp_path, out=tmp_path / "out", bundle=tmp_path / "bundle", workers=1, epochs=1.0)
+    summary = starter.main(config)
+    assert "near-duplicates of a validation face: left out" in capsys.readouterr().out
+    scores = summary["scores"]
+    assert scores["FER+ validation"]["faces"] == 8
+    assert scores["muxspace val"]["faces"] == 4
+    assert 0 <= scores["London"]["auc_valence"] <= 1
+    assert sum(file.stat().st_size for file in config.bundle.rglob("*.safetensors")) < 12e6
+
+    header = read_json(config.bundle / "bundle.json")
+    assert header["kinds"] == {"va": "derived", "expr": "real"}
+    card = (config.bundle / "MODEL_CARD.md").read_text()
+    assert "Russell and Mehrabian" in card and "FER+ validation (8 faces" in card
+    face(70, 160).save(tmp_path / "face.png")
+    table = Predictor(config.bundle).predict(tmp_path / "face.png")
+    assert table["face"].to_pylist() == [True]
+    assert sum(table[f"p_{name}"][0].as_py() for name in starter.EXPRESSIONS) == pytest.approx(1, abs=1e-3)
+    assert starter.main(config)["scores"] == scores  # nothing is trained again
