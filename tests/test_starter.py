@@ -55,4 +55,4 @@ def test_from_pictures_to_a_bundle_that_predicts(tmp_path, capsys):
     table = Predictor(config.bundle).predict(tmp_path / "face.png")
     assert table["face"].to_pylist() == [True]
     assert sum(table[f"p_{name}"][0].as_py() for name in starter.EXPRESSIONS) == pytest.approx(1, abs=1e-3)
-    assert starter.main(config)["scores"] == scores  # nothing is trained again
+    assert str(starter.main(config)["scores"]) == str(scores)  # nothing is trained again; NaN is as NaN
