@@ -1,4 +1,4 @@
-"""Real faces through stages 1 and 2: `make real DATA=FOLDER`, at most 45 minutes on two cores.
+"""Real faces through stages 1 and 2: at most 45 minutes on two cores.
 
 A small masked autoencoder learns from the faces of FER+, muxspace and London without labels. Then the same network is
 fine-tuned twice on the FER+ raters' votes: from those weights, and from scratch. Both are scored on FER+ `validation`
