@@ -138,3 +138,14 @@ def test_sums_add_up_over_parts_of_a_batch():
     outputs, mask = outputs[:, :8], mask[:, 0]
     parts = sum(expression_loss(outputs[i], classes[i], mask[i], reduction="sum") for i in (slice(10), slice(10, 40)))
     torch.testing.assert_close(parts / mask.sum(), expression_loss(outputs, classes, mask))
+
+
+def test_groups_of_one_label_do_not_dilute_the_ccc():
+    """Their CCC is 0 whatever is predicted; only the groups that can be learned from count."""
+    values, labels = torch.rand(3, 9), torch.rand(3, 9)
+    labels[1] = 0.3
+    labels[2, 4:] = -5
+    labels[2, :4] = 0.1
+    mask = labels > -5
+    torch.testing.assert_close(ccc_loss(values, labels, mask), ccc_loss(values[:1], labels[:1], mask[:1]))
+    assert ccc_loss(values[1:], labels[1:], mask[1:]) == 0
