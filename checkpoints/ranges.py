@@ -32,10 +32,10 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def check_ranges(config: Any) -> None:
-    """Check the numbers in a command's dataclass against :data:`RANGES`.
+    """Check the numbers in a command's dataclass against :data:`RANGES`, and those that depend on each other.
 
     Raises:
-        UserError: An option is out of range or not a number; the message names the first.
+        UserError: An option is out of range, not a number, or does not fit another; the message names the first.
     """
     for name, value in vars(config).items():
         least, most = RANGES.get(name, (-inf, inf))
@@ -46,6 +46,14 @@ def check_ranges(config: Any) -> None:
     small, large = getattr(config, "crop_scale", (0, 1))
     if small > large:
         raise UserError(f"--crop-scale {small:g} {large:g}: expected the smaller fraction first")
+    window, stride = getattr(config, "window", 1), getattr(config, "stride", 1)
+    if stride > window and getattr(config, "readout", "frames") == "frames":
+        raise UserError(
+            f"--stride {stride} is longer than --window {window}: frames between two windows would get no prediction; "
+            f"use --stride {window} or less"
+        )
+    if getattr(config, "folds", 0) == 1:
+        raise UserError("--folds 1: a head is trained on all folds but one; use 2 or more, or 0 for none")
 
 
 def _is_number(value: Any) -> bool:
