@@ -1,4 +1,4 @@
-"""High dynamic range to standard range: the two transfer functions of cameras and phones, PQ and HLG (ITU-R BT.2100)."""
+"""High dynamic range (PQ and HLG, ITU-R BT.2100) to standard range."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -352,7 +352,7 @@ class _Converter:
         width = max(1, round(frame.width * self._aspect))
         try:
             kind = "rgb48le" if self._tone else "rgb24"
-            image = self._format.reformat(frame, width=width, format=kind, threads=1).to_ndarray()
+            image: Any = self._format.reformat(frame, width=width, format=kind, threads=1).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             if not self._failed:
                 self._report(f"frame {index} is of a kind that cannot be converted: {error}")
