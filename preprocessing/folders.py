@@ -38,14 +38,13 @@ def kind_of(path: Path) -> Kind:
         return "video"
     if suffix in PICTURE_SUFFIXES:
         return "video" if animated(path) else "picture"
-    if not path.exists():
-        return "unknown"
+    return _decoded_kind(path) if path.exists() else "unknown"
+
+
+def _decoded_kind(path: Path) -> Kind:
     if path.name.lower() in LITTER or _is_text(path):
         return "text"
-    found = picture_kind(path)
-    if found == "picture" or found == "video":
-        return found  # type: ignore[return-value]
-    return "video" if holds_video(path) else "unknown"
+    return picture_kind(path) or ("video" if holds_video(path) else "unknown")
 
 
 def _is_text(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import io
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,19 +13,16 @@ from checkpoints.errors import UserError
 from preprocessing.video import MAX_PIXELS
 
 Image.init()
-FORMATS = [
-    name
-    for name in ["JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000", "ICO", "SGI", "PCX"]
-    if name in Image.OPEN
-]
+_NAMES = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000", "ICO", "SGI", "PCX")
+FORMATS = [name for name in _NAMES if name in Image.OPEN]
 """Pillow's names of the formats that are read: those that are known by their content and run no other program."""
 ANIMATED = ("GIF", "WEBP")
 TIFF = (b"II*\0", b"MM\0*")
 ORIENTATION = 0x0112
 
 
-def picture_kind(path: Path) -> str:
-    """What Pillow finds in a file: `picture`, `video` for an animation, or nothing."""
+def picture_kind(path: Path) -> Literal["picture", "video"] | None:
+    """What Pillow finds in a file: a picture, an animation (a video), or nothing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -32,7 +30,7 @@ def picture_kind(path: Path) -> str:
                 moves = picture.format in ANIMATED and getattr(picture, "is_animated", False)
                 return "video" if moves else "picture"
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return ""
+        return None
 
 
 def read_picture(source: Path | bytes) -> np.ndarray:
