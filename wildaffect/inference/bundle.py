@@ -30,7 +30,7 @@ def write_bundle(heads: Sequence[Path | str], out: Path, *, onnx: bool = False) 
         UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not an empty directory: choose another --out")
+        raise UserError(f"{out} is not empty or not a directory: choose another --out")
     models = load_models(heads)
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
