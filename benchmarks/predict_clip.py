@@ -77,10 +77,10 @@ def measure(clip: Path, warm_up: Path, heads: tuple[Path, ...]) -> dict[str, Any
     """Predict one clip in this process, after a short one that loads everything."""
     predictor = Predictor(heads, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        (item,) = list_clips([warm_up])
+        (item,), _ = list_clips([warm_up])
         predict_clip(predictor, item, Path(folder) / "warm")
         memory, before = Memory(), held()[0]
-        (item,) = list_clips([clip])
+        (item,), _ = list_clips([clip])
         started = time.perf_counter()
         outcome = predict_clip(predictor, item, Path(folder) / "measured")
         rows = read_json(Path(folder) / "measured" / "predictions.json")["facts"]

@@ -27,6 +27,9 @@ RANGES: dict[str, tuple[float, float]] = {
     ),
     **dict.fromkeys(("dropout", "drop_path", "patch_drop", "ema", "ema_decay"), BELOW_ONE),
     **dict.fromkeys(("mask_ratio", "hold_out"), BELOW_ONE),
+    **dict.fromkeys(("max_megabytes", "max_waiting"), COUNT),
+    "max_minutes": POSITIVE,
+    "port": (1, 65535),
     "crop_scale": (1e-6, 1),
     "framing_jitter": (0, 0.5),
     "layer_decay": (1e-6, 1),
@@ -35,10 +38,10 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def check_ranges(config: Any) -> None:
-    """Check the numbers in a command's dataclass against :data:`RANGES`.
+    """Check the numbers in a command's dataclass against :data:`RANGES`, and those that depend on each other.
 
     Raises:
-        UserError: An option is out of range or not a number; the message names the first.
+        UserError: An option is out of range, not a number, or does not fit another; the message names the first.
     """
     for name, value in vars(config).items():
         least, most = RANGES.get(name, (-inf, inf))
@@ -49,6 +52,14 @@ def check_ranges(config: Any) -> None:
     small, large = getattr(config, "crop_scale", (0, 1))
     if small > large:
         raise UserError(f"--crop-scale {small:g} {large:g}: expected the smaller fraction first")
+    window, stride = getattr(config, "window", 1), getattr(config, "stride", 1)
+    if stride > window and getattr(config, "readout", "frames") == "frames":
+        raise UserError(
+            f"--stride {stride} is longer than --window {window}: frames between two windows would get no prediction; "
+            f"use --stride {window} or less"
+        )
+    if getattr(config, "folds", 0) == 1:
+        raise UserError("--folds 1: a head is trained on all folds but one; use 2 or more, or 0 for none")
 
 
 def _is_number(value: Any) -> bool:

@@ -1,7 +1,10 @@
 """Others' features: `python features/import_features.py --source DIR --faces STORE --name NAME --out CACHE`."""
 
+import csv
 import hashlib
 import json
+import re
+from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,10 @@ from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of
 from preprocessing.faces import FacesStore, Sequence
 
 MADE_BY = "features/import_features.py"
+KEYS = {"frame", "success", "face_id", "timestamp"}
+MISSING = {"", "nan", "na", "n/a", "null", "none"}
+NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf)", re.ASCII)
+MAX_FRAMES = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +29,9 @@ class ImportFeatures:
     """Turn features of audio, pose or another network into a cache that stage 3 can fuse with others.
 
     The source holds, per sequence of the store, one of `ID.npy` `[T, D]`, `ID.csv` (numeric columns, a header; a
-    column `frame` counts from 1) or a folder `ID` with one `00001.npy` `[D]` per frame. Rows that are missing or not
-    finite are flagged invalid.
+    column `frame` counts from 1) or a folder `ID` with one `00001.npy` `[D]` per frame. Rows that are missing, have an
+    empty cell or a number that is not finite, or say `success` 0 (OpenFace: no face) are flagged invalid. `success`,
+    `face_id` and `timestamp` are no features.
     """
 
     source: Path
@@ -186,14 +194,46 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         names = [name.strip() for name in file.readline().split(",")]
         if all(_is_number(name) for name in names):
             raise ValueError("its first line holds numbers, expected names of the columns")
-        values = np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
+        lines = [(number, row) for number, row in enumerate(csv.reader(file), start=2) if row]
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
+        raise ValueError("its columns are not separated by commas: write it with commas")
+    if "" in names:
+        raise ValueError(f"column {names.index('') + 1} has no name: write it without an index")
+    values = np.array([_cells(row, names, number) for number, row in lines]).reshape(len(lines), len(names))
+    if "success" in names:
+        values[values[:, names.index("success")] == 0, [[k] for k, n in enumerate(names) if n not in KEYS]] = np.nan
+    features = values[:, [k for k, name in enumerate(names) if name not in KEYS]].astype(np.float32)
     if "frame" not in names:
-        return values
-    return _by_frame(values[:, names.index("frame")].astype(int), np.delete(values, names.index("frame"), axis=1))
+        return features
+    first: dict[float, int] = {}
+    for (number, _), frame in zip(lines, values[:, names.index("frame")], strict=True):
+        if not 1 <= frame < MAX_FRAMES or frame != int(frame):
+            raise ValueError(f"line {number}: frame {frame:g}: frames are whole numbers, counted from 1")
+        if frame in first:
+            raise ValueError(
+                f"line {number}: frame {frame:g} stands in line {first[frame]} too: keep one face a frame, and write "
+                "other people's to files of their own, named after the sequences of the store"
+            )
+        first[frame] = number
+    return _by_frame(values[:, names.index("frame")].astype(int), features)
+
+
+def _cells(row: Sequence_[str], names: Sequence_[str], number: int) -> list[float]:
+    """The numbers of a line; an empty cell or a word for a missing number is NaN."""
+    if len(row) != len(names):
+        raise ValueError(f"line {number} has {len(row)} cells, and the header {len(names)}")
+    values = []
+    for name, cell in zip(names, row, strict=True):
+        text = cell.strip()
+        missing = text.lower() in MISSING
+        if not missing and not NUMBER.fullmatch(text):
+            raise ValueError(f"line {number}, column {name!r}: {text[:40]!r} is not a number: leave the column out")
+        values.append(np.nan if missing else float(text))
+    return values
 
 
 def _read_folder(path: Path) -> np.ndarray:

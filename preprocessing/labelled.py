@@ -139,7 +139,10 @@ def write_labels(store: Path, items: Sequence[Item]) -> bool:
         parts.append(pa.table(columns))
     for item in items:
         if item.kind == "table" and item.rows[1]:
-            table = table_labels(item)
+            try:
+                table = table_labels(item)
+            except UserError:  # reading its pictures has reported it
+                continue
             if table.num_columns > 2:
                 parts.append(table)
     if not parts:

@@ -3,19 +3,41 @@
 import io
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from checkpoints.errors import UserError
 from preprocessing.video import MAX_PIXELS
+
+Image.init()
+_NAMES = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000", "ICO", "SGI", "PCX")
+FORMATS = [name for name in _NAMES if name in Image.OPEN]
+"""Pillow's names of the formats that are read: those that are known by their content and run no other program."""
+ANIMATED = ("GIF", "WEBP")
+TIFF = (b"II*\0", b"MM\0*")
+ORIENTATION = 0x0112
+
+
+def picture_kind(path: Path) -> Literal["picture", "video"] | None:
+    """What Pillow finds in a file: a picture, an animation (a video), or nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as picture:
+                moves = picture.format in ANIMATED and getattr(picture, "is_animated", False)
+                return "video" if moves else "picture"
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return None
 
 
 def read_picture(source: Path | bytes) -> np.ndarray:
     """Read a picture.
 
-    EXIF orientation is applied. Grey and 16-bit pictures become 8-bit RGB. Transparent ones get a white background.
+    EXIF orientation is applied. Grey, 10- to 16-bit and float pictures become 8-bit RGB. Transparent ones get a white
+    background.
 
     Args:
         source: A file, or its content.
@@ -30,9 +52,17 @@ def read_picture(source: Path | bytes) -> np.ndarray:
         data = source if isinstance(source, bytes) else source.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large pictures; our limit is `MAX_PIXELS`
-            picture = Image.open(io.BytesIO(data))  # reads only the header
+            if data[:4] in TIFF:
+                deep = _deep(data, *_tiff_size(data))
+                if deep is not None:
+                    return deep
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)  # reads only the header
         if picture.width * picture.height > MAX_PIXELS:
             raise UserError(f"claims {picture.width}x{picture.height} pixels; at most {MAX_PIXELS} are read")
+        if picture.format == "PNG" and data[24] == 16 and not picture.has_transparency_data:
+            deep = _deep(data, picture.width, picture.height, picture.getexif().get(ORIENTATION, 1))
+            if deep is not None:
+                return deep
         if picture.mode in ("L", "RGB") and picture.format == "JPEG":  # same result, three times faster
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             if image is not None:
@@ -49,12 +79,53 @@ def read_picture(source: Path | bytes) -> np.ndarray:
         raise UserError(f"cannot be read as a picture: {reason}") from None
 
 
+def _tiff_size(data: bytes) -> tuple[int, int, int]:
+    """Width, height and orientation of a TIFF, also of kinds that Pillow does not know."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+    file = io.BytesIO(data)
+    file.seek(directory.next)
+    directory.load(file)
+    return int(directory[256]), int(directory[257]), int(directory.get(ORIENTATION, 1))
+
+
+def _deep(data: bytes, width: int, height: int, orientation: int = 1) -> np.ndarray | None:
+    """Read a picture of more than 8 bits, which Pillow would cut to its upper 8; None for any other."""
+    if width * height > MAX_PIXELS:
+        raise UserError(f"claims {width}x{height} pixels; at most {MAX_PIXELS} are read")
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if values is None or values.dtype == np.uint8:
+        return None
+    if values.ndim == 3 and values.shape[2] == 4:
+        values = values[:, :, :3]
+    image = eight_bits(values)
+    picture = Image.fromarray(image if image.ndim == 2 else np.ascontiguousarray(image[:, :, ::-1]))
+    picture.getexif()[ORIENTATION] = orientation
+    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """Scale numbers of any depth to uint8.
+
+    Cameras keep 10, 12 or 14 bits in numbers of 16 without saying so: the depth is the smallest that holds the largest
+    value. Floats are taken as 0..1, or as whole numbers if the largest is above 16.
+    """
+    values = np.nan_to_num(values, posinf=0, neginf=0) if values.dtype.kind == "f" else values.astype(np.int64)
+    top = float(values.max(initial=0))
+    if values.dtype.kind == "f" and top <= 16:
+        return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    bits = next((bits for bits in (8, 10, 12, 14) if top < 1 << bits), 16)
+    whole = values.astype(np.int64).clip(0, (1 << bits) - 1)
+    return (whole * 255 // ((1 << bits) - 1)).astype(np.uint8)
+
+
 def _to_rgb(picture: Image.Image) -> np.ndarray:
     """Turn a picture of any mode upright and convert it to RGB, uint8 [H, W, 3]."""
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip to white
-        grey = (np.asarray(picture).astype(np.int64) * 255 // 65535).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode[0] in "IF":  # 16-bit or float grey, which Pillow's own conversion would clip
+        return np.repeat(eight_bits(np.asarray(picture))[:, :, None], 3, axis=2)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

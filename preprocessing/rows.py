@@ -15,6 +15,7 @@ import numpy as np
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
 from preprocessing.detect import iou
+from preprocessing.folders import kind_of, numbered_files
 from preprocessing.items import Item
 from preprocessing.pictures import fit, read_picture
 from preprocessing.tracks import Track, group_subjects, name_subjects
@@ -137,7 +138,12 @@ def numbered(item: Item, report: Callable[[str], None]) -> Iterator[tuple[int, f
     If the files count from 0, `0000` is frame 1. This is reported, because labels may count as the files do.
     """
     times = read_times(item.clock) if item.clock else []
-    files = {int(path.stem): path for path in item.path.iterdir() if path.stem.isdigit()}
+    pictures = [path for path in sorted(item.path.iterdir()) if kind_of(path) == "picture"]
+    files = {int(path.stem): path for path in pictures if path.stem.isdigit()} or numbered_files(pictures)
+    first = min(files, default=1)
+    if not item.subjects and first - 1 > len(files):  # a cut from a longer recording, not frames without a face
+        report(f"its pictures are numbered from {first}: picture {first} becomes frame 1, and so on")
+        files = {number - first + 1: path for number, path in files.items()}
     if 0 in files:
         report("its pictures are numbered from 0: picture 0 becomes frame 1, and so on")
         files = {number + 1: path for number, path in files.items()}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from checkpoints.errors import UserError
 from preprocessing.affwild2 import is_release, release_items
-from preprocessing.faces import PICTURE_SUFFIXES
-from preprocessing.items import FRAME_BYTES, TABLE_SUFFIXES, VIDEO_SUFFIXES, Group, Item
+from preprocessing.folders import are_frames, kind_of
+from preprocessing.items import FRAME_BYTES, Group, Item
 from preprocessing.labelled import find_labelled
 from preprocessing.tables import hub_items, table_items
 
@@ -20,39 +20,49 @@ SHARD_VIDEOS = 64
 SHARD_PICTURES = 512
 LIKE_A_SUBJECT = re.compile(r"(.+)_([2-9]|[1-9]\d+|left|right)")
 """Ids that look like a subject of another video. The main subject has no number, so numbers start at 2."""
-FRAME_NAME = re.compile(r"\d{4,}")
-"""Stem of a numbered frame, such as `00001`; all frames of a folder have the same width."""
 
 
-def find_items(sources: Sequence[str | Path], *, crops: bool) -> tuple[list[Item], list[dict[str, str]]]:
+def find_items(
+    sources: Sequence[str | Path], *, crops: bool, together: bool = True
+) -> tuple[list[Item], list[dict[str, str]]]:
     """List what the sources hold, in an order that depends only on names.
 
     Args:
         sources: Folders and files, or `hf:NAME` for data sets that Hugging Face `datasets` can load.
         crops: The pictures already are faces.
+        together: The items share a store, where `clip_2` would be the second person in `clip`.
 
     Returns:
-        The items and the problems found (names that had to be changed).
+        The items and the problems found: names that had to be changed, and what is left out (without a `video`). Text
+        files and hidden files are passed over.
 
     Raises:
         UserError: A source does not exist or holds nothing readable.
     """
     items: list[Item] = []
+    problems: list[dict[str, str]] = []
     taken: Counter[str] = Counter()
     for source in sources:
         name = _source_name(str(source))
         taken[name] += 1
         if taken[name] > 1:  # another source with this name
             name = f"{name}~{taken[name]}"
+        doubts: list[tuple[str, str]] = []
         found = [
             replace(item, name=f"{name}/{item.name}" if item.name else name)
-            for item in _items_of(str(source), crops=crops)
+            for item in _items_of(str(source), doubts, crops=crops)
         ]
+        places = [f"{name}/{place}" for place, _ in doubts]
         if not found:
-            known = " ".join(sorted(VIDEO_SUFFIXES | PICTURE_SUFFIXES | TABLE_SUFFIXES))
-            raise UserError(f"--source {source} holds nothing to read: no file ends in one of {known}")
+            seen = f", only {', '.join(places[:3])}" if places else ""
+            raise UserError(f"--source {source} holds nothing to read: no video, picture or table{seen}")
         items += found
-    return _with_distinct_ids(items, crops=crops)
+        problems += [
+            {"source": _printable(place), "video": "", "problem": problem}
+            for place, (_, problem) in zip(places, doubts, strict=True)
+        ]
+    named, renamed = _with_distinct_ids(items, named=crops or not together)
+    return named, problems + renamed
 
 
 def _source_name(source: str) -> str:
@@ -61,22 +71,25 @@ def _source_name(source: str) -> str:
     return hub.replace("/", "--") if hub != source and not Path(hub).exists() else Path(hub).resolve().name
 
 
-def _items_of(source: str, *, crops: bool) -> Iterable[Item]:
-    """Items of a source; their names are relative to it, and empty if the source is a file."""
+def _items_of(source: str, doubts: list[tuple[str, str]], *, crops: bool) -> Iterable[Item]:
+    """Items of a source; their names are relative to it, and empty if the source is a file.
+
+    What is left out is added to `doubts`, with the reason.
+    """
     if source.startswith("hf:"):
         return hub_items(source[3:])
     root = Path(source)
     if not root.exists():
         raise UserError(f"--source {source} does not exist")
     if root.is_file():
-        return _file_items(root, "")
+        return _file_items(root, "", kind_of(root), doubts)
     if is_release(root):
         return release_items(root, crops=crops)
     labelled = find_labelled(root, crops=crops)
-    return _folder_items(root) if labelled is None else labelled
+    return _folder_items(root, doubts) if labelled is None else labelled
 
 
-def _folder_items(root: Path) -> Iterator[Item]:
+def _folder_items(root: Path, doubts: list[tuple[str, str]]) -> Iterator[Item]:
     """Files below a folder, ordered by path; a folder of numbered pictures is one video."""
     folders: dict[Path, list[Path]] = {}
     for path in sorted(root.rglob("*")):
@@ -86,38 +99,39 @@ def _folder_items(root: Path) -> Iterator[Item]:
         ):
             folders.setdefault(path.parent, []).append(path)
     for folder, files in folders.items():
-        if are_frames(files):
-            yield Item(folder.name, folder, folder.relative_to(root).as_posix(), "frames", FRAME_BYTES * len(files))
-            continue
-        for path in files:
-            yield from _file_items(path, path.relative_to(root).as_posix())
+        kinds = {path: kind_of(path) for path in files}
+        pictures = [path for path, kind in kinds.items() if kind == "picture"]
+        place = folder.relative_to(root).as_posix()
+        frames, why_not = are_frames(pictures)
+        if frames:
+            yield Item(
+                folder.resolve().name, folder, "" if place == "." else place, "frames", FRAME_BYTES * len(pictures)
+            )
+        elif why_not:
+            doubts.append((place, why_not))
+        for path, kind in kinds.items():
+            if not frames or kind != "picture":
+                yield from _file_items(path, path.relative_to(root).as_posix(), kind, doubts)
 
 
-def are_frames(files: Sequence[Path]) -> bool:
-    """Whether the files of a folder are the numbered frames of one video: `00001.jpg`, `00002.jpg`, ..."""
-    return (
-        len({len(path.stem) for path in files}) == 1
-        and len({path.suffix for path in files}) == 1
-        and all(path.suffix.lower() in PICTURE_SUFFIXES and FRAME_NAME.fullmatch(path.stem) for path in files)
-    )
-
-
-def _file_items(path: Path, name: str) -> Iterator[Item]:
-    """The items of one file; none if it is neither a video, a picture nor a table."""
-    suffix = path.suffix.lower()
+def _file_items(path: Path, name: str, kind: str, doubts: list[tuple[str, str]]) -> Iterator[Item]:
+    """The items of one file; none if it is neither a video, a picture nor a table with pictures."""
     size = path.stat().st_size if path.exists() else 0
-    if suffix in VIDEO_SUFFIXES:
-        yield Item(path.stem, path, name, "video", size)
-    elif suffix in PICTURE_SUFFIXES:
-        yield Item(path.stem, path, name, "picture", size)
-    elif suffix in TABLE_SUFFIXES:
+    if kind == "table":
         yield from table_items(path, name)
+    elif kind == "picture":
+        yield Item(path.stem, path, name, "picture", size)
+    elif kind == "video" or not name:  # a file that was named is read, and then a problem
+        yield Item(path.stem, path, name, "video", size)
+    elif kind == "unknown":
+        doubts.append((name, "is left out: no decoder finds a video or a picture in it"))
 
 
-def _with_distinct_ids(items: list[Item], *, crops: bool) -> tuple[list[Item], list[dict[str, str]]]:
+def _with_distinct_ids(items: list[Item], *, named: bool) -> tuple[list[Item], list[dict[str, str]]]:
     """Give every item a unique id that can be a file name, and report the names that were changed.
 
-    Files with the same stem get their folders' names as a prefix; if that is not enough, their suffix is kept too.
+    Files with the same stem get their folders' names as a prefix; if that is not enough, their suffix is kept too. The
+    faces of one picture are numbered. `named`: an id may look like a subject of another.
     """
     problems: list[dict[str, str]] = []
     # Crops of several subjects share the id of their video, as the parts of a table share the id of the table.
@@ -131,26 +145,29 @@ def _with_distinct_ids(items: list[Item], *, crops: bool) -> tuple[list[Item], l
             spell(item) if len(names[id_, subject]) > 1 else id_
             for item, id_, subject in zip(items, ids, subjects, strict=True)
         ]
-    owner: dict[tuple[str, tuple[str, ...]], str] = {}
+    owner: dict[tuple[str, tuple[str, ...]], object] = {}
     videos = {_clean(id_) for item, id_ in zip(items, ids, strict=True) if item.kind != "table"}
-    named = []
-    for item, id_, subject in zip(items, ids, subjects, strict=True):
+    distinct = []
+    for place, (item, id_, subject) in enumerate(zip(items, ids, subjects, strict=True)):
         clean = _clean(id_)
         # `clip_2` would be the second person in `clip`. In a data set that names people or boxes, this is intended.
-        named_so = crops or item.subjects or item.label or item.box or item.kind == "table"
+        named_so = named or item.subjects or item.label or item.box or item.kind == "table"
         part = None if named_so else LIKE_A_SUBJECT.fullmatch(clean)
         if part and part[1] in videos:
             clean = f"{part[1]}~{part[2]}"
         unique, number = clean, 2
-        while owner.setdefault((unique, subject), item.name) != item.name:
+        this = item.name if item.kind == "table" else place
+        while owner.setdefault((unique, subject), this) != this:
             unique, number = f"{clean}~{number}", number + 1
         if unique != item.video and item.rows[0] == 0:
             why = "control characters" if id_ == item.video else "another file has the same name"
+            if item.box and id_ == item.video:
+                why = "it is another face of a picture that is listed before"
             why = f"it would look like a subject of {part[1]!r}" if "~" in clean and part else why
             problem = f"renamed to {unique!r} in the store: {why}"
             problems.append({"source": _printable(item.name), "video": unique, "problem": problem})
-        named.append(replace(item, video=unique, name=_printable(item.name)))
-    return named, problems
+        distinct.append(replace(item, video=unique, name=_printable(item.name)))
+    return distinct, problems
 
 
 def _clean(id_: str) -> str:

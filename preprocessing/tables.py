@@ -71,7 +71,7 @@ def table_pictures(item: Item) -> Iterator[Item]:
     if column is None:
         raise UserError("has no column of pictures")
     row = item.rows[0]
-    for batch in _batches(item.path, [column], *item.rows):
+    for batch in _readable(_batches(item.path, [column], *item.rows)):
         for value in batch.column(0).to_pylist():
             data, path = (value["bytes"], value.get("path")) if isinstance(value, dict) else (value, None)
             name = f"{item.name}#{row}"
@@ -80,6 +80,13 @@ def table_pictures(item: Item) -> Iterator[Item]:
             else:
                 yield Item(row_id(item, row), item.path, name, "picture", data=data or b"")
             row += 1
+
+
+def _readable(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from batches
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"cannot be read as a table: {str(error).splitlines()[0]}") from None
 
 
 def row_id(item: Item, row: int) -> str:
@@ -95,7 +102,7 @@ def table_labels(item: Item) -> pa.Table:
     """
     schema, _ = _shape(item.path)
     names = [field.name for field in schema if field.name not in (image_column(schema), "video", "frame")]
-    table = pa.Table.from_batches(list(_batches(item.path, names, *item.rows)))
+    table = pa.Table.from_batches(list(_readable(_batches(item.path, names, *item.rows))))
     for name, classes in _class_names(schema).items():
         if name in names:
             named = [classes[k] if k is not None and 0 <= k < len(classes) else None for k in table[name].to_pylist()]

@@ -1,23 +1,40 @@
-"""Reads the frames of a video: each one once, in order, upright and with its own time stamp."""
+"""Reads the frames of a video: each one once, in order, upright, of one size and with its own time stamp."""
 
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
+from PIL import Image, ImageSequence
 
 from checkpoints.errors import UserError
+from preprocessing.hdr import ToneMapper
 
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused before they are read: a file of a few bytes can claim any size."""
+LISTS = {"concat", "hls", "dash", "imf"}
+"""FFmpeg's names for files that only point to others."""
+TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}
+"""FFmpeg would draw a text file as the screen of a terminal."""
+STILL = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+SAMPLE = 2000
+"""Packets to look at where several streams could be the film."""
+BACK_S, AHEAD_S = 0.25, 10.0
+"""A time stamp that jumps by more is looked at together with the one after it."""
+HELD = 4
+"""Frames that wait for a later one with a sound time stamp."""
 
 Stamped = tuple[int | None, av.VideoFrame | None]
 """A time stamp and its frame, which is None if it could not be decoded."""
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,8 @@ class Frame:
     Attributes:
         index: 1-based number of the frame.
         time_s: Presentation time in seconds, from the stream; NaN if the source has no time stamps.
-        image: RGB, uint8 [H, W, 3], turned upright; None if the frame could not be decoded.
+        image: RGB, uint8 [H, W, 3], turned upright; None if the frame could not be decoded. All frames have the size
+            of the first; a frame of another size is scaled to fit, between black bars if its shape differs.
     """
 
     index: int
@@ -35,53 +53,107 @@ class Frame:
     image: np.ndarray | None
 
 
-def read_frames(path: Path, report: Callable[[str], None]) -> Iterator[Frame]:
+def read_frames(path: Path, report: Report) -> Iterator[Frame]:
     """Decode a video from its first to its last frame.
 
     The length of a video is the number of frames that come out, because headers are often wrong. A damaged frame keeps
-    its number and comes out without an image, so that the frames after it stay aligned with the labels.
+    its number and comes out without an image, so that the frames after it stay aligned with the labels. HDR is
+    tone-mapped.
 
     Args:
-        path: Any container that FFmpeg reads.
+        path: Any container that FFmpeg reads, or an animated picture.
         report: Called with one line for each problem in an otherwise readable file.
 
     Yields:
-        The frames. Only one is in memory at a time.
+        The frames. Only a few are in memory at a time.
 
     Raises:
         UserError: The file holds no readable video.
     """
+    if animated(path):
+        yield from _animation(path)
+        return
     with _opened(path) as container:
-        stream = _video_stream(container)
-        yield from _numbered(_decode(container, stream, report), stream)
+        stream = _video_stream(container, report)
+        yield from _numbered(_decode(container, stream, report), stream, report)
 
 
-def count_frames(path: Path, report: Callable[[str], None]) -> int:
+def count_frames(path: Path, report: Report) -> int:
     """Count the frames that :func:`read_frames` yields, several times faster.
 
     Raises:
         UserError: The file holds no readable video.
     """
+    if animated(path):
+        return sum(1 for _ in _animation(path))
     with _opened(path) as container:
-        stream = _video_stream(container)
+        stream = _video_stream(container, report)
         return sum(1 for _ in _decode(container, stream, report))
+
+
+def holds_video(path: Path) -> bool:
+    """Whether a frame of a file can be decoded."""
+    try:
+        with _opened(path) as container:
+            stream = _video_stream(container, lambda problem: None)
+            if stream.codec_context.name in TEXT_CODECS:
+                return False
+            return any(frame is not None for _, frame in _decode(container, stream, lambda problem: None))
+    except UserError:
+        return False
+
+
+def animated(path: Path) -> bool:
+    """Whether a file is an animated WebP, which FFmpeg does not decode everywhere."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(21)
+    except OSError:
+        return False
+    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20] & 2)
+
+
+def _animation(path: Path) -> Iterator[Frame]:
+    """Decode an animated picture."""
+    time_s, index = 0.0, 0
+    try:
+        with Image.open(path, formats=["WEBP"]) as animation:
+            if animation.width * animation.height > MAX_PIXELS:
+                raise UserError(f"claims {animation.width}x{animation.height} pixels; at most {MAX_PIXELS} are read")
+            for index, picture in enumerate(ImageSequence.Iterator(animation), start=1):
+                image = np.asarray(picture.convert("RGB"))
+                yield Frame(index, time_s, image)
+                time_s += picture.info.get("duration", 0) / 1000 or 0.04
+    except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        if not index:
+            raise UserError(f"cannot be read as an animation: {error}") from None
 
 
 def _opened(path: Path) -> av.container.InputContainer:
     # Only local files: a playlist posing as a video must not open network addresses.
     try:
-        return av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"cannot be opened as a video: {error.strerror or error}") from None
+    if LISTS & set(container.format.name.split(",")):
+        container.close()
+        raise UserError("is a list of files: pass the videos themselves")
+    return container
 
 
-def _video_stream(container: av.container.InputContainer) -> VideoStream:
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:  # cover art of an audio file
-            break
-    else:
+def _video_stream(container: av.container.InputContainer, report: Report) -> VideoStream:
+    """The stream that is the film, ready to decode."""
+    streams = [stream for stream in container.streams.video if stream.codec_context is not None]
+    if not streams and container.streams.video:
+        raise UserError("has a video stream of a kind that cannot be decoded here")
+    moving = [stream for stream in streams if not stream.disposition & STILL]  # cover art of an audio file is still
+    if not moving:
         raise UserError("has no video stream")
+    stream = moving[0] if len(moving) == 1 else _film(container, moving)
     context = stream.codec_context
+    if len(moving) > 1:
+        sizes = ", ".join(f"{s.codec_context.width}x{s.codec_context.height}" for s in moving)
+        report(f"has {len(moving)} video streams ({sizes}): number {moving.index(stream) + 1} is read")
     if context.width * context.height > MAX_PIXELS:
         raise UserError(f"claims frames of {context.width}x{context.height} pixels; at most {MAX_PIXELS} are read")
     context.thread_count = 1  # workers share the cores, and the frames do not depend on the machine
@@ -89,21 +161,70 @@ def _video_stream(container: av.container.InputContainer) -> VideoStream:
     return stream
 
 
-def _decode(
-    container: av.container.InputContainer, stream: VideoStream, report: Callable[[str], None]
-) -> Iterator[Stamped]:
+def _film(container: av.container.InputContainer, streams: list[VideoStream]) -> VideoStream:
+    """Of several streams, the largest picture among those that last; posters have few frames, previews are small."""
+    counts = dict.fromkeys((stream.index for stream in streams), 0)
+    with _opened(Path(container.name.removeprefix("file:"))) as other:
+        try:
+            for number, packet in enumerate(other.demux([other.streams[index] for index in counts])):
+                counts[packet.stream.index] += packet.size > 0
+                if number == SAMPLE:
+                    break
+        except (av.FFmpegError, OSError):
+            pass  # whoever decodes the stream reports it
+    lasting = [stream for stream in streams if counts[stream.index] * 4 >= max(counts.values())]
+    return max(lasting, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
+
+
+def _packets(container: av.container.InputContainer, stream: VideoStream, report: Report) -> Iterator[av.Packet]:
+    """Read the packets of a stream, and make its clock rise.
+
+    Where the clock begins anew (files joined into one), the later times go on from the earlier ones. A single time
+    stamp that is far off is removed. Smaller faults are left to :func:`_rising`.
+    """
+    tick = float(stream.time_base) if stream.time_base else 0.0
+    source: Iterator[av.Packet] = container.demux(stream)
+    last: int | None = None
+    shift, step = 0, 1
+    number = 0
+    while (packet := next(source, None)) is not None:
+        number += 1
+        dts = None if packet.dts is None else packet.dts + shift
+        jump = 0.0 if dts is None or last is None else (dts - last) * tick
+        if dts is not None and last is not None and not -BACK_S < jump < AHEAD_S:
+            following = next(source, None)
+            after = dts if following is None or following.dts is None else following.dts + shift
+            if following is not None:
+                source = chain([following], source)
+            if (jump < 0 and after > last) or last < after < dts:
+                packet.pts = packet.dts = dts = None
+            elif jump < 0:
+                shift += last + step - dts
+                dts = last + step
+                report(f"time stamps run backwards at packet {number}: the times go on from those before")
+        if shift and dts is not None:
+            packet.dts = dts
+            packet.pts = None if packet.pts is None else packet.pts + shift
+        if dts is not None:
+            if last is not None and dts > last:
+                step = dts - last
+            last = dts if last is None else max(last, dts)
+        yield packet
+
+
+def _decode(container: av.container.InputContainer, stream: VideoStream, report: Report) -> Iterator[Stamped]:
     """Decode a stream in presentation order, with an empty frame where a packet could not be decoded."""
     timeline = _Timeline()
     packets = 0
     try:
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream, report):
             packets += packet.size > 0
             if (pts := _shown_at(packet)) is not None:
                 timeline.expect(pts)
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
-                yield from timeline.skip()
+                timeline.skip()
                 continue
             for frame in frames:
                 yield from timeline.place(frame)
@@ -120,83 +241,158 @@ def _shown_at(packet: av.Packet) -> int | None:
 
 
 class _Timeline:
-    """Notices which frames are missing, by comparing the frames that come out with the time stamps of the packets.
-
-    Time stamps usually rise. If they run backwards in an undamaged file (files joined into one, or a writer that
-    numbers packets wrongly), they say nothing: from there on, frames are kept in the order of the decoder.
-    """
+    """Notices which frames are missing, by comparing the frames that come out with the time stamps of the packets."""
 
     def __init__(self) -> None:
         self._expected: list[int] = []  # a heap of time stamps whose frames have not come out yet
-        self._last: int | None = None  # time stamp of the latest frame
+        self._filled: set[int] = set()  # time stamps of empty frames
         self._damaged = self._late = 0
-        self._backwards = False
 
     def expect(self, pts: int) -> None:
         """Note that a packet announces a frame at this time."""
         heapq.heappush(self._expected, pts)
 
-    def skip(self) -> Iterator[Stamped]:
+    def skip(self) -> None:
         """Note that a packet could not be decoded. Its place is filled once a later frame shows it to be missing."""
         self._damaged += 1
-        if self._backwards:
-            yield None, None
 
     def place(self, frame: av.VideoFrame) -> Iterator[Stamped]:
         """Yield a decoded frame, after empty ones for those missing before it."""
         self._damaged += frame.is_corrupt
-        if not self._backwards and frame.pts is not None and self._last is not None and frame.pts <= self._last:
-            if self._damaged:  # an empty frame has already taken its place
-                self._late += 1
-                return
-            self._backwards = True
-        if self._backwards:
-            yield None, frame
+        if frame.pts in self._filled:  # an empty frame has already taken its place
+            self._late += 1
             return
-        while frame.pts is not None and self._expected and self._expected[0] <= frame.pts:
+        while frame.pts is not None and self._expected and self._expected[0] < frame.pts:
             missing = heapq.heappop(self._expected)
             # In an undamaged file a packet may rightly yield no frame (edit lists, open groups of pictures).
-            if self._damaged and missing != frame.pts:
+            if self._damaged:
+                self._filled.add(missing)
                 yield missing, None
-        self._last = frame.pts
+        if self._expected and self._expected[0] == frame.pts:
+            heapq.heappop(self._expected)
         yield frame.pts, frame
 
-    def finish(self, report: Callable[[str], None]) -> Iterator[Stamped]:
+    def finish(self, report: Report) -> Iterator[Stamped]:
         """Yield empty frames for those missing at the end, and report what was wrong."""
         if self._damaged:
-            if not self._backwards:
-                yield from ((pts, None) for pts in sorted(self._expected))
+            yield from ((pts, None) for pts in sorted(self._expected))
             report(f"damaged packets or frames: {self._damaged}; frames that came too late: {self._late}")
-        if self._backwards:
-            report("time stamps run backwards: frames keep the order of the decoder and get evenly spaced times")
 
 
-def _numbered(frames: Iterator[Stamped], stream: VideoStream) -> Iterator[Frame]:
-    """Number the frames, turn them upright and give each a time."""
-    convert = VideoReformatter()  # shared by all frames: preparing it takes longer than converting a frame
-    aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel: a face must not come out squeezed
+def _rising(stamped: Iterator[tuple[float | None, Any]], step: float) -> Iterator[tuple[float, Any, bool]]:
+    """Give each frame a time in seconds that is later than the one before, and say whether it was repaired.
+
+    A frame whose time stamp is missing, repeated or reversed waits for the next sound one, and gets its share of the
+    time between. If there is none within `HELD` frames, the frames follow each other at the last distance, or at
+    first by `step`.
+    """
+    last: float | None = None
+    held: list[Any] = []
+
+    def release(end: float | None) -> Iterator[tuple[float, Any, bool]]:
+        nonlocal last
+        for place, value in enumerate(held):
+            if last is None:
+                last = 0.0 if end is None else end - len(held) * step
+            elif end is None:
+                last += step
+            else:
+                last += (end - last) / (len(held) - place + 1)
+            yield last, value, True
+        held.clear()
+
+    for time_s, value in stamped:
+        if time_s is None or (last is not None and time_s <= last):
+            held.append(value)
+            if len(held) > HELD:
+                yield from release(None)
+            continue
+        if last is not None and not held:
+            step = time_s - last
+        yield from release(time_s)
+        last = time_s
+        yield time_s, value, False
+    yield from release(None)
+
+
+def _numbered(frames: Iterator[Stamped], stream: VideoStream, report: Report) -> Iterator[Frame]:
+    """Number the frames, turn them upright, bring them to one size and give each a time."""
+    to_image = _Converter(stream, report)
+    base = float(stream.time_base) if stream.time_base else None
     step = float(1 / stream.average_rate) if stream.average_rate else float("nan")
-    index, decoded, time_s = 0, 0, -step
-    for index, (pts, frame) in enumerate(frames, start=1):
-        time_s = time_s + step if pts is None or stream.time_base is None else float(pts * stream.time_base)
-        image: np.ndarray | None = None
-        if frame is not None:
-            width = max(1, round(frame.width * aspect))
-            image = convert.reformat(frame, width=width, format="rgb24", threads=1).to_ndarray()
-            if frame.rotation:
-                image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-            decoded += 1
+    stamped = ((None if pts is None or base is None else pts * base, (pts, frame)) for pts, frame in frames)
+    index = decoded = repaired = 0
+    for index, (time_s, (pts, frame), mended) in enumerate(_rising(stamped, step), start=1):
+        image = None if frame is None else to_image(frame, index)
+        decoded += image is not None
+        repaired += mended and pts is not None
         yield Frame(index, time_s, image)
+    if repaired:
+        report(f"{repaired} repeated or reversed time stamps: those frames got times between their neighbours'")
     if not decoded:
         raise UserError("holds no frame that can be decoded" if index else "holds no frame")
+
+
+class _Converter:
+    """Turns decoded frames into upright RGB pictures of the size of the first."""
+
+    def __init__(self, stream: VideoStream, report: Report) -> None:
+        self._format = VideoReformatter()  # shared by all frames: preparing it takes longer than converting a frame
+        self._aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel: a face must not come out squeezed
+        self._tone = ToneMapper.of(stream.codec_context)
+        self._size: tuple[int, ...] = ()
+        self._shapes: set[tuple[int, ...]] = set()
+        self._failed = False
+        self._report = report
+        if self._tone:
+            report(f"is HDR ({self._tone.name}): its colours were tone-mapped to standard range")
+
+    def __call__(self, frame: av.VideoFrame, index: int) -> np.ndarray | None:
+        """The picture [H, W, 3] uint8; None if its pixels cannot be converted."""
+        width = max(1, round(frame.width * self._aspect))
+        try:
+            kind = "rgb48le" if self._tone else "rgb24"
+            image: Any = self._format.reformat(frame, width=width, format=kind, threads=1).to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
+            if not self._failed:
+                self._report(f"frame {index} is of a kind that cannot be converted: {error}")
+            self._failed = True
+            return None
+        if self._tone:
+            image = self._tone(image)
+        if frame.rotation:
+            image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+        self._size = self._size or image.shape
+        if image.shape == self._size:
+            return image
+        if image.shape not in self._shapes:
+            self._shapes.add(image.shape)
+            (height, width), (was_height, was_width) = image.shape[:2], self._size[:2]
+            self._report(
+                f"the frame size changes to {width}x{height} at frame {index}: boxes are in pixels of the first "
+                f"frame's {was_width}x{was_height}"
+            )
+        return _fitted(image, self._size[0], self._size[1])
+
+
+def _fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale a picture into a black one of another size, without changing its shape."""
+    scale = min(height / image.shape[0], width / image.shape[1])
+    h, w = (max(1, round(side * scale)) for side in image.shape[:2])
+    top, left = (height - h) // 2, (width - w) // 2
+    scaled = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.copyMakeBorder(scaled, top, height - h - top, left, width - w - left, cv2.BORDER_CONSTANT)
 
 
 def read_times(path: Path) -> list[float]:
     """Presentation times of a video's frames in seconds, without decoding; empty if the video cannot be read."""
     try:
         with _opened(path) as container:
-            packets = container.demux(_video_stream(container))
-            times = [float(pts * packet.time_base) for packet in packets if (pts := _shown_at(packet)) is not None]
+            stream = _video_stream(container, lambda problem: None)
+            base = float(stream.time_base or 0)
+            packets = _packets(container, stream, lambda problem: None)
+            stamps = sorted(pts for packet in packets if (pts := _shown_at(packet)) is not None)
+            step = float(1 / stream.average_rate) if stream.average_rate else float("nan")
     except (av.FFmpegError, OSError, UserError):
         return []
-    return sorted(times)
+    return [time_s for time_s, _, _ in _rising(((pts * base, None) for pts in stamps), step)]

@@ -44,7 +44,8 @@ class MaskedAutoencoder(nn.Module):
     """Masked autoencoder: encodes the visible patches, decodes all patches, compares the masked ones.
 
     Args:
-        encoder: Its backbone must be a timm `VisionTransformer` with a class token and a final norm.
+        encoder: Its backbone must be a timm `VisionTransformer` with a class token and a final norm. Register tokens
+            take part in the encoder and are not decoded.
         decoder: Size of the decoder.
         mask_ratio: Fraction of patches that are masked.
         norm_pix_loss: Whether each target patch is normalised to mean 0 and variance 1.
@@ -59,6 +60,16 @@ class MaskedAutoencoder(nn.Module):
         if not isinstance(encoder.backbone, VisionTransformer) or backbone.cls_token is None:
             raise UserError(
                 f"stage 1 needs a timm VisionTransformer with a class token, not {encoder.config.architecture}"
+            )
+        embed = backbone.patch_embed
+        if (
+            backbone.pos_embed is None
+            or not isinstance(getattr(embed, "proj", None), nn.Conv2d)
+            or not isinstance(getattr(embed, "norm", nn.Identity()), nn.Identity)
+        ):
+            raise UserError(
+                f"stage 1 needs patches that are embedded by one convolution, and positions added to them: "
+                f"{encoder.config.architecture} does it in another way"
             )
         if isinstance(backbone.norm, nn.Identity):
             raise UserError(f"{encoder.config.architecture} has no final norm: set its global_pool='token'")
@@ -86,8 +97,10 @@ class MaskedAutoencoder(nn.Module):
         for position in (backbone.pos_embed, self.decoder_pos_embed):
             table = build_sincos2d_pos_embed([self.grid, self.grid], position.shape[-1], reverse_coord=True)
             position.data.zero_()
-            position.data[0, 1:] = table
+            position.data[0, -self.num_patches :] = table
         nn.init.normal_(backbone.cls_token, std=0.02)
+        if backbone.reg_token is not None:
+            nn.init.normal_(backbone.reg_token, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
 
     @property
@@ -142,14 +155,22 @@ class MaskedAutoencoder(nn.Module):
             `[B, 1 + V, D]`.
         """
         backbone = self.encoder.backbone
+        others = backbone.num_prefix_tokens  # the class token and the registers
+        prefix = backbone.cls_token
+        if backbone.reg_token is not None:
+            prefix = torch.cat([prefix, backbone.reg_token], dim=1)
+        if not backbone.no_embed_class:
+            prefix = prefix + backbone.pos_embed[:, :others]
         projection = backbone.patch_embed.proj  # a convolution that steps by whole patches: one matrix for all of them
         matrix = projection.weight.permute(0, 2, 3, 1).flatten(1)
-        tokens = functional.linear(patches, matrix, projection.bias) + backbone.pos_embed[0, 1:][visible]
-        cls = (backbone.cls_token + backbone.pos_embed[:, :1]).expand(len(patches), -1, -1)
-        tokens = torch.cat([cls, tokens], dim=1)
+        tokens = (
+            functional.linear(patches, matrix, projection.bias) + backbone.pos_embed[0, -self.num_patches :][visible]
+        )
+        tokens = backbone.norm_pre(torch.cat([prefix.expand(len(patches), -1, -1), tokens], dim=1))
         for block in backbone.blocks:
             tokens = block(tokens)
-        return backbone.norm(tokens)
+        tokens = backbone.norm(tokens)
+        return tokens if others == 1 else torch.cat([tokens[:, :1], tokens[:, others:]], dim=1)
 
     def decode(self, latent: torch.Tensor, order: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Predict the pixels of the masked patches from the encoded visible ones.

@@ -18,7 +18,7 @@ class RandomMasking(nn.Module):
     With `frames` and `spans` a hidden frame is treated like a frame without a face: its validity flag becomes false and
     its features are filled in the same way. So the network sees during training what missing frames look like:
 
-    * `nearest`: the nearest frame that is present, as the cache does at test time;
+    * `nearest`: the nearest frame that is present, as the cache does at test time (`past`: the last one before it);
     * `zero`: zeros (after normalisation: the average frame).
 
     `elements` sets single numbers to 0 without rescaling, as in min2024's code, and does not change the flags.
@@ -27,11 +27,12 @@ class RandomMasking(nn.Module):
         form: what is hidden.
         ratio: expected share that is hidden.
         fill: what replaces hidden and missing frames.
+        past: Later frames fill nothing, as in a causal head.
     """
 
-    def __init__(self, form: MaskForm, ratio: float, fill: MaskFill) -> None:
+    def __init__(self, form: MaskForm, ratio: float, fill: MaskFill, past: bool = False) -> None:
         super().__init__()
-        self.form, self.ratio, self.fill = form, ratio, fill
+        self.form, self.ratio, self.fill, self.past = form, ratio, fill, past
 
     def forward(
         self, features: torch.Tensor, valid: torch.Tensor, inside: torch.Tensor
@@ -52,7 +53,7 @@ class RandomMasking(nn.Module):
         elif hide:
             seen = valid & ~self._hidden(features.shape[0], features.shape[1], features.device)
             if self.fill == "nearest":
-                features = _nearest(features, seen & inside)
+                features = (fill_past if self.past else _nearest)(features, seen & inside)
             valid = seen
         if self.fill == "zero":
             features = torch.where(valid[..., None], features, features.new_zeros(()))
@@ -71,6 +72,14 @@ class RandomMasking(nn.Module):
             state = torch.where(state, draw >= leave, draw < enter)
             states.append(state)
         return torch.stack(states, dim=1)
+
+
+def fill_past(features: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Replace rows of `[B, T, D]` that are not `seen` `[B, T]` by the last seen row before them; zeros before any."""
+    steps = torch.arange(features.shape[1], device=features.device)
+    last = torch.where(seen, steps, -1).cummax(dim=1).values[..., None]
+    filled = features.gather(1, last.clamp_min(0).expand_as(features))
+    return torch.where(last >= 0, filled, features.new_zeros(()))
 
 
 def _nearest(features: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 from checkpoints.errors import UserError
 from temporal.fusion import AttentionFusion, Concatenate, Mean
 from temporal.layers import TCN, FrameBatchNorm, Transformer
-from temporal.masking import RandomMasking
+from temporal.masking import RandomMasking, fill_past
 from temporal.recipes import Architecture
 
 
@@ -25,7 +25,8 @@ class HeadNetwork(nn.Module):
         total = sum(dims)
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("std", torch.ones(total))
-        self.masking = RandomMasking(a.mask_form, a.mask_ratio, a.mask_fill)
+        self.causal = a.tcn_causal and a.attention_causal
+        self.masking = RandomMasking(a.mask_form, a.mask_ratio, a.mask_fill, past=self.causal)
         if a.fusion == "attention" and len(self.dims) != 2:
             raise UserError(
                 f"attention fusion joins two feature caches, {len(self.dims)} given: pass --features MAIN AUX"
@@ -70,6 +71,9 @@ class HeadNetwork(nn.Module):
         """
         a = self.architecture
         x = (features.float() - self.mean) / self.std
+        if self.causal:  # caches fill gaps with the nearest frame, which may be a later one
+            parts = zip(x.split(self.dims, dim=-1), valid.unbind(-1), strict=True)
+            x = torch.cat([fill_past(part, here & inside) for part, here in parts], dim=-1)
         seen = valid.any(dim=-1)
         x, shown = self.masking(x, seen, inside)
         flags = valid & (shown | ~seen)[..., None]
@@ -100,7 +104,7 @@ class HeadNetwork(nn.Module):
     def _mean_so_far(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Mean of the known frames of each window `[B, 1, D]`; in a causal head up to each frame `[B, T, D]`."""
         weight = known[..., None].to(x.dtype)
-        if self.architecture.tcn_causal and self.architecture.attention_causal:
+        if self.causal:
             return (x * weight).cumsum(1) / weight.cumsum(1).clamp_min(1)
         return (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
 

@@ -82,6 +82,9 @@ def predict_spans(
 
     Returns:
         task name -> `[N, out_dim]` float32 on the CPU; NaN for rows outside all spans.
+
+    Raises:
+        UserError: A value is not finite, which would be decoded as some class and smoothed into its neighbours.
     """
     a = network.architecture
     device = network.mean.device
@@ -99,6 +102,14 @@ def predict_spans(
             averages[task.name].add(rows, predicted, task.activate(head.split(outputs)[task.name]))
     network.train(was_training)
     values = {name: item.mean().cpu() for name, item in averages.items()}
+    for name, item in values.items():
+        for start, length in spans:
+            bad = ~item[start : start + length].isfinite().all(dim=1)
+            if bad.any():
+                raise UserError(
+                    f"the {name} head predicts no finite value for {int(bad.sum()):,} of {length:,} frames of a "
+                    f"sequence, first for frame {int(bad.nonzero()[0]) + 1}: its weights or the features are damaged"
+                )
     if head.prior is not None and "expr" in values:
         values["expr"] = torch.from_numpy(head.prior.restated(values["expr"].numpy()))
     return values

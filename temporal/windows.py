@@ -22,7 +22,12 @@ def window_starts(length: int, size: int, stride: int) -> np.ndarray:
     Returns:
         `[K]` ascending, from 0. Together the windows cover all rows, and only the window of a sequence shorter than
         `size` extends beyond the end.
+
+    Raises:
+        ValueError: the stride is longer than a window, so that rows would be in none.
     """
+    if stride > size:
+        raise ValueError(f"windows of {size} rows, one every {stride}, leave out rows")
     if length <= size:
         return np.zeros(min(length, 1), np.int64)
     starts = np.arange(0, length - size, stride)
@@ -69,8 +74,9 @@ class Windows:
 
     def shifted(self, offsets: np.ndarray) -> "Windows":
         """The same windows, shifted by `offsets` `[K]` rows but kept inside their sequences."""
-        last = np.maximum(self.sequence_length - self.size, 0)
-        return replace(self, first=np.clip(self.first + offsets, 0, last))
+        last = self.sequence_length - self.size
+        least = 1 - self.size if self.ending else 0
+        return replace(self, first=np.clip(self.first + offsets, least, last if self.ending else np.maximum(last, 0)))
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Table rows `[K, size]`, and `[K, size]` bool that is false beyond the sequence.

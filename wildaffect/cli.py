@@ -12,6 +12,7 @@ import tyro
 from tyro.extras import subcommand_cli_from_dict
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.ranges import check_ranges
 
 HEADS = (
     "Stage-3 runs, head directories or bundles. Without this option, the heads named by $WILDAFFECT_HEADS are used, or "
@@ -28,7 +29,8 @@ class Predict:
     """
 
     clips: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Videos, pictures, or folders of them."""
+    """Videos, pictures, folders of numbered frames, or folders of all these. What cannot be read is named at the end,
+    and the exit status is then 2."""
     out: Path
     """Directory for the clips' folders."""
     heads: Annotated[tuple[Path, ...], tyro.conf.arg(help=HEADS)] = ()
@@ -48,9 +50,10 @@ class Predict:
 
     def run(self) -> None:
         """Predict every clip; see :func:`wildaffect.inference.clip.predict_clips`."""
+        check_ranges(self)
         from wildaffect.inference.clips import list_clips
 
-        clips = list_clips(self.clips)  # before torch is loaded, so that a wrong path is reported at once
+        clips, left_out = list_clips(self.clips)  # before torch is loaded, so that a wrong path is reported at once
         from wildaffect.inference.clip import predict_clips
         from wildaffect.inference.predictor import Predictor
 
@@ -62,7 +65,7 @@ class Predict:
             prior=self.prior,
             adapt=self.adapt,
         )
-        predict_clips(predictor, clips, self.out, annotate=self.annotate)
+        predict_clips(predictor, clips, self.out, annotate=self.annotate, left_out=left_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,7 @@ class App:
         Raises:
             UserError: Gradio is missing, the port is taken, or the heads cannot be loaded.
         """
+        check_ranges(self)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly exit, so that uploads are removed
         with tempfile.TemporaryDirectory(prefix="wildaffect-app-") as folder:
             os.environ["GRADIO_TEMP_DIR"] = f"{folder}/cache"

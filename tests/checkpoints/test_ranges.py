@@ -50,3 +50,13 @@ def test_what_has_no_range_may_be_anything():
         compile: bool = False
 
     check_ranges(Config())
+
+
+def test_options_that_do_not_fit_together_are_named():
+    ours = recipes("expr")["ours"][1]
+    with pytest.raises(UserError, match=r"--stride 128 is longer than --window 100: .* use --stride 100 or less"):
+        check_ranges(replace(ours, window=100))
+    with pytest.raises(UserError, match="--folds 1"):
+        check_ranges(replace(ours, folds=1))
+    check_ranges(replace(ours, window=100, stride=100))
+    check_ranges(replace(recipes("expr")["min2024"][1], stride=200))  # one prediction per window: only training skips

@@ -102,7 +102,7 @@ def test_what_is_no_picture_is_always_said_in_the_same_words():
 
 
 def test_whatever_a_decoder_raises_is_a_picture_that_cannot_be_read(monkeypatch):
-    def broken(_source):
+    def broken(_source, **options):
         raise TypeError("'IFDRational' object is no number")
 
     monkeypatch.setattr(Image, "open", broken)

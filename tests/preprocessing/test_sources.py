@@ -24,6 +24,7 @@ def found(*sources, crops=False):
 def test_a_folder_in_the_order_of_names(tmp_path):
     for name in ("b.mp4", "a.avi", "deep/c.MOV", "d.jpg", "notes.txt", ".hidden.mp4", ".cache/x.mp4"):
         touch(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("a text beside the media")
     items, problems = find_items([tmp_path], crops=False)
     assert [(item.video, item.kind) for item in items] == [
         ("a", "video"),

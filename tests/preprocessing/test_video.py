@@ -1,13 +1,18 @@
 import errno
 import struct
 from fractions import Fraction
+from itertools import pairwise
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from checkpoints.errors import UserError
-from preprocessing.video import count_frames, read_frames, read_times
+from preprocessing.video import _packets, _rising, count_frames, holds_video, read_frames, read_times
 from tests.preprocessing.movies import number_of, packets, pattern, write_movie
 
 
@@ -186,3 +191,152 @@ def test_b_frames_in_a_container_without_presentation_times(tmp_path):
     path = write_movie(tmp_path / "a.avi", [pattern(k) for k in range(40)], codec="libx264", options={"bf": "3"})
     frames, _ = read(path)
     assert [number_of(frame.image) for frame in frames] == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("times", "right"),
+    [
+        ([0, 33, 66, 66, 132, 500], [0, 33, 66, 99, 132, 500]),  # repeated
+        ([0, 33, 66, 65, 132, 500], [0, 33, 66, 99, 132, 500]),  # reversed
+        ([0, 40, 40, 40, 160, 200], [0, 40, 80, 120, 160, 200]),
+    ],
+)
+def test_a_faulty_time_stamp_is_repaired_and_the_clock_kept(tmp_path, times, right):
+    path = tmp_path / "a.mkv"
+    rising = [10 * k for k in range(6)]
+    write_movie(path, [pattern(k) for k in range(6)], times=rising, time_base=Fraction(1, 1000), codec="mjpeg")
+    data = bytearray(path.read_bytes())
+    cluster = data.index(b"\x1f\x43\xb6\x75")
+    for before, after in zip(rising, times, strict=True):  # track 1, time, flags: key frame
+        at = data.index(b"\x81" + struct.pack(">h", before) + b"\x80", cluster)
+        data[at + 1 : at + 3] = struct.pack(">h", after)
+        cluster = at + 4
+    path.write_bytes(data)
+    frames, problems = read(path)
+    assert [number_of(frame.image) for frame in frames] == list(range(6))
+    assert np.allclose([frame.time_s for frame in frames], np.array(right) / 1000, atol=1e-9)
+    assert len(problems) == 1 and "repeated or reversed time stamps" in problems[0]
+    assert read_times(path)[-1] == right[-1] / 1000
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-5000, 50000).map(lambda ms: ms / 1000)), min_size=1, max_size=40))
+def test_repaired_times_rise_and_sound_ones_stay(stamps):
+    out = list(_rising(((stamp, number) for number, stamp in enumerate(stamps)), 0.04))
+    assert [number for _, number, _ in out] == list(range(len(stamps)))
+    times = [time_s for time_s, _, _ in out]
+    assert all(a < b for a, b in pairwise(times))
+    assert all(time_s == stamps[number] for time_s, number, mended in out if not mended)
+
+
+def test_one_stamp_far_off_moves_no_other():
+    packets_ = [SimpleNamespace(pts=k * 40, dts=k * 40) for k in range(10)]
+    packets_[4].pts = packets_[4].dts = 10_000_000
+    packets_[7].pts = packets_[7].dts = -3000
+    stream = SimpleNamespace(time_base=Fraction(1, 1000))
+    problems = []
+    out = list(_packets(SimpleNamespace(demux=lambda stream: iter(packets_)), stream, problems.append))
+    assert [packet.pts for packet in out] == [0, 40, 80, 120, None, 200, 240, None, 320, 360]
+    assert problems == []
+
+
+def two_streams(path, first, second):
+    with av.open(str(path), "w") as out:
+        streams = []
+        for images in (first, second):
+            stream = out.add_stream("mjpeg", rate=25)
+            stream.height, stream.width = images[0].shape[:2]
+            stream.pix_fmt = "yuvj420p"
+            streams.append((stream, images))
+        for stream, images in streams:
+            for image in images:
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            out.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("first", [[pattern(9, 24, 32)] * 12, [pattern(9, 96, 128)]])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_film_among_several_streams(tmp_path, first, swapped):
+    """Neither a small preview nor a large poster of one frame is the film."""
+    film = [pattern(k) for k in range(12)]
+    path = two_streams(tmp_path / "a.mkv", *((film, first) if swapped else (first, film)))
+    frames, problems = read(path)
+    assert [number_of(frame.image) for frame in frames] == list(range(12))
+    assert "has 2 video streams" in problems[0]
+
+
+@pytest.mark.parametrize(("name", "params"), [("PQ", (16, 9)), ("HLG", (18, 9))])
+def test_hdr_is_named_and_looks_like_its_standard_twin(tmp_path, name, params):
+    grey = np.repeat(np.linspace(0.05, 0.7, 8), 8)[None, :, None].repeat(48, 0).repeat(3, 2)  # of paper white
+    if name == "PQ":
+        y = (grey * 203 / 10_000) ** 0.1593017578125
+        signal = ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
+    else:
+        light = grey * 0.265  # where paper white stands at 75 % of the signal
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        signal = np.where(light <= 1 / 12, np.sqrt(3 * light), a * np.log(np.maximum(12 * light - b, 1e-9)) + c)
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gbrp10le"
+        stream.codec_context.color_trc, stream.codec_context.color_primaries = params
+        frame = av.VideoFrame.from_ndarray((signal * 65535).astype(np.uint16), format="rgb48le")
+        frame.pts = 0
+        out.mux(stream.encode(frame.reformat(format="gbrp10le")))
+        out.mux(stream.encode())
+    frames, problems = read(path)
+    assert np.abs(frames[0].image - 255 * grey ** (1 / 2.2)).max() < 3
+    assert len(problems) == 1 and f"is HDR ({name})" in problems[0]
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (96, 64), (24, 32)])
+def test_frames_of_another_size_are_shown_in_the_frame_of_the_first(tmp_path, shape):
+    parts = [
+        write_movie(tmp_path / f"{k}.ts", [white_disc(*size)] * 5, options={"bf": "0"})
+        for k, size in enumerate([(48, 64), shape])
+    ]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames, problems = read(path)
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)} and len(frames) == 10
+    last = frames[-1].image[..., 0] > 128
+    ys, xs = np.nonzero(last)
+    assert abs(ys.mean() - 23.5) < 1 and abs(xs.mean() - 31.5) < 1  # in the middle, and still round
+    assert abs(np.ptp(ys) - np.ptp(xs)) <= 2
+    assert any(f"changes to {shape[1]}x{shape[0]} at frame 6" in problem for problem in problems)
+
+
+def white_disc(height, width):
+    y, x = np.mgrid[:height, :width]
+    disc = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2) < min(height, width) / 4
+    return np.where(disc[..., None], 250, 5).repeat(3, 2).astype(np.uint8)
+
+
+def test_a_stream_without_a_decoder_is_refused_by_name(tmp_path):
+    path = write_movie(tmp_path / "a.mp4", [pattern(1)] * 3)
+    data = path.read_bytes()
+    assert data.count(b"avc1") >= 1
+    path.write_bytes(data.replace(b"avc1", b"zzzz"))
+    with pytest.raises(UserError, match="cannot be decoded here"):
+        read(path)
+    assert read_times(path) == []
+
+
+def test_animated_pictures(tmp_path):
+    pictures = [Image.fromarray(pattern(k)) for k in range(6)]
+    for suffix in ("webp", "gif"):
+        path = tmp_path / f"a.{suffix}"
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[40, 40, 200, 40, 40, 40])
+        frames, problems = read(path)
+        assert [number_of(frame.image) for frame in frames] == list(range(6))
+        assert np.allclose([frame.time_s for frame in frames], [0, 0.04, 0.08, 0.28, 0.32, 0.36])
+        assert problems == [] and count_frames(path, print) == 6
+
+
+def test_only_what_can_be_decoded_holds_a_video(tmp_path):
+    movie = write_movie(tmp_path / "a.mp4", [pattern(1)] * 3).rename(tmp_path / "a")
+    assert holds_video(movie)
+    (tmp_path / "notes.txt").write_text("a text\n" * 50)
+    (tmp_path / "noise").write_bytes(np.random.default_rng(0).bytes(5000))
+    np.save(tmp_path / "x.npy", np.zeros((9, 9)))
+    assert not any(holds_video(tmp_path / name) for name in ("notes.txt", "noise", "x.npy"))

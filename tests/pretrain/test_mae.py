@@ -171,3 +171,29 @@ def test_positions_are_fixed_and_distinct():
     assert not positions.requires_grad
     assert positions[0, 0].abs().max() == 0
     assert torch.cdist(positions[0], positions[0]).fill_diagonal_(1).min() > 1e-3
+
+
+@pytest.mark.parametrize("kwargs", [{"pre_norm": True}, {"reg_tokens": 3}, {"reg_tokens": 2, "no_embed_class": True}])
+def test_every_part_of_an_architecture_takes_part(kwargs):
+    """With all patches visible, the encoder of stage 1 computes what timm's own forward pass does."""
+    small = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "global_pool": "token"}
+    encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", 32, small | kwargs))
+    model = MaskedAutoencoder(encoder, DecoderConfig(32, 1, 4), mask_ratio=0.0, norm_pix_loss=False).eval()
+    model.initialise()
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=0.5, std=0.2)
+    images = encoder.normalise(torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8))
+    backbone = encoder.backbone
+    with torch.no_grad():
+        expected = backbone.forward_features(images)
+        found = model.encode(model.patchify(images), torch.arange(16).expand(2, -1))
+        torch.testing.assert_close(found[:, 0], expected[:, 0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found[:, 1:], expected[:, backbone.num_prefix_tokens :], atol=1e-5, rtol=1e-4)
+
+
+def test_other_embeddings_are_refused():
+    small = {"patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3, "global_pool": "token", "pos_embed": "none"}
+    encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", 32, small))
+    with pytest.raises(UserError, match="positions added"):
+        MaskedAutoencoder(encoder, DecoderConfig(32, 1, 4), mask_ratio=0.5, norm_pix_loss=False)

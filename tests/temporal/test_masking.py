@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from temporal.masking import SPAN, RandomMasking
+from temporal.masking import SPAN, RandomMasking, fill_past
 
 
 def inputs(batch=4, time=200, dim=6):
@@ -116,3 +116,9 @@ def test_span_masking_helps_where_frames_are_missing():
         return float(np.square(outputs.numpy() - signal[tested])[gone].mean())
 
     assert error_at_missing_frames("spans") < 0.85 * error_at_missing_frames("none")
+
+
+def test_a_causal_fill_takes_the_last_frame_and_never_a_later_one():
+    features = torch.arange(1.0, 7)[None, :, None]
+    seen = torch.tensor([[False, True, False, False, True, False]])
+    assert fill_past(features, seen)[0, :, 0].tolist() == [0, 2, 2, 2, 5, 5]

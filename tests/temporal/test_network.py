@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from checkpoints.errors import UserError
+from features.cache import fill_nearest
 from temporal.fusion import AttentionFusion, Mean
 from temporal.layers import TCN, FrameBatchNorm, Transformer, sinusoids
 from temporal.network import HeadNetwork
@@ -180,3 +181,21 @@ def test_ling2024_is_the_papers_network():
     assert len(layers) == 8 and layers[0].self_attn.num_heads == 4 and layers[0].linear1.weight.shape == (512, 512)
     assert network.transformer.project.weight.shape == (512, 128)
     assert network.hidden.weight.shape == (256, 512) and network.readout.weight.shape == (8, 256)
+
+
+def test_ours_causal_fills_gaps_from_the_past_only():
+    """A cache fills a gap with the nearest frame, often a later one; a causal head must not see it."""
+    network = build("ours-causal", (4, 2), layers=2).eval()
+    rng = np.random.default_rng(0)
+    valid = torch.tensor([[True] * 5 + [False] * 8 + [True] * 7, [False] * 10 + [True] * 10]).T[None]
+    raw, outputs = rng.normal(size=(20, 6)), []
+    for later in (0.0, 5.0):
+        changed = raw + later * (np.arange(20) >= 13)[:, None]
+        filled = [
+            fill_nearest(changed[:, part], flags, np.arange(20))
+            for part, flags in zip((slice(0, 4), slice(4, 6)), valid[0].T.numpy(), strict=True)
+        ]
+        x = torch.tensor(np.concatenate(filled, axis=1)[None], dtype=torch.float32)
+        outputs.append(network(x, valid, inside_of([20], 20)))
+    torch.testing.assert_close(outputs[0][:, :13], outputs[1][:, :13])
+    assert not torch.allclose(outputs[0][:, 13:], outputs[1][:, 13:])

@@ -90,3 +90,10 @@ def test_damaged_heads_are_refused(runs, tmp_path):
         load_head(tmp_path)
     with pytest.raises(UserError):
         load_head(tmp_path / "none")
+
+
+def test_a_value_that_is_not_finite_never_leaves_the_head(runs):
+    head = load_head(runs / "expr")
+    torch.nn.init.constant_(head.network.readout.bias, float("nan"))
+    with pytest.raises(UserError, match="expr head predicts no finite value for 40 of 40 frames"):
+        predict_sequence(head, np.zeros((40, 12), np.float16), np.ones(40, bool))

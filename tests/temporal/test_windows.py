@@ -79,3 +79,14 @@ def test_overlapping_predictions_are_averaged(length):
     average.add(rows, inside, values)
     expected = [np.mean([n for n, w in enumerate(windows.first) if w <= t < w + 20]) for t in range(length)]
     np.testing.assert_allclose(average.mean()[:, 0], expected)
+
+
+def test_a_stride_that_leaves_frames_out_is_refused():
+    with pytest.raises(ValueError, match="leave out rows"):
+        window_starts(1000, 100, 128)
+
+
+def test_shifted_ending_windows_still_end_inside_their_sequence():
+    windows = Windows.cover([(0, 30)], 10, 5, ending=True)
+    shifted = windows.shifted(np.full(len(windows), -2))
+    assert (shifted.first + 9).tolist() == [0, 3, 8, 13, 18, 23]

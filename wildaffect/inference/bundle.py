@@ -1,6 +1,7 @@
 """Bundles: heads and their encoders in one directory that can be moved, optionally with ONNX graphs."""
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,21 @@ def write_bundle(
     Raises:
         UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: choose another --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty or not a directory: choose another --out")
     models = load_models(heads)
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Everything is written beside `out` and then renamed, so that there is never half a bundle.
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        made = Path(folder) / "bundle"
+        _write(models, made, out, onnx=onnx)
+        made.replace(out)
+
+
+def _write(models: Models, made: Path, final: Path, *, onnx: bool) -> None:
+    """Write a bundle to `made`, which will be renamed to `final`."""
+    out = made
     copy_models(models, out)
     differences: dict[str, float] = {}
     if onnx:
@@ -62,7 +75,7 @@ def write_bundle(
         files={path.relative_to(out).as_posix(): fingerprint(path) for path in files},
     )
     size = sum(path.stat().st_size for path in files) / 2**20
-    print(f"{out}: {len(models.heads)} heads, {len(models.embedders)} inputs, {size:.1f} MiB")
+    print(f"{final}: {len(models.heads)} heads, {len(models.embedders)} inputs, {size:.1f} MiB")
 
 
 def copy_models(models: Models, out: Path) -> None:
@@ -89,7 +102,8 @@ def copy_models(models: Models, out: Path) -> None:
                 copy.mkdir(parents=True)
                 for file in (WEIGHTS, "config.json"):
                     shutil.copyfile(Path(origin) / file, copy / file)
-                write_product_card(copy)
+                if "kind" in read_json(copy / "config.json"):  # a folder of timm's has no card to write
+                    write_product_card(copy)
             item["encoder"] = f"../../{places[origin]}"
         write_json(target / "config.json", header)
         write_product_card(target)

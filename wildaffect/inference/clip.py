@@ -12,7 +12,7 @@ from typing import Any
 
 import av
 
-from checkpoints.artifact import file_hash, read_header, read_json, write_header, write_json
+from checkpoints.artifact import combine_hashes, file_hash, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError
 from preprocessing.items import Item
 from wildaffect.inference.annotate import annotate_clip
@@ -30,11 +30,14 @@ SCHEMA = 1
 WORK = ".work"
 
 
-def predict_clips(predictor: Predictor, clips: Sequence[Item], out: Path, *, annotate: bool = True) -> None:
+def predict_clips(
+    predictor: Predictor, clips: Sequence[Item], out: Path, *, annotate: bool = True, left_out: Sequence[str] = ()
+) -> None:
     """Predict clips into `out/CLIP`. A clip that cannot be read does not stop the others.
 
     Raises:
-        UserError: Some clips could not be read (raised after the last clip), or the disk is full (raised at once).
+        UserError: Some clips could not be read or something was `left_out` (raised after the last clip), or the disk
+            is full (raised at once).
     """
     failed = []
     for number, clip in enumerate(clips, 1):
@@ -53,7 +56,9 @@ def predict_clips(predictor: Predictor, clips: Sequence[Item], out: Path, *, ann
     if predictor.models.synthetic:
         print(f"warning: {SYNTHETIC}", flush=True)
     if failed:
-        raise UserError(f"{len(failed)} of {len(clips)} clips could not be read: {'; '.join(failed)}")
+        left_out = [f"{len(failed)} of {len(clips)} clips could not be read: {'; '.join(failed)}", *left_out]
+    if left_out:
+        raise UserError("; ".join(left_out))
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def predict_clip(
     Raises:
         UserError: The clip cannot be read.
     """
-    parents = {"clip": file_hash(clip.path), "heads": predictor.models.fingerprint}
+    parents = {"clip": clip_hash(clip.path), "heads": predictor.models.fingerprint}
     config = {"annotate": annotate}
     done = finished(folder, parents, config)
     if done is not None:
@@ -138,6 +143,13 @@ def predict_clip(
     return Outcome(facts.as_dict(), {name: end - start for (_, start), (name, end) in pairwise(clock)})
 
 
+def clip_hash(path: Path) -> str:
+    """Hash of a clip's file, or of the files of a folder of frames."""
+    if path.is_dir():
+        return combine_hashes({file.name: file_hash(file) for file in sorted(path.iterdir()) if file.is_file()})
+    return file_hash(path)
+
+
 def finished(folder: Path, parents: dict[str, str], config: dict[str, Any]) -> dict[str, Any] | None:
     """The header of a clip's folder if it was made from the same clip, heads and options; otherwise None."""
     if not (folder / HEADER).exists():
@@ -150,9 +162,14 @@ def begin(folder: Path, parents: dict[str, str]) -> None:
     """Prepare a clip's folder, and keep the faces that an interrupted run of the same clip found.
 
     Raises:
-        UserError: The folder holds other files.
+        UserError: The folder holds other files, or the predictions of another clip.
     """
     work = folder / WORK
+    if (folder / HEADER).exists() and read_json(folder / HEADER)["parents"]["clip"] != parents["clip"]:
+        raise UserError(
+            f"{folder} holds the predictions of another clip of this name, or of this clip before it was changed: "
+            "choose another --out, or remove that folder"
+        )
     if folder.is_dir() and any(folder.iterdir()) and not work.exists() and not (folder / HEADER).exists():
         raise UserError(f"{folder} holds other files and no predictions: choose another --out")
     (folder / HEADER).unlink(missing_ok=True)

@@ -39,8 +39,11 @@ class Watched:
             self.progress("finding faces", self.seen, 0)
 
 
-def list_clips(paths: Sequence[Path]) -> list[Item]:
-    """List the videos and pictures in files and folders. Each has a unique name, which can be used as a folder name.
+def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
+    """List the videos, pictures and folders of frames in files and folders.
+
+    Returns:
+        The clips, each with a unique name that can be used as a folder name; and what is left out, with the reason.
 
     Raises:
         UserError: A path does not exist or contains no clip.
@@ -50,11 +53,14 @@ def list_clips(paths: Sequence[Path]) -> list[Item]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist: pass video files, pictures, or folders of them")
-    items, _ = find_items([str(path) for path in paths], crops=False)
-    clips = [item for item in items if item.kind in ("video", "picture")]
+    items, problems = find_items([str(path) for path in paths], crops=False, together=False)
+    clips = [item for item in items if item.kind != "table"]
+    tables = dict.fromkeys(item.name for item in items if item.kind == "table")
+    left_out = [f"{problem['source']} {problem['problem']}" for problem in problems if not problem["video"]]
+    left_out += [f"{name} is left out: it is a table; run preprocessing on it" for name in tables]
     if not clips:
-        raise UserError(f"{', '.join(map(str, paths))} contains no video or picture")
-    return clips
+        raise UserError(f"{', '.join(map(str, paths))} contains no video or picture{'; '.join(['', *left_out])}")
+    return clips, left_out
 
 
 def find_faces_of(

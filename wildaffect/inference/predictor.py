@@ -33,7 +33,7 @@ from wildaffect.training.launch import choose_precision
 
 no_detector: UserError | None = None
 try:
-    from preprocessing.mtcnn import MTCNN
+    from preprocessing.mtcnn import MTCNN, check_device
 except UserError as error:  # not installed: clips cannot be read, but finished faces stores can
     no_detector = error
 
@@ -52,7 +52,8 @@ class Predictor:
         adapt: `person` takes each person's median over the clip for neutral; `clip` estimates the prior from the clip.
 
     Raises:
-        UserError: A head or its encoder is missing, damaged or does not fit.
+        UserError: A head or its encoder is missing, damaged or does not fit; there is no such device; the batch size
+            is not positive.
 
     Example:
         Heads of any task will do; here `heads` are those of a finished `make demo` and `clip` is a video.
@@ -78,13 +79,18 @@ class Predictor:
         prior: str = "stated",
         adapt: Literal["none", "person", "clip"] = "none",
     ):
+        if batch_size < 1:
+            raise UserError(f"batch_size {batch_size}: expected 1 or more")
         if device == "auto" and runtime == "torch":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device("cpu" if device == "auto" else device)
+        device = "cpu" if device == "auto" else device
+        if no_detector is None:
+            check_device(device)
+        self.device = torch.device(device)
         self.batch_size = batch_size
         self.models = load_models([heads] if isinstance(heads, str | Path) else heads, self.device)
         self.models.under(prior, adapt)
-        self.precision = choose_precision("auto")[0]
+        self.precision = choose_precision("auto", self.device)[0]
         if runtime == "onnx":
             use_onnx(self.models)
             self.precision = "fp32"
@@ -98,7 +104,7 @@ class Predictor:
         Raises:
             UserError: The file cannot be read.
         """
-        (item, *_) = list_clips([Path(clip)])
+        (item, *_), _ = list_clips([Path(clip)])
         with tempfile.TemporaryDirectory(prefix="wildaffect-") as folder:
             store, _ = self.find_faces(item, Path(folder) / "faces", progress)
             return self.predict_faces(store, item.video, progress)

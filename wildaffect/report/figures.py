@@ -274,8 +274,13 @@ def pca_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> F
     """
     centred = np.asarray(features, np.float64)
     centred = centred - centred.mean(axis=0)
-    # An iterative solver finds two components in a hundredth of the time of a full decomposition.
-    _, _, components = svds(centred, k=2, rng=np.random.default_rng(0))
+    if min(centred.shape) > 2 and centred.any():
+        # An iterative solver finds two components in a hundredth of the time of a full decomposition.
+        _, _, components = svds(centred, k=2, rng=np.random.default_rng(0))
+    else:  # it needs more than two rows and columns, and fails where all are equal
+        components = np.zeros((2, centred.shape[1]))
+        found = np.linalg.svd(centred, full_matrices=False)[2][:2][::-1]
+        components[2 - len(found) :] = found
     flat = centred @ components[::-1].T
     taken = np.linspace(0, len(flat) - 1, min(4000, len(flat))).astype(int)
     figure, axes = canvas(width=6.2, height=4.4)

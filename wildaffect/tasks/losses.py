@@ -30,17 +30,18 @@ def ccc_loss(values: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> 
         mask: `[G, N]` bool.
 
     Returns:
-        Mean over the groups with at least two annotated frames, with the metric's population moments.
+        Mean over the groups whose annotated frames have different labels, with the metric's population moments.
     """
     weight = mask.to(values.dtype)
     count = weight.sum(-1).clamp_min(1)
+    # With every label of a group equal, CCC is 0 whatever is predicted: the group teaches nothing and is left out.
+    highest, lowest = (torch.where(mask, labels, end).to(values.dtype) for end in (-torch.inf, torch.inf))
+    useful = (highest.amax(-1) > lowest.amin(-1)).to(values.dtype)
     labels = torch.where(mask, labels, 0)
     mean_x, mean_y = (values * weight).sum(-1) / count, (labels * weight).sum(-1) / count
     x, y = (values - mean_x[..., None]) * weight, (labels - mean_y[..., None]) * weight
     covariance = (x * y).sum(-1) / count
     spread = (x.square().sum(-1) + y.square().sum(-1)) / count + (mean_x - mean_y).square()
-    # With every label of a group equal, CCC is 0 whatever is predicted: the group teaches nothing and is left out.
-    useful = (weight.sum(-1) > 1).to(values.dtype)
     return masked_mean(1 - 2 * covariance / spread.clamp_min(1e-8), useful)
 
 

@@ -90,11 +90,16 @@ def peak(accelerator: Accelerator) -> float:
     return accelerator.num_processes * peak_flops(name, chosen_precision(accelerator))
 
 
-def choose_precision(precision: str) -> tuple[str, str]:
-    """Choose between `bf16` and `fp32`; returns the choice and the reason for it."""
+def choose_precision(precision: str, device: torch.device | None = None) -> tuple[str, str]:
+    """Choose between `bf16` and `fp32` for a device (None: the one that Accelerate takes).
+
+    Returns:
+        The choice and the reason for it.
+    """
     if precision != "auto":
         return precision, "asked for"
-    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes"):
+    wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if torch.cuda.is_available() and (not wants_cpu if device is None else device.type == "cuda"):
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", f"{torch.cuda.get_device_name()} supports it"
         return "fp32", f"{torch.cuda.get_device_name()} has no bf16 arithmetic"

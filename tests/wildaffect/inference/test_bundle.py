@@ -59,3 +59,13 @@ def test_default_heads_can_be_installed(heads, tmp_path, monkeypatch):
 def test_graphs_are_asked_for_by_name(heads):
     with pytest.raises(UserError, match="--onnx"):
         Predictor(heads, runtime="onnx")
+
+
+def test_an_export_that_fails_leaves_nothing(heads, tmp_path, monkeypatch):
+    def broken(*_):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr("wildaffect.inference.bundle.write_product_card", broken)
+    with pytest.raises(UserError, match="disk is full"):
+        Export(heads=tuple(heads), out=tmp_path / "bundle").run()
+    assert list(tmp_path.iterdir()) == []

@@ -33,7 +33,7 @@ def predictor_of(path, encoder, framing) -> Predictor:
 )
 def test_faces_are_framed_as_in_training(encoder, clip, tmp_path, trained, used):
     predictor = predictor_of(tmp_path, encoder, trained)
-    (item,) = list_clips([clip])
+    (item,), _ = list_clips([clip])
     store, _ = predictor.find_faces(item, tmp_path / "faces")
     assert store.framing == used
     first = next(read_frames(clip, print)).image
@@ -48,7 +48,7 @@ def test_faces_are_framed_as_in_training(encoder, clip, tmp_path, trained, used)
 
 
 def test_faces_of_an_interrupted_run_with_other_heads_are_found_again(encoder, clip, tmp_path):
-    (item,) = list_clips([clip])
+    (item,), _ = list_clips([clip])
     for framing in (OURS, ARCFACE, OURS):
         predictor = predictor_of(tmp_path, encoder, framing)
         store, _ = predictor.find_faces(item, tmp_path / "faces")

@@ -91,3 +91,12 @@ def test_figures_are_drawn_also_of_nothing(figure):
 def test_expressions_have_eight_colours():
     assert len(set(EXPRESSION_COLOURS.values())) == 8
     assert rgb(BLUE) == (0, 114, 178) and EXPRESSION_COLOURS["Neutral"] == GREY
+
+
+@pytest.mark.parametrize("shape", [(50, 8), (3, 1), (40, 2), (3, 8)])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_map_of_features_that_are_all_equal_or_few(shape, same):
+    features = np.full(shape, 1 / 3) if same else RNG.random(shape)
+    axis = figures.pca_map(features, np.zeros(len(features), int), ["a"]).axes[0]
+    points = axis.collections[0].get_offsets()
+    assert np.isfinite(points).all() and bool(np.ptp(points, axis=0).max() < 1e-9) == same

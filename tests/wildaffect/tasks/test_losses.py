@@ -128,3 +128,14 @@ def test_what_is_not_annotated_has_no_gradient(name):
     nothing = task.loss(outputs, labels, torch.zeros_like(mask))
     nothing.backward()
     assert nothing.item() == 0 and outputs.grad.isfinite().all()
+
+
+def test_groups_of_one_label_do_not_dilute_the_ccc():
+    """Their CCC is 0 whatever is predicted; only the groups that can be learned from count."""
+    values, labels = torch.rand(3, 9), torch.rand(3, 9)
+    labels[1] = 0.3
+    labels[2, 4:] = -5
+    labels[2, :4] = 0.1
+    mask = labels > -5
+    torch.testing.assert_close(ccc_loss(values, labels, mask), ccc_loss(values[:1], labels[:1], mask[:1]))
+    assert ccc_loss(values[1:], labels[1:], mask[1:]) == 0

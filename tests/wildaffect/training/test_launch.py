@@ -84,3 +84,12 @@ def test_a_tracker_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("wildaffect.training.launch.get_available_trackers", list)
     with pytest.raises(UserError, match="pip install comet-ml"):
         start("fp32", "comet_ml")
+
+
+def test_the_precision_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    assert choose_precision("auto", torch.device("cpu"))[0] == "fp32"
+    assert choose_precision("auto", torch.device("cuda"))[0] == "bf16"
