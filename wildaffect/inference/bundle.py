@@ -46,13 +46,12 @@ def write_bundle(
     # Everything is written beside `out` and then renamed, so that there is never half a bundle.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         made = Path(folder) / "bundle"
-        _write(models, made, out, onnx=onnx)
+        _write(models, made, out, onnx=onnx, data=data, scores=scores)
         made.replace(out)
 
 
-def _write(models: Models, made: Path, final: Path, *, onnx: bool) -> None:
-    """Write a bundle to `made`, which will be renamed to `final`."""
-    out = made
+def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence[str], scores: Sequence[str]) -> None:
+    """Write a bundle to `out`, which will be renamed to `final`."""
     copy_models(models, out)
     differences: dict[str, float] = {}
     if onnx:
