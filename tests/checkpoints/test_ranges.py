@@ -46,7 +46,7 @@ def test_other_commands_share_the_ranges():
 def test_what_has_no_range_may_be_anything():
     @dataclass
     class Config:
-        port: int = -3
+        offset: int = -3
         compile: bool = False
 
     check_ranges(Config())

@@ -68,7 +68,7 @@ def test_mixing():
 def test_augmentation_is_the_samples_own(batch):
     import numpy as np
 
-    augment = picture_augmentation(randaugment=9, colour_jitter=0.3, erasing=1.0)
+    augment = picture_augmentation(framing_jitter=0.1, blur=0.5, randaugment=9, colour_jitter=0.3, erasing=1.0)
     picture = torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8)
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
@@ -76,4 +76,3 @@ def test_augmentation_is_the_samples_own(batch):
     assert torch.equal(one, two) and one.dtype == torch.uint8 and one.shape == picture.shape
     assert torch.equal(torch.random.get_rng_state(), before)  # the step's own randomness is untouched
     assert not torch.equal(one, augment(picture, np.random.default_rng(5)))
-    assert picture_augmentation(randaugment=0, colour_jitter=0.0, erasing=0.0) is None

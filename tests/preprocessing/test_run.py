@@ -242,7 +242,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path, workers):
     source = tmp_path / "pictures"
     source.mkdir()
     for k in range(2 * 512):
-        (source / f"p{k}.jpg").write_bytes(encode_jpeg(np.full((64, 64, 3), k % 250, np.uint8)))
+        (source / f"p{k}a.jpg").write_bytes(encode_jpeg(np.full((64, 64, 3), k % 250, np.uint8)))
     arguments = ["--source", str(source), "--crops", "--out", str(tmp_path / "store"), "--workers", str(workers)]
     script = (
         "import errno, sys; from preprocessing import run, shard; real = shard.write_shard\n"

@@ -116,8 +116,9 @@ def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
 
 
 def kinds_of(models: Models) -> str:
-    """One line: what each task's heads learnt from, such as `Expression: real; valence and arousal: derived`."""
-    return "; ".join(f"{TASKS[task].title.lower()}: {kind}" for task, kind in models.kinds.items()).capitalize()
+    """What each task's heads learnt from, in a few words: `VA derived, Expr real`."""
+    short = {"va": "VA", "expr": "Expr", "au": "AU"}
+    return ", ".join(f"{short[task]} {kind}" for task, kind in models.kinds.items())
 
 
 def describe_kinds(models: Models) -> list[str]:
