@@ -46,6 +46,11 @@ class Features:
     time_s: np.ndarray
     first_frame: int
 
+    @classmethod
+    def never_seen(cls, length: int, dim: int) -> "Features":
+        """Those of a sequence that no cache holds: `length` frames without a face, 30 per second."""
+        return cls(np.zeros((length, dim), np.float16), np.zeros(length, bool), np.arange(length) / 30, 1)
+
     def __len__(self) -> int:
         return len(self.features)
 

@@ -80,9 +80,8 @@ def found_rows(item: Item, found: Found) -> Iterator[dict[str, Any]]:
             places.update(zip(*found.places[track.number], strict=True))
         if not places:
             found.problems.append(f"no face found of subject {subject!r}" if subject else "no face found")
-            if subject:
-                continue
-        first, last = (min(places), max(places)) if subject else (1, len(found.times))
+        # A subject that is listed and never found has a row for every frame, like the main subject.
+        first, last = (min(places), max(places)) if subject and places else (1, len(found.times))
         for frame in range(first, last + 1):
             face = found.get(places[frame]) if frame in places else {"image": None}
             yield {"video": item.video, "subject": subject, "frame": frame, "time_s": found.times[frame - 1], **face}

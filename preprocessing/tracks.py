@@ -224,10 +224,23 @@ def name_subjects(subjects: Sequence[Sequence[Track]], names: Sequence[str] = ()
     places = ["left", "right"]
     if "" in names:  # the main subject takes the place that the other name leaves
         places[0 if "right" in names else 1] = ""
+    if len(pair) == 1:
+        places = [_place_of_one(pair[0], places, names)]
     for place, subject in zip(places, pair, strict=False):
         if place in named:
             named[place] = list(subject)
     return named
+
+
+def _place_of_one(subject: Sequence[Track], places: Sequence[str], names: Sequence[str]) -> str:
+    """The place of the only person found: the half of the picture; in its middle third, the only name if there is one.
+
+    `places` are what the left and the right half are called.
+    """
+    at = sum(track.centre for track in subject) / sum(track.length for track in subject)
+    if len(names) == 1 and 1 / 3 < at < 2 / 3:
+        return names[0]
+    return places[int(at >= 0.5)]
 
 
 def _one_person(subjects: Sequence[Sequence[Track]]) -> list[Track]:

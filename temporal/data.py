@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from checkpoints.errors import UserError
-from features.cache import FeatureCache
+from checkpoints.errors import UserError, some
+from features.cache import FeatureCache, Features
 from temporal.smoothing import Predicted
 from wildaffect.tasks import EXPR, Task
 from wildaffect.tasks.label_track import LabelTrack, Tracks
@@ -111,16 +111,11 @@ def build_table(caches: Sequence[FeatureCache], tracks: Mapping[str, Tracks], ta
         tasks: the tasks of the head.
 
     Raises:
-        UserError: for a labelled id that a cache lacks, or a cache that does not fit the labels.
+        UserError: a cache lacks most of the labelled ids, or does not fit the labels.
     """
     ids = sorted({id for by_id in tracks.values() for id in by_id})
     for cache in caches:
-        missing = [id for id in ids if id not in cache]
-        if missing:
-            raise UserError(
-                f"the feature cache {cache.path} lacks {len(missing)} of {len(ids)} labelled sequences, such as "
-                f"{missing[0]}: extract their features, or give the labels of what it holds"
-            )
+        refuse_missing(cache, ids)
     lengths = [_length([by_id[id] for by_id in tracks.values() if id in by_id], caches, id) for id in ids]
     total, width = sum(lengths), sum(cache.dim for cache in caches)
     features = torch.zeros(total, width, dtype=torch.float16)
@@ -134,7 +129,7 @@ def build_table(caches: Sequence[FeatureCache], tracks: Mapping[str, Tracks], ta
         column = 0
         for number, cache in enumerate(caches):
             _check_length(cache, id, length)
-            read = cache.read(id, length)
+            read = cache.read(id, length) if id in cache else Features.never_seen(length, cache.dim)
             features[rows, column : column + cache.dim] = torch.from_numpy(read.features)
             valid[rows, number] = torch.from_numpy(read.valid)
             column += cache.dim
@@ -152,9 +147,34 @@ def build_table(caches: Sequence[FeatureCache], tracks: Mapping[str, Tracks], ta
     return FrameTable(ids, spans, features, valid, labels, mask, rates, soft)
 
 
+def refuse_missing(cache: FeatureCache, ids: Sequence[str]) -> None:
+    """Print which sequences a cache lacks: they count as frames without a face.
+
+    Raises:
+        UserError: It lacks most of them, so that it is hardly the cache that was meant.
+    """
+    missing = [id for id in ids if id not in cache]
+    if not missing:
+        return
+    text = f"the feature cache {cache.path} lacks {len(missing)} of {len(ids)} sequences ({some(missing, 3)})"
+    if 2 * len(missing) > len(ids):
+        raise UserError(f"{text}: extract their features, or give the labels of what it holds")
+    print(f"note: {text}: they count as frames without a face")
+
+
+def with_a_face(table: FrameTable, ids: Sequence[str]) -> list[str]:
+    """The ids with a face in at least one frame. The number of others, which cannot teach anything, is printed."""
+    seen = {id for id, faces in table.faces(ids).items() if faces.any()}
+    kept = [id for id in ids if id in seen]
+    if len(kept) < len(ids):
+        lost = [id for id in ids if id not in seen]
+        print(f"{len(lost)} of {len(ids)} training sequences have no face in any frame ({some(lost, 3)}): left out")
+    return kept
+
+
 def _length(tracks: Sequence[LabelTrack], caches: Sequence[FeatureCache], id: str) -> int:
     """Frames of a sequence."""
-    ends = [cache.span(id)[1] for cache in caches] if all(track.listed for track in tracks) else []
+    ends = [cache.span(id)[1] for cache in caches if id in cache] if all(track.listed for track in tracks) else []
     return max(*ends, *map(len, tracks), 0)
 
 
@@ -166,6 +186,8 @@ def frame_rate(time_s: np.ndarray) -> float:
 
 def _check_length(cache: FeatureCache, id: str, length: int) -> None:
     """Refuse a cache that extends beyond the labels or covers less than half of them: it is from another video."""
+    if id not in cache:
+        return
     first, last = cache.span(id)
     if last > length + LENGTH_TOLERANCE or (first == 1 and last < length / 2):
         raise UserError(

@@ -130,7 +130,7 @@ def predict_cached(
     Args:
         heads: each reads the caches that it was trained on.
         caches: open caches.
-        id: the sequence.
+        id: the sequence. If its length is given it need not be cached: then none of its frames has a face.
         length: number of frames from frame 1 (an example file's last frame); None for the cached frames.
         smooth: false for raw values.
 
@@ -139,7 +139,10 @@ def predict_cached(
     """
     every, first = [], None
     for head in heads:
-        read = [cache.read(id, length) for cache in pick_caches(head, caches)]
+        read = [
+            Features.never_seen(length, cache.dim) if length and id not in cache else cache.read(id, length)
+            for cache in pick_caches(head, caches)
+        ]
         first = first or read[0]
         features = read[0].features if len(read) == 1 else np.concatenate([item.features for item in read], axis=1)
         valid = np.stack([item.valid for item in read], axis=1)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from checkpoints.errors import UserError
+from checkpoints.errors import UserError, some
 from temporal.caches import open_caches, pick_caches
-from temporal.data import frame_rate
+from temporal.data import frame_rate, refuse_missing
 from temporal.heads import load_heads
 from temporal.predict import decode, predict_cached
 from wildaffect.tasks import TASKS, challenge
@@ -32,13 +33,14 @@ def check_submission(path: Path, example: Path) -> dict[str, Any]:
 def write_submission(out: Path, heads: Sequence[Path], features: Sequence[Path], example: Path) -> dict[str, Any]:
     """Predict the frames of the official example file and write the challenge file.
 
-    The values of all heads (runs or head directories) are averaged.
+    The values of all heads (runs or head directories) are averaged. A sequence without any face gets the mean values of
+    the sequences that have one.
 
     Returns:
         Its `form` and its number of `frames`.
 
     Raises:
-        UserError: no head predicts a task, or a head does not fit the features.
+        UserError: no head predicts a task, a head does not fit the features, or no listed sequence has a face.
     """
     form = challenge.form_of(example)
     listed = challenge.read_example(example)
@@ -51,11 +53,33 @@ def write_submission(out: Path, heads: Sequence[Path], features: Sequence[Path],
     loaded = [head for head in loaded if any(task.name in wanted for task in head.tasks)]
     for head in loaded:
         pick_caches(head, caches)  # refuses wrong features before any work is done
+    for cache in caches:
+        refuse_missing(cache, listed.ids)
     decoded: dict[str, dict[str, Any]] = {name: {} for name in wanted}
+    sums: dict[str, Any] = dict.fromkeys(wanted, 0.0)
+    unseen, frames_seen = [], 0
     for id in listed.ids:
         values, read = predict_cached(loaded, caches, id, listed.last_frame(id))
+        if not read.valid.any():
+            unseen.append(id)
+            continue
+        frames_seen += len(read.valid)
         for name in wanted:
+            sums[name] = sums[name] + values[name].sum(axis=0, dtype=np.float64)
             decoded[name][id] = decode(loaded, name, values[name], frame_rate(read.time_s))
+    if unseen:
+        if not frames_seen:
+            raise UserError(
+                f"no sequence that {example} lists has a face in any frame of {', '.join(map(str, features))}"
+            )
+        print(
+            f"{len(unseen)} of {len(listed.ids)} sequences have no face in any frame ({some(unseen, 3)}): their frames "
+            "get the mean prediction of the others"
+        )
+        for name in wanted:
+            for id in unseen:
+                mean = np.tile(sums[name] / frames_seen, (listed.last_frame(id), 1))
+                decoded[name][id] = decode(loaded, name, mean, 30.0)
     challenge.write_challenge_file(out, form, listed, decoded)
     frames = len(listed.locations)
     titles = " and ".join(TASKS[name].title.lower() for name in wanted)

@@ -15,7 +15,7 @@ from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
 from checkpoints.ranges import check_ranges
 from temporal.caches import head_inputs, open_caches
-from temporal.data import FrameTable, build_table
+from temporal.data import FrameTable, build_table, with_a_face
 from temporal.heads import Head, HeadInput, tasks_of
 from temporal.labels import labels_id, labels_seen, read_labels
 from temporal.network import HeadNetwork
@@ -91,7 +91,7 @@ def train(config: Temporal) -> dict[str, Any]:
     table = build_table(
         caches, {name: {id: by_id[id] for id in by_id if id in used} for name, by_id in tracks.items()}, tasks
     )
-    splits = choose_splits(config, table, train, reported, encoder_saw)
+    splits = choose_splits(config, table, with_a_face(table, train), reported, encoder_saw)
     for split in splits:
         check_labels(table, tasks, split.train)
     with torch.device("meta"):  # refuses a wrong architecture before a folder is made

@@ -1,7 +1,11 @@
+import io
+from array import array
+
 import numpy as np
 
 from preprocessing.align import decode_jpeg, encode_jpeg
-from preprocessing.rows import ready_rows
+from preprocessing.items import Item
+from preprocessing.rows import Found, found_rows, ready_rows
 from preprocessing.sources import find_items
 
 
@@ -26,3 +30,13 @@ def test_frames_that_are_counted_from_0(tmp_path):
 def test_frames_that_are_counted_from_1(tmp_path):
     rows, problems = rows_of(tmp_path / "clips" / "clip", [1, 2])
     assert [row["frame"] for row in rows] == [1, 2] and problems == []
+
+
+def test_every_listed_subject_has_its_rows(tmp_path):
+    """Nobody was found: both subjects have a row without a picture for every frame, and both are listed as problems."""
+    found = Found(io.BytesIO(), times=array("d", [0.0, 0.04, 0.08]))
+    item = Item("v", tmp_path / "v.mp4", "v.mp4", "video", subjects=("left", "right"))
+    rows = list(found_rows(item, found))
+    assert [(row["subject"], row["frame"]) for row in rows] == [(s, k) for s in ("left", "right") for k in (1, 2, 3)]
+    assert all(row["image"] is None for row in rows)
+    assert found.problems == ["no face found of subject 'left'", "no face found of subject 'right'"]

@@ -148,6 +148,25 @@ def test_names():
     assert named([], ()) == {"": []}
 
 
+def test_the_place_of_the_only_person_decides_the_name():
+    def alone(x):
+        scene = Scene()
+        for k in range(1, 11):
+            scene.show(k, [(box_at(x, 40), 1)])
+        return group_subjects(scene.tracker.tracks, 10)
+
+    width = SHAPE[1]
+    left, middle, right = (alone(share * width - 20) for share in (0.15, 0.48, 0.85))
+    both = ("left", "right")
+    assert named(left, both) == {"left": [0], "right": []}
+    assert named(right, both) == {"left": [], "right": [0]}
+    assert named(right, ("right",)) == named(middle, ("right",)) == {"right": [0]}
+    assert named(middle, ("left",)) == {"left": [0]}
+    assert named(left, ("right",)) == {"right": []}
+    assert named(left, ("", "right")) == {"": [0], "right": []}
+    assert named(right, ("", "right")) == {"": [], "right": [0]}
+
+
 def test_a_single_named_subject_goes_on_in_shots_where_it_is_not_recognised():
     subjects = group_subjects(two_shots(2, 3), 35)
     assert named(subjects, ("",)) == {"": [0, 1]}

@@ -272,6 +272,25 @@ def test_labels_that_cannot_teach_are_refused(settings, tmp_path, task):
         run.main(settings(task, tmp_path / "out2", labels=corpus(one_value)))
 
 
+def test_sequences_without_any_face_stop_neither_training_nor_scoring(settings, corpus, tmp_path, capsys):
+    """One training sequence was never seen, one is missing from the cache, and so is one that is only scored."""
+    source = FeatureCache(corpus / "cache")
+    ids = sorted(TRAIN)
+    features = {id: source.read(id).features for id in source.ids if id not in (ids[0], "val3")}
+    cache = write_cache(tmp_path / "cache", features)
+    tensors = load_file(cache / f"{ids[1]}.safetensors")
+    tensors["valid"][:], tensors["features"][:] = False, 0
+    save_file(tensors, cache / f"{ids[1]}.safetensors")
+    finish_cache(cache, made_by="test", config={}, parents={}, feature_id="id", dim=12)
+    run.main(settings("va", tmp_path / "out", features=(cache,)))
+    said = capsys.readouterr().out
+    assert "lacks 2 of 15 sequences" in said
+    assert "2 of" in said and "training sequences have no face in any frame" in said
+    head = load_head(tmp_path / "out")
+    assert not {ids[0], ids[1]} & set(head.trained_on)
+    assert "val3" in head.record["scored_on"]
+
+
 def test_inputs_that_do_not_fit_are_refused(settings, corpus, tmp_path):
     source = FeatureCache(corpus / "cache")
     features = {id: source.read(id).features for id in source.ids}
@@ -281,8 +300,8 @@ def test_inputs_that_do_not_fit_are_refused(settings, corpus, tmp_path):
         run.main(settings("va", tmp_path / "o", features=()))
     with pytest.raises(UserError, match="holds no va labels of a training split"):
         run.main(settings("va", tmp_path / "o", labels=corpus / "release" / "test_set_examples"))
-    lacking = write_cache(tmp_path / "lacking", {id: x for id, x in features.items() if id != "val3"})
-    with pytest.raises(UserError, match="lacks 1 of 15 labelled sequences, such as val3"):
+    lacking = write_cache(tmp_path / "lacking", {id: x for id, x in features.items() if id in ("val1", "val2")})
+    with pytest.raises(UserError, match=r"lacks \d+ of 15 sequences .*extract their features"):
         run.main(settings("va", tmp_path / "o", features=(lacking,)))
     longer = write_cache(tmp_path / "longer", features | {"val1": np.zeros((90, 12))})
     with pytest.raises(UserError, match=r"val1 has 50 label lines, but .* holds its frames 1 to 90"):

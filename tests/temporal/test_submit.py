@@ -64,6 +64,21 @@ def test_several_heads_are_averaged(settings, runs, corpus, tmp_path):
     assert not np.allclose(single[0], single[1])
 
 
+def test_a_sequence_that_was_never_seen_gets_the_mean_of_the_others(runs, corpus, tmp_path, capsys):
+    example = tmp_path / "example.txt"
+    listed = (corpus / "release" / "test_set_examples" / "va.txt").read_text()
+    example.write_text(listed + "unknown/00001.jpg,0,0\nunknown/00002.jpg,0,0\n")
+    made = {"heads": (runs / "va",), "features": (corpus / "cache",), "example": example, "out": tmp_path / "o.txt"}
+    submit.main(submit.Submit(**made))
+    assert "have no face in any frame (unknown): their frames get the mean" in capsys.readouterr().out
+    lines = (tmp_path / "o.txt").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    values = np.array([[float(x) for x in row[1:]] for row in rows if not row[0].startswith("unknown")])
+    filled = np.array([[float(x) for x in row[1:]] for row in rows if row[0].startswith("unknown")])
+    assert filled.shape == (2, 2)
+    assert filled == pytest.approx(np.broadcast_to(values.mean(axis=0), (2, 2)), abs=0.01)
+
+
 def test_faults(runs, corpus, tmp_path):
     example = corpus / "release" / "test_set_examples" / "va.txt"
     good = {"heads": (runs / "va",), "features": (corpus / "cache",), "example": example, "out": tmp_path / "o.txt"}
@@ -75,8 +90,8 @@ def test_faults(runs, corpus, tmp_path):
         submit.main(submit.Submit(example=example))
     with pytest.raises(UserError, match="head"):
         submit.main(submit.Submit(**good | {"heads": (corpus / "cache",)}))
-    (tmp_path / "example.txt").write_text(example.read_text() + "unknown/00001.jpg,0,0\n")
-    with pytest.raises(UserError, match="no sequence 'unknown'"):
+    (tmp_path / "example.txt").write_text(f"{example.read_text().splitlines()[0]}\nunknown/00001.jpg,0,0\n")
+    with pytest.raises(UserError, match=r"lacks 1 of 1 sequences \(unknown\)"):
         submit.main(submit.Submit(**good | {"example": tmp_path / "example.txt"}))
     (tmp_path / "example.txt").write_text("image_location,nonsense\n")
     with pytest.raises(UserError, match="no challenge file's header"):
