@@ -6,11 +6,12 @@ Peers are `fer` (PyPI) and the expression nets of `@vladmandic/face-api` and `@v
 wasm backend). Each is installed under `--environments` when it is missing; one that cannot be is reported as such.
 
 All see the same faces, found by this project's detector: the bundle those it aligns, peers a square around the
-detector's box, the same with 10 % of room on each side, and the aligned face. Every answer is free: the most probable of
-all classes that a net has, wrong if the set does not have it. A face that was not found is wrong for all.
+detector's box, the same with 10 % of room on each side, and the aligned face. Every answer is free: the most probable
+of all classes that a net has, wrong if the set does not have it. A face that was not found is wrong for all.
 
-Besides, all nets are calibrated alike on the unlabelled faces of the set: their mean answer is taken for the prior
-that they were trained with, and replaced with the declared one, or with the one that expectation-maximisation finds.
+Besides, all nets are calibrated alike on the unlabelled faces of the set. `declared`: their mean answer is taken for
+their prior, and replaced with the declared one. `em`: the prior that they state, or that of the data they were trained
+on, is replaced with the one that expectation-maximisation finds; face-api does not say what it was trained on.
 """
 
 import shutil
@@ -39,16 +40,21 @@ from wildaffect.inference.models import DEFAULT
 from wildaffect.inference.predictor import Predictor
 from wildaffect.tasks import EXPRESSIONS
 from wildaffect.tasks.class_map import ClassMap
-from wildaffect.tasks.priors import estimated_prior, named_prior, tempered, under_prior
+from wildaffect.tasks.priors import estimated_prior, named_prior, under_prior
 
 HERE = Path(__file__).parent
 SIDE = 112
+PREFIX = "face"
 CROPS: dict[str, float | None] = {"box": 0.0, "box with room": 0.1, "aligned": None}
 """Room on each side of the box, as a share of its side; None: the aligned face of the store."""
 PEERS = ("fer", "@vladmandic/face-api", "@vladmandic/human")
 # `fer` asks for both TensorFlow and PyTorch; these are what its net needs. OpenCV 5 has no Haar cascades.
 PYTHON = ("tensorflow-cpu", "opencv-python-headless<5", "setuptools<81", "requests", "pillow")
 NODE = ("@tensorflow/tfjs", "@tensorflow/tfjs-backend-wasm")
+
+FER2013 = {"Neutral": 4965, "Anger": 3995, "Disgust": 436, "Fear": 4097, "Happiness": 7215, "Sadness": 4830}
+FER2013 |= {"Surprise": 3171}
+"""Training faces of FER2013 by class. Both `fer` and human have the net of github.com/oarriaga/face_classification."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,10 @@ def main(config: Peers) -> dict[str, Any]:
                     values = np.zeros((len(rows), len(EXPRESSIONS)))
                     values[found] = ask(peer, config.environments, crops, Path(folder))
                     answers[f"{peer} ({crop})"] = values
-        part = {name: compare(values, faces.truth, config.prior) for name, values in answers.items()}
+        part = {
+            name: compare(values, faces.truth, config.prior, trained_prior(name, predictor))
+            for name, values in answers.items()
+        }
         result["sets"][faces.name] = {"faces": len(rows), "found": float(found.mean()), "scores": part}
         print_table(faces.name, result["sets"][faces.name])
         if config.out:
@@ -152,11 +161,16 @@ def muxspace_val(folder: Path) -> Faces:
 
 
 def find_faces(faces: Faces, predictor: Predictor, folder: Path, workers: int) -> tuple[FacesStore, np.ndarray]:
-    """Faces store of a set, and the row of each picture's main face `[N]`, -1 where none was found."""
+    """Faces store of a set, and the row of each picture's main face `[N]`, -1 where none was found.
+
+    Raises:
+        UserError: None was found in any of them.
+    """
     pictures = folder / "pictures"
     pictures.mkdir()
     for number, content in enumerate(faces.pictures):
-        (pictures / f"{number:06}.png").write_bytes(content)  # read by content, not by ending
+        # Numbers alone would be frames of one video. Pictures are read by their content, not by the ending.
+        (pictures / f"{PREFIX}{number:06}.png").write_bytes(content)
     framing = predictor.models.framing.for_alignment.name
     settings = preprocessing.run.Config([str(pictures)], folder / "store", framing=framing, workers=workers)
     preprocessing.run.run(settings)
@@ -164,7 +178,9 @@ def find_faces(faces: Faces, predictor: Predictor, folder: Path, workers: int) -
     rows = np.full(len(faces.pictures), -1)
     for sequence in store.sequences():
         if not sequence.subject and store.valid[sequence.start]:
-            rows[int(sequence.video)] = sequence.start
+            rows[int(sequence.video.removeprefix(PREFIX))] = sequence.start
+    if not (rows >= 0).any():
+        raise UserError(f"{faces.name}: no face was found in any of {len(rows)} pictures")
     return store, rows
 
 
@@ -217,7 +233,7 @@ def install(peer: str, environments: Path) -> str:
     Returns:
         Why it cannot be; empty if it is installed.
     """
-    home = environments / peer.split("/")[-1]
+    home = home_of(peer, environments)
     home.mkdir(parents=True, exist_ok=True)
     python = home / "bin" / "python"
     if peer == "fer":
@@ -248,7 +264,7 @@ def ask(peer: str, environments: Path, crops: np.ndarray, folder: Path) -> np.nd
     Raises:
         UserError: It failed.
     """
-    given, answers, home = folder / "crops.rgb", folder / "answers.json", environments / peer.split("/")[-1]
+    given, answers, home = folder / "crops.rgb", folder / "answers.json", home_of(peer, environments)
     crops.tofile(given)
     arguments = [str(given), str(SIDE), str(answers)]
     if peer == "fer":
@@ -277,29 +293,40 @@ def in_our_order(peer: str, answers: Any, count: int) -> np.ndarray:
     return ordered
 
 
+def home_of(peer: str, environments: Path) -> Path:
+    """The folder of a peer's own environment."""
+    return environments / Path(peer).name
+
+
 def last_line(text: str) -> str:
     """The last line of a program's messages."""
     return (text.strip().splitlines() or ["it gave no reason"])[-1]
 
 
-def compare(values: np.ndarray, truth: np.ndarray, prior: str) -> dict[str, Any]:
-    """Scores of a net as it answers, under the declared prior, and under the estimated one.
+def trained_prior(tool: str, predictor: Predictor) -> np.ndarray | None:
+    """The prior `[8]` under which a net answers, None if it does not say."""
+    if tool.startswith("wildaffect"):
+        return next((np.array(head.prior.stated) for head in predictor.models.heads if head.prior), None)
+    if tool.startswith("@vladmandic/face-api"):
+        return None
+    counts = np.array([FER2013.get(name, 0) for name in EXPRESSIONS], np.float64)
+    return counts / counts.sum()
+
+
+def compare(values: np.ndarray, truth: np.ndarray, prior: str, trained: np.ndarray | None) -> dict[str, Any]:
+    """Scores of a net as it answers, under the declared prior, and, if `trained` is known, under the estimated one.
 
     Args:
         values: Probabilities `[N, 8]`; zeros where no face was found.
         truth: Classes `[N]`.
         prior: See :attr:`Peers.prior`.
+        trained: The prior `[8]` under which the net answers.
     """
     found = values.sum(1) > 0
     mean = values[found].mean(0)
-    declared = named_prior(prior, mean, tempered(mean, 1.0))
-    # As if the net had been trained on balanced classes, which is what taking its mean answer out makes of it.
-    level = under_prior(values, mean, tempered(mean, 1.0))
-    kinds = {
-        "free": values,
-        "declared": under_prior(values, mean, declared),
-        "em": under_prior(level, tempered(mean, 1.0), estimated_prior(level[found], tempered(mean, 1.0))),
-    }
+    kinds = {"free": values, "declared": under_prior(values, mean, named_prior(prior, mean, mean))}
+    if trained is not None:
+        kinds["em"] = under_prior(values, trained, estimated_prior(values[found], trained))
     return {name: with_intervals(np.where(found, part.argmax(1), -1), truth) for name, part in kinds.items()}
 
 
