@@ -284,10 +284,15 @@ def in_our_order(peer: str, answers: Any, count: int) -> np.ndarray:
     Raises:
         UserError: They have another shape, are no probabilities, or name a class that is no expression.
     """
-    classes = [ClassMap()(name, peer) for name in answers["classes"]]
+    known = [ClassMap()(name, peer) for name in answers["classes"]]
+    classes = [number for number in known if number is not None]
     values = np.array(answers["probabilities"], np.float64)
-    if values.shape != (count, len(classes)) or not np.allclose(values.sum(1), 1, atol=1e-2):
-        raise UserError(f"{peer}: expected probabilities of {len(classes)} classes for {count} faces")
+    if (
+        values.shape != (count, len(classes))
+        or len(known) > len(classes)
+        or not np.allclose(values.sum(1), 1, atol=1e-2)
+    ):
+        raise UserError(f"{peer}: expected probabilities of {len(known)} expressions for {count} faces")
     ordered = np.zeros((count, len(EXPRESSIONS)))
     ordered[:, classes] = values
     return ordered

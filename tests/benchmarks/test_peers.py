@@ -27,7 +27,13 @@ def test_classes_of_peers_are_put_into_our_order(classes):
 
 @pytest.mark.parametrize(
     ("classes", "values", "count"),
-    [(FER, [[1.0] * 7], 1), (FER, [[1.0, *[0.0] * 6]], 2), (FER[:6], [[1.0, *[0.0] * 6]], 1), (["cross"], [[1.0]], 1)],
+    [
+        (FER, [[1.0] * 7], 1),
+        (FER, [[1.0, *[0.0] * 6]], 2),
+        (FER[:6], [[1.0, *[0.0] * 6]], 1),
+        (["cross"], [[1.0]], 1),
+        (["unknown"], [[1.0]], 1),
+    ],
 )
 def test_answers_of_another_form_are_refused(classes, values, count):
     with pytest.raises(UserError, match="peer"):
