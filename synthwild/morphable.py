@@ -11,6 +11,7 @@ holds (x to the picture's right, y up, z towards the camera; about one centimetr
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -33,7 +34,7 @@ PARTS = {
     "teeth_lo": 19245,
     "sclera_l": 21451,
     "iris_l": 22221,
-    "sclera_r": 22991,
+    "sclera_r": 23021,
     "iris_r": 23791,
     "": 24591,
     "lash_l": 25351,
@@ -136,7 +137,7 @@ def read_faces(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 for corner in corners:
                     uv[corner[0]] = coordinates[corner[1]]
                 first = corners[0][0]
-                triangles += [[first, b[0], c[0]] for b, c in zip(corners[1:], corners[2:], strict=False)]
+                triangles += [[first, b[0], c[0]] for b, c in pairwise(corners[1:])]
         except (ValueError, IndexError):
             raise UserError(f"{path}, line {number}: cannot read '{line.strip()}'") from None
     return np.array(triangles, np.int64).reshape(-1, 3), uv
@@ -201,7 +202,7 @@ def main() -> None:
     config = tyro.cli(Config, description=__doc__)
     arrays = convert(config.ict_facekit)
     with atomic_file(config.out) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     vertices, shapes, people = len(arrays["neutral"]), len(arrays["expression"]), len(arrays["identity"])
     print(f"{config.out}: {vertices} vertices, {shapes} shapes of expression, {people} of identity")
 

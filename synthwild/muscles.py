@@ -182,6 +182,6 @@ def visible_intensities(action: Action, weights: Array, names: tuple[str, ...], 
     found["AU4"] = max(found["AU4"], 0.25 * action["AU9"])
     eyes = np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0))
     gap = np.mean([np.linalg.norm(points[a] - points[b]) for a, b in GAPS]) / eyes
-    found["AU25"] = (gap - 0.02) / 0.25
+    found["AU25"] = (gap - 0.02) / 0.15  # lips parted fully without the jaw: 0.7
     found["AU26"] = 1.3 * float(weights[names.index("jawOpen")])
     return np.clip([found[name] for name in AUS], 0, 1)
