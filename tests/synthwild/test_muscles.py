@@ -57,4 +57,6 @@ def test_random_faces_have_every_unit_and_mostly_independent_ones() -> None:
     assert np.min(rows) >= 0
     assert np.max(rows) <= 1
     assert (shares > 0.08).all(), dict(zip(AUS, shares.round(2), strict=True))
-    assert (shares < 0.55).all(), dict(zip(AUS, shares.round(2), strict=True))
+    # Lips part in many ways (AU10, AU15, AU20 and AU26 do it too), and AU25 is measured on the mesh.
+    most = np.where(np.array(AUS) == "AU25", 0.65, 0.35)
+    assert (shares < most).all(), dict(zip(AUS, shares.round(2), strict=True))
