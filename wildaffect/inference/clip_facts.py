@@ -145,7 +145,7 @@ def describe_models(models: Models) -> list[list[Any]]:
         for task in source["tasks"]:
             score = source["scores"].get(task, {})
             on = f"{score['videos']} {source['scored_on']}" if score else source["scored_on"]
-            if source["labels_are"] != "real":
+            if score and source["labels_are"] != "real":
                 on += f", against {source['labels_are']} labels"
             numbers = [score.get("score"), score.get("chance"), on]
             rows.append([source["name"], task, source["recipe"], f"{videos}; encoder: {encoders}", *numbers])
