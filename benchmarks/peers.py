@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ import preprocessing.run
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import UserError, guarded
 from preprocessing.align import decode_jpeg
-from preprocessing.faces import PICTURE_SUFFIXES, FacesStore
+from preprocessing.faces import PICTURE_SUFFIXES, FacesStore, Sequence
 from preprocessing.pictures import read_picture
 from starter import DRAWS, Starter, muxspace, scores_of, unique_votes
 from wildaffect.inference.models import DEFAULT
@@ -186,12 +185,12 @@ def find_faces(faces: Faces, predictor: Predictor, folder: Path, workers: int) -
 
 def ours(predictor: Predictor, store: FacesStore, rows: np.ndarray) -> np.ndarray:
     """Probabilities of the expressions `[N, 8]` by the bundle; zeros where no face was found."""
-    sequences = {sequence.start: sequence for sequence in store.sequences()}
+    whole = predictor.features(store, Sequence("", "", 0, len(store), 1))  # in batches; pictures stay apart below
     values = np.zeros((len(rows), len(EXPRESSIONS)))
-    for number, row in enumerate(rows.tolist()):
-        if row >= 0:
-            features = predictor.features(store, sequences[row])
-            values[number] = predictor.models.predict(features, np.ones(1, bool), 1.0)["expr"][0]
+    for number in np.flatnonzero(rows >= 0).tolist():
+        alone = slice(rows[number], rows[number] + 1)
+        features = {name: item[alone] for name, item in whole.items()}
+        values[number] = predictor.models.predict(features, np.ones(1, bool), 1.0)["expr"][0]
     return values
 
 
@@ -206,7 +205,7 @@ def cut_crops(faces: Faces, store: FacesStore, rows: np.ndarray, room: float | N
     return np.stack([square(read_picture(faces.pictures[n]), boxes[int(rows[n])].as_py(), room) for n in numbers])
 
 
-def square(picture: np.ndarray, box: Sequence[float], room: float) -> np.ndarray:
+def square(picture: np.ndarray, box: list[float], room: float) -> np.ndarray:
     """Cut the square around the centre of a box, as wide as its longer side with `room` on each side.
 
     Args:
