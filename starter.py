@@ -81,9 +81,7 @@ def main(config: Starter) -> dict[str, Any]:
     Raises:
         UserError: The folder lacks one of the data sets.
     """
-    for name in ("ferplus", "muxspace", "london", "manifest.csv"):
-        if not (config.data / name).exists():
-            raise UserError(f"{config.data} has no {name}: expected the folders of FER+, muxspace and London")
+    check_data(config.data)
     stages = Stages(config.out)
     stages.run("faces", lambda: find_faces(config))
     stages.run("labels", lambda: write_labels(config))
@@ -103,6 +101,31 @@ def main(config: Starter) -> dict[str, Any]:
     for line in score_lines(scores):
         print(line)
     return summary
+
+
+def check_data(folder: Path) -> None:
+    """Check that a folder holds all data sets.
+
+    Raises:
+        UserError: It lacks one of them.
+    """
+    for name in ("ferplus", "muxspace", "london", "manifest.csv"):
+        if not (folder / name).exists():
+            raise UserError(f"{folder} has no {name}: expected the folders of FER+, muxspace and London")
+
+
+def manifest(folder: Path, name: str) -> list[dict[str, str]]:
+    """Rows of the manifest about the pictures of one data set."""
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["path"].startswith(f"{name}/")]
+
+
+def save_untrained(directory: Path, config: EncoderConfig, *, made_by: str, synthetic: bool = False) -> None:
+    """Write an untrained encoder; does nothing if there is one."""
+    if not (directory / "config.json").exists():
+        torch.manual_seed(0)
+        encoder = Encoder(config, provenance={"stage": "none", "synthetic": synthetic})
+        save_encoder(directory, encoder, made_by=made_by, recipe={}, parents={})
 
 
 def find_faces(config: Starter) -> None:
@@ -143,10 +166,7 @@ def write_labels(config: Starter) -> None:
 def train_encoder(config: Starter) -> None:
     """Stage 2 in two passes, from an untrained network; the result in half precision."""
     out = config.out
-    if not (out / "untrained" / "config.json").exists():
-        torch.manual_seed(0)
-        untrained = Encoder(ENCODER, provenance={"stage": "none", "synthetic": False})
-        save_encoder(out / "untrained", untrained, made_by="starter.py", recipe={}, parents={})
+    save_untrained(out / "untrained", ENCODER, made_by="starter.py")
     recipe = replace(
         finetune.recipes.RECIPES["starter"][1], faces=out / "faces" / "ferplus", labels=out / "train.parquet"
     )
@@ -226,8 +246,7 @@ def unique_votes(labels: Path, ids: set[str] | None = None, split: str = "train"
 
 def muxspace(config: Starter, split: str) -> dict[str, int]:
     """Class of muxspace's faces of one split."""
-    with (config.data / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["path"].startswith("muxspace/") and row["split"] == split]
+    rows = [row for row in manifest(config.data, "muxspace") if row["split"] == split]
     return {Path(row["path"]).stem: VOTES.index(row["label"]) for row in rows if row["label"] in VOTES}
 
 
@@ -257,6 +276,16 @@ def scores_of(answered: np.ndarray, truth: np.ndarray, least: int = 6) -> dict[s
     }
 
 
+def with_intervals(answered: np.ndarray, truth: np.ndarray, least: int = 6) -> dict[str, Any]:
+    """What :func:`scores_of` gives, with 95 % bootstrap intervals over faces."""
+    scores = scores_of(answered, truth, least)
+    drawn = np.random.default_rng(0).integers(len(truth), size=(DRAWS, len(truth)))
+    parts = [scores_of(answered[faces], truth[faces], least) for faces in drawn]
+    for key in ("accuracy", "macro_f1"):
+        scores[f"{key}_95"] = np.percentile([part[key] for part in parts], [2.5, 97.5]).tolist()
+    return scores
+
+
 def score(config: Starter) -> dict[str, Any]:
     """Scores on faces that taught and chose nothing, with 95 % intervals over faces (over people for London)."""
     out = config.out
@@ -270,11 +299,7 @@ def score(config: Starter) -> dict[str, Any]:
         values, classes = answers(head, cache, truth)
         found = values.sum(1) > 0
         answered = np.where(found, values.argmax(1), -1)
-        rng = np.random.default_rng(0)
-        drawn = [scores_of(answered[i], classes[i]) for i in rng.integers(len(classes), size=(DRAWS, len(classes)))]
-        result[name] = scores_of(answered, classes) | {"found": float(found.mean())}
-        for key in ("accuracy", "macro_f1"):
-            result[name][f"{key}_95"] = np.percentile([part[key] for part in drawn], [2.5, 97.5]).tolist()
+        result[name] = with_intervals(answered, classes) | {"found": float(found.mean())}
     result["London"] = london(config, head, load_head(out / "va"))
     return result
 
@@ -282,8 +307,7 @@ def score(config: Starter) -> dict[str, Any]:
 def london(config: Starter, expr: Head, va: Head) -> dict[str, float]:
     """Area under the ROC curve of smiling against neutral, by the probability of happiness and by derived valence."""
     cache = FeatureCache(config.out / "features" / "london")
-    with (config.data / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["path"].startswith("london/")]
+    rows = manifest(config.data, "london")
     smiles = np.array([row["label"] == "happiness" for row in rows])
     result: dict[str, float] = {"faces": len(rows)}
     for name, head, task, column in (

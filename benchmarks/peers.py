@@ -34,7 +34,7 @@ from checkpoints.errors import UserError, guarded
 from preprocessing.align import decode_jpeg
 from preprocessing.faces import PICTURE_SUFFIXES, FacesStore, Sequence
 from preprocessing.pictures import read_picture
-from starter import DRAWS, Starter, muxspace, scores_of, unique_votes
+from starter import Starter, muxspace, unique_votes, with_intervals
 from wildaffect.inference.models import DEFAULT
 from wildaffect.inference.predictor import Predictor
 from wildaffect.tasks import EXPRESSIONS
@@ -331,17 +331,8 @@ def compare(values: np.ndarray, truth: np.ndarray, prior: str, trained: np.ndarr
     kinds = {"free": values, "declared": under_prior(values, mean, named_prior(prior, mean, mean))}
     if trained is not None:
         kinds["em"] = under_prior(values, trained, estimated_prior(values[found], trained))
-    return {name: with_intervals(np.where(found, part.argmax(1), -1), truth) for name, part in kinds.items()}
-
-
-def with_intervals(answered: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """Scores with 95 % bootstrap intervals over faces. Macro F1 is over every class that the set has."""
-    rng = np.random.default_rng(0)
-    scores = scores_of(answered, truth, least=1)
-    drawn = [scores_of(answered[i], truth[i], least=1) for i in rng.integers(len(truth), size=(DRAWS, len(truth)))]
-    for key in ("accuracy", "macro_f1"):
-        scores[f"{key}_95"] = np.percentile([part[key] for part in drawn], [2.5, 97.5]).tolist()
-    return scores
+    # Macro F1 is over every class that the set has.
+    return {name: with_intervals(np.where(found, part.argmax(1), -1), truth, 1) for name, part in kinds.items()}
 
 
 def print_table(name: str, part: dict[str, Any]) -> None:

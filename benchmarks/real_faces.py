@@ -5,14 +5,12 @@ fine-tuned twice on the FER+ raters' votes: from those weights, and from scratch
 and muxspace `val`, which no stage saw. To resume an interrupted run, give the same command again.
 """
 
-import csv
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import tyro
 
 import finetune.recipes
@@ -20,9 +18,10 @@ import finetune.run
 import preprocessing.run
 import pretrain.recipes
 import pretrain.run
+import starter
 from checkpoints.artifact import atomic_file, write_json
-from checkpoints.encoder import Encoder, load_encoder, save_encoder
-from checkpoints.errors import UserError, guarded
+from checkpoints.encoder import load_encoder
+from checkpoints.errors import guarded
 from demo import Stages
 from finetune.evaluate import Evaluate
 from finetune.evaluate import main as score
@@ -63,9 +62,7 @@ def main(config: Real) -> dict[str, Any]:
     Raises:
         UserError: The folder lacks one of the data sets.
     """
-    for name in ("ferplus", "muxspace", "london", "manifest.csv"):
-        if not (config.data / name).exists():
-            raise UserError(f"{config.data} has no {name}: expected the folders of FER+, muxspace and London")
+    starter.check_data(config.data)
     stages = Stages(config.out)
     stages.run("preprocess", lambda: preprocess(config))
     stages.run("pretrain", lambda: stage_1(config))
@@ -88,18 +85,15 @@ def main(config: Real) -> dict[str, Any]:
 
 def save_untrained(directory: Path, like: str | Path, *, made_by: str) -> None:
     """Write an untrained encoder of the same form as another, as a baseline; does nothing if it exists."""
-    if not (directory / "config.json").exists():
-        parent = load_encoder(like)
-        torch.manual_seed(0)
-        provenance = {"stage": "none", "synthetic": bool(parent.provenance.get("synthetic"))}
-        save_encoder(directory, Encoder(parent.config, provenance=provenance), made_by=made_by, recipe={}, parents={})
+    parent = load_encoder(like)
+    synthetic = bool(parent.provenance.get("synthetic"))
+    starter.save_untrained(directory, parent.config, made_by=made_by, synthetic=synthetic)
 
 
 def preprocess(config: Real) -> None:
     """Make the faces stores, and a table of labels for muxspace (FER+ has its own)."""
     data = config.data
-    with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["path"].startswith("muxspace/")]
+    rows = starter.manifest(data, "muxspace")
     sources = {
         "ferplus": [data / "ferplus" / "train.parquet"],
         "ferplus_validation": [data / "ferplus" / "validation.parquet"],

@@ -29,7 +29,6 @@ TEST_LISTS = {
     "expr": "Expression_Recognition_Challenge_test_set_release.txt",
     "au": "Action_Unit_Detection_Challenge_test_set_release.txt",
 }
-EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}
 EXAMPLE_VALUES = {"va": "0.0,0.0", "expr": "0", "au": ",".join("0" * 12)}
 ALIGNED_SIZE = 112
 
@@ -208,5 +207,5 @@ def write_lists(root: Path, videos: Sequence[Video]) -> None:
         names = root / "release" / "names_of_videos_in_each_test_set" / TEST_LISTS[task]
         write_text(names, "".join(f"{name}\n" for name, _ in tested))
         rows = [f"{name}/{t:05d}.jpg,{EXAMPLE_VALUES[task]}" for name, lines in tested for t in range(1, lines + 1)]
-        example = root / "release" / "test_set_examples" / f"CVPR_6th_ABAW_{EXAMPLES[task]}_test_set_example.txt"
+        example = root / "release" / "test_set_examples" / f"CVPR_6th_ABAW_{TASKS[task].short}_test_set_example.txt"
         write_text(example, "\n".join([f"image_location,{TASKS[task].header}", *rows]) + "\n")

@@ -117,8 +117,7 @@ def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
 
 def kinds_of(models: Models) -> str:
     """What each task's heads learnt from, in a few words: `VA derived, Expr real`."""
-    short = {"va": "VA", "expr": "Expr", "au": "AU"}
-    return ", ".join(f"{short[task]} {kind}" for task, kind in models.kinds.items())
+    return ", ".join(f"{TASKS[task].short} {kind}" for task, kind in models.kinds.items())
 
 
 def describe_kinds(models: Models) -> list[str]:

@@ -31,6 +31,7 @@ class Task(ABC):
     Attributes:
         name: `va`, `expr` or `au`.
         title: for people.
+        short: its name in the challenge's files.
         columns: names of the network's outputs, in the order of the label file's header.
         label_width: numbers per line of a label file.
         marker: the number that says "not annotated".
@@ -41,6 +42,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    short: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
     label_width: ClassVar[int]
     marker: ClassVar[int]
@@ -123,6 +125,7 @@ class ValenceArousal(Task):
 
     name = "va"
     title = "Valence and arousal"
+    short = "VA"
     columns = ("valence", "arousal")
     label_width = 2
     marker = -5
@@ -183,6 +186,7 @@ class Expression(Task):
 
     name = "expr"
     title = "Expression"
+    short = "Expr"
     columns = EXPRESSIONS
     label_width = 1
     marker = -1
@@ -247,6 +251,7 @@ class ActionUnits(Task):
 
     name = "au"
     title = "Action units"
+    short = "AU"
     columns = AUS
     label_width = 12
     marker = -1
