@@ -19,6 +19,10 @@ SIDE = 96
 """Pictures with a smaller longer side are enlarged to it."""
 WHOLE = 0.3
 """Minimum score of a face that is taken to fill the picture because nothing else was found in it."""
+SIZES = (0.8, 1.0, 1.2, 1.4)
+"""Sides of the boxes tried for such a face, as shares of the picture's longer side."""
+SHIFTS = (-0.12, 0.0, 0.12)
+"""Distances of their centres from the picture's centre, likewise."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,31 @@ def widen(picture: np.ndarray, side: int = SIDE) -> Widened:
 def find_in_pictures(
     pictures: Sequence[np.ndarray], _cuts: Sequence[int] = (), _known: Faces | None = None
 ) -> Generator[Request, Any, list[Faces]]:
-    """Find the faces of single pictures. Where none is found, the picture itself is taken for the box of a face.
+    """Find the faces of single pictures. Where none is found, a face is taken to fill the picture.
 
-    The detector's last two networks decide whether it is one. Takes the arguments of
-    :func:`preprocessing.search.find_faces`, of which pictures need only the first.
+    The detector's last two networks then look at boxes of about the picture's size, and decide whether there is one.
+    Takes the arguments of :func:`preprocessing.search.find_faces`, of which pictures need only the first.
     """
     wide = [widen(picture) for picture in pictures]
     found: list[Faces] = yield Detect([each.image for each in wide])
     empty = [index for index, faces in enumerate(found) if not len(faces)]
     if empty:
-        boxes = [
-            [each.room, each.room, each.image.shape[1] - each.room, each.image.shape[0] - each.room]
-            for each in (wide[index] for index in empty)
-        ]
-        whole: Faces = yield Refine([wide[index].image for index in empty], np.array(boxes, np.float32))
+        boxes = np.concatenate([filling(wide[index]) for index in empty])
+        tries = len(boxes) // len(empty)
+        whole: Faces = yield Refine([wide[index].image for index in empty for _ in range(tries)], boxes)
         for place, index in enumerate(empty):
-            face = whole[place : place + 1]
-            found[index] = face[face.scores >= WHOLE]
+            faces = whole[place * tries : (place + 1) * tries]
+            best = int(faces.scores.argmax())
+            if faces.scores[best] >= WHOLE:
+                found[index] = faces[best : best + 1]
     return [each.in_picture(faces) for each, faces in zip(wide, found, strict=True)]
+
+
+def filling(wide: Widened) -> np.ndarray:
+    """Square boxes float32 [N, 4] in pixels of `wide.image` that a face which fills the picture may have."""
+    height, width = wide.image.shape[:2]
+    side = max(height, width) - 2 * wide.room
+    size, right, down = (grid.ravel() for grid in np.meshgrid(SIZES, SHIFTS, SHIFTS, indexing="ij"))
+    centre = np.stack([width / 2 + right * side, height / 2 + down * side], 1)
+    half = size[:, None] * side / 2
+    return np.concatenate([centre - half, centre + half], 1).astype(np.float32)

@@ -53,16 +53,16 @@ def test_small_pictures_are_enlarged_and_edges_are_repeated():
 
 
 @pytest.mark.parametrize(("score", "kept"), [(WHOLE + 0.01, 1), (WHOLE - 0.01, 0)])
-def test_a_picture_without_a_face_is_taken_for_one_if_the_detector_agrees(score, kept):
-    picture = cv2.randu(np.zeros((96, 96, 3), np.uint8), 0, 255)
-    boxes = []
+def test_a_face_may_fill_the_picture_if_the_detector_agrees(score, kept):
+    pictures = [cv2.randu(np.zeros((96, 96, 3), np.uint8), 0, 255) for _ in range(2)]
+    # 1.2 times the picture's side, 0.12 of it to the right of its centre and above it: beyond the picture's edge.
+    best = pytest.approx([1.92, -21.12, 117.12, 94.08], abs=0.01)
+    room = round(ROOM * 96)
 
     def refine(image, box):
-        boxes.append(box)
-        return face(box, score)
+        return face(box, score if box - room == best else 0.1)
 
-    (found,) = answered([picture], lambda image: Faces.none(), refine)
-    assert len(found) == kept
-    assert boxes[0].tolist() == [24, 24, 120, 120]
-    if kept:
-        assert found.boxes[0] == pytest.approx([0, 0, 96, 96], abs=0.6)
+    found = answered(pictures, lambda image: Faces.none(), refine)
+    assert [len(faces) for faces in found] == [kept, kept]
+    for faces in found:
+        assert [box.tolist() == best for box in faces.boxes] == [True] * kept

@@ -28,15 +28,25 @@ def test_bayes_by_hand():
     assert under_prior(np.array([0.3, 0.7]), np.array([0.6, 0.4]), np.array([0.6, 0.4])) == pytest.approx([0.3, 0.7])
 
 
-def test_the_true_prior_raises_accuracy_and_em_finds_it():
+def test_the_true_prior_raises_accuracy_and_em_goes_halfway_to_it():
     wanted = np.array([0.1, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0])
     classes, posterior = drawn(wanted, 4000)
     before = (posterior.argmax(1) == classes).mean()
     after = (under_prior(posterior, TRAINED, wanted).argmax(1) == classes).mean()
     assert after > before + 0.02
     found = estimated_prior(posterior, TRAINED)
-    assert np.abs(found - np.bincount(classes, minlength=8) / len(classes)).max() < 0.03
+    assert (found - TRAINED) @ (wanted - TRAINED) > 0
     assert found.sum() == pytest.approx(1)
+    assert (under_prior(posterior, TRAINED, found).argmax(1) == classes).mean() > before + 0.01
+
+
+def test_soft_votes_do_not_carry_the_estimate_away():
+    """Raters disagree: every face has some votes for every class. Plain EM ends at accuracy .61 here."""
+    classes, posterior = drawn(TRAINED, 4000)
+    votes = 0.9 * posterior + 0.1 * np.array([0.2, 0.15, 0.05, 0.1, 0.15, 0.15, 0.2, 0.0])
+    before = (votes.argmax(1) == classes).mean()
+    after = (under_prior(votes, TRAINED, estimated_prior(votes, TRAINED)).argmax(1) == classes).mean()
+    assert after > before - 0.01
 
 
 def test_without_frames_the_estimate_is_the_trained_prior():
@@ -90,7 +100,3 @@ def test_a_clip_is_adapted_as_asked():
     stated = prior.restated(posterior)
     assert (prior.adapted(stated, seen, "none") == stated).all()
     assert prior.adapted(stated, seen, "clip")[:, 1].mean() > stated[:, 1].mean() + 0.05
-    # The estimate does not depend on the prior that is stated.
-    other = prior.named("uniform")
-    again = other.adapted(other.restated(posterior), seen, "clip")
-    assert np.abs(again - prior.adapted(stated, seen, "clip")).max() < 0.02
