@@ -12,23 +12,47 @@ from torch import nn
 from checkpoints.artifact import read_header
 from checkpoints.encoder import SQUEEZE, Encoder, load_encoder, load_tensors, load_weights
 from checkpoints.errors import UserError
-from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks import AU, EXPRESSIONS
 
 
 class Classifier(nn.Module):
-    """Encoder, dropout and linear layer: uint8 images `[B, 3, S, S]` to logits `[B, 8]`."""
+    """Encoder, dropout and linear layer: uint8 images `[B, 3, S, S]` to logits `[B, 8]`.
 
-    def __init__(self, encoder: Encoder, dropout: float = 0.0) -> None:
+    Args:
+        encoder: The encoder.
+        dropout: Share of the features dropped in training.
+        units: Learn action units beside the expressions, with a layer of their own: logits `[B, 8 + 12]`. They come
+            from other pictures, so batch normalisation keeps the encoder's statistics, those of its own training faces.
+    """
+
+    def __init__(self, encoder: Encoder, dropout: float = 0.0, *, units: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.dim, len(EXPRESSIONS))
-        nn.init.trunc_normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        self.units = nn.Linear(encoder.dim, AU.out_dim) if units else None
+        for layer in self.layers:
+            nn.init.trunc_normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """The linear layers on the features."""
+        return [self.head] if self.units is None else [self.head, self.units]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits `[B, 8]`."""
-        return self.head(self.dropout(self.encoder(images)))
+        """Logits `[B, 8]`, or `[B, 8 + 12]`."""
+        features = self.dropout(self.encoder(images))
+        return torch.cat([layer(features) for layer in self.layers], dim=1)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Switch to training or evaluation."""
+        super().train(mode)
+        if self.units is not None:
+            for module in self.encoder.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
 
 def load_classifier(run: Path) -> tuple[Classifier, str]:
@@ -104,7 +128,7 @@ def parameter_groups(model: Classifier, *, weight_decay: float, layer_decay: flo
     groups = param_groups_layer_decay(
         backbone, weight_decay=weight_decay, no_weight_decay_list=spared, layer_decay=layer_decay
     )
-    new = [layer for layer in (model.head, model.encoder.squeeze) if layer is not None]
+    new = [layer for layer in (*model.layers, model.encoder.squeeze) if layer is not None]
     return [
         *groups,
         {"params": [layer.weight for layer in new], "weight_decay": weight_decay},

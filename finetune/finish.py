@@ -22,7 +22,10 @@ def provenance(parent: Encoder, store: FacesStore, split: Split) -> dict[str, An
         "stage": "finetune",
         "synthetic": bool(store.header.get("synthetic", False)),
         "unlabelled_videos": before.get("unlabelled_videos", []),
-        "labelled_videos": together(before.get("labelled_videos") or {}, {"expr": split.train.ids}),
+        "labelled_videos": together(
+            before.get("labelled_videos") or {},
+            {"expr": split.train.ids} | ({"au": split.units} if split.units else {}),
+        ),
         "chosen_on": together(chosen_on(before), {"expr": split.validation.ids}),
     }
 

@@ -1,5 +1,6 @@
 """Frames of a faces store with their targets: which ones an epoch draws, and how they become batches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ class LabelledFrames:
 
     Attributes:
         rows: `[N]` int64 rows of the store, grouped by sequence.
-        targets: `[N, 8]` float32 distributions over the expressions.
+        targets: `[N, 8]` float32 distributions over the expressions; `[N, 8 + 12]` after :func:`combined`.
         bounds: `[V + 1]` int64; frames of sequence v are `bounds[v]` to `bounds[v + 1] - 1`.
         ids: `[V]` names of the sequences.
     """
@@ -80,18 +81,49 @@ class EpochDraw:
         return known[1]
 
 
+def combined(expressions: LabelledFrames, units: LabelledFrames, offset: int) -> LabelledFrames:
+    """Frames labelled with expressions and frames of a second store labelled with action units, as one set.
+
+    Args:
+        expressions: Targets `[N, 8]`.
+        units: Targets `[M, 12]`.
+        offset: Number of rows of the first store, at which those of the second begin.
+
+    Returns:
+        Targets `[N + M, 20]`, NaN for what a frame is not labelled with.
+    """
+    classes, width = expressions.targets.shape[1], units.targets.shape[1]
+    targets = np.full((len(expressions) + len(units), classes + width), np.nan, np.float32)
+    targets[: len(expressions), :classes] = expressions.targets
+    targets[len(expressions) :, classes:] = units.targets
+    return LabelledFrames(
+        np.concatenate([expressions.rows, units.rows + offset]),
+        targets,
+        np.concatenate([expressions.bounds, units.bounds[1:] + len(expressions)]),
+        [*expressions.ids, *units.ids],
+    )
+
+
 def training_frames(
-    store: FacesStore, frames: LabelledFrames, draw: EpochDraw, *, view: str, **kwargs: Any
+    stores: Sequence[FacesStore], frames: LabelledFrames, draw: EpochDraw, *, view: str, **kwargs: Any
 ) -> CropDataset:
     """Augmented crops with their targets, addressed by (epoch, place) pairs.
 
-    The further arguments are those of :class:`wildaffect.training.images.CropDataset`.
+    Rows count through the stores one after another. The further arguments are those of
+    :class:`wildaffect.training.images.CropDataset`.
     """
+    first = np.cumsum([0, *(len(store) for store in stores)])
+
+    def place(index: int) -> tuple[FacesStore, int]:
+        row = int(frames.rows[index])
+        number = int(np.searchsorted(first, row, side="right")) - 1
+        return stores[number], row - int(first[number])
+
     return CropDataset(
         count=len(frames),
         pick=draw,
-        picture=lambda index: row_views(store, int(frames.rows[index]), [view])[0],
-        name=lambda index: row_name(store, int(frames.rows[index])),
+        picture=lambda index: row_views(*place(index), [view])[0],
+        name=lambda index: row_name(*place(index)),
         extras=lambda _rng, index: {"targets": frames.targets[index]},
         **kwargs,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from checkpoints.errors import UserError, some
 from finetune.frames import LabelledFrames
 from preprocessing.faces import FacesStore
-from wildaffect.tasks import EXPR, EXPRESSIONS
+from wildaffect.tasks import AU, EXPR, EXPRESSIONS
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.folds import hold_out, read_ids, without
 from wildaffect.tasks.label_track import LabelTrack
@@ -26,12 +26,14 @@ class Split:
         validation: Frames that decide which weights are kept.
         class_map: What the labels' class names were taken for, if they have names.
         notes: What was left out and why, for the log and the report.
+        units: Ids of the sequences of another store whose action units are learnt too.
     """
 
     train: LabelledFrames
     validation: LabelledFrames
     class_map: dict[str, str | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
 
     @property
     def fingerprint(self) -> str:
@@ -129,6 +131,27 @@ _WITHOUT = {
 }
 
 
+def read_units(store: FacesStore, labels: Path, notes: list[str]) -> LabelledFrames:
+    """Training frames of a store with the intensities of their action units, `[N, 12]`, NaN where not annotated.
+
+    Raises:
+        UserError: There are no labels, or no labelled frame has a face in the store.
+    """
+    tracks = read_annotations(labels, AU, TRAIN, spans=store.spans())
+    if not tracks:
+        raise UserError(f"{labels} holds no labels of action units to train on")
+    return join(store, tracks, "training", labels, notes)
+
+
+def _targets(track: LabelTrack) -> np.ndarray:
+    """Distributions over the expressions `[T, 8]`, or intensities of action units `[T, 12]`."""
+    if track.soft is not None:
+        return track.soft
+    if track.labels.shape[1] == AU.label_width:
+        return np.where(track.mask, track.labels, np.nan).astype(np.float32)
+    return EXPR.distributions(track.labels)
+
+
 def join(
     store: FacesStore, source: Mapping[str, LabelTrack], what: str, labels: Path, notes: list[str]
 ) -> LabelledFrames:
@@ -152,7 +175,7 @@ def join(
     labelled = without_face = beyond = 0
     for id in sorted(source.keys() & sequences.keys()):
         track, sequence = source[id], sequences[id]
-        frames = np.flatnonzero(track.mask[:, 0]) + 1
+        frames = np.flatnonzero(track.mask.any(1)) + 1
         labelled += len(frames)
         place = frames - sequence.first_frame
         inside = (place >= 0) & (place < sequence.length)
@@ -162,8 +185,7 @@ def join(
         without_face += int((~seen).sum())
         if seen.any():
             rows.append(row[seen])
-            soft = track.soft if track.soft is not None else EXPR.distributions(track.labels)
-            targets.append(soft[frames[inside][seen] - 1])
+            targets.append(_targets(track)[frames[inside][seen] - 1])
             ids.append(id)
     if not labelled:
         raise UserError(f"every {what} label in {labels} is masked (-1) or left out: nothing to use")

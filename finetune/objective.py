@@ -1,10 +1,10 @@
-"""The training loss of stage 2: the expression task's own loss on mixed batches with soft targets."""
+"""The training loss of stage 2: the tasks' own losses on mixed batches with soft targets."""
 
 import numpy as np
 import torch
 
 from finetune.augment import batch_mixing
-from wildaffect.tasks import EXPR
+from wildaffect.tasks import AU, EXPR
 from wildaffect.tasks.losses import log_prior
 
 
@@ -36,8 +36,23 @@ class Objective:
         self._mix = batch_mixing(mixup=mixup, cutmix=cutmix)
 
     def __call__(self, network: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Loss of `images` uint8 `[B, 3, S, S]` against `targets` `[B, C]`."""
+        """Loss of `images` uint8 `[B, 3, S, S]` against `targets` `[B, C]`.
+
+        Targets of 8 + 12 columns hold expressions and action units: the loss is the sum of both tasks' means, each
+        over the frames that are labelled for it (not NaN).
+        """
         images, targets = self._mix(batch["images"], batch["targets"])
-        known = torch.ones(len(targets), 1, dtype=torch.bool, device=targets.device)
         logits = network(images).float()
-        return EXPR.loss(logits, targets, known, label_smoothing=self._label_smoothing, prior=self._prior)
+        width = EXPR.out_dim
+        expressions, units = targets[:, :width], targets[:, width:]
+        known = ~expressions.isnan().any(1, keepdim=True)
+        loss = EXPR.loss(
+            logits[:, :width],
+            expressions.nan_to_num(),
+            known,
+            label_smoothing=self._label_smoothing,
+            prior=self._prior,
+        )
+        if units.shape[1]:
+            loss = loss + AU.loss(logits[:, width:], units.nan_to_num(), ~units.isnan())
+        return loss

@@ -22,6 +22,10 @@ class Finetune:
     """Encoder directory, the run that made it, timm:NAME, or the folder of a published timm model."""
     out: Path = tyro.MISSING
     """Run directory. If it holds an interrupted run, that run is resumed."""
+    au_faces: Path | None = None
+    """Faces store whose action units are learnt beside the expressions, such as rendered faces."""
+    au_labels: Path | None = None
+    """Labels of its action units, for `--au-faces`: annotations, or a table of intensities in 0..1."""
     class_map: Path | None = None
     """JSON file that maps the labels' class names to the eight expressions (null leaves a class out)."""
     exclude: Path | None = None

@@ -49,7 +49,7 @@ class Scorer:
         with torch.inference_mode(), self.accelerator.autocast():
             for batch in self._pictures():
                 logits = model(batch["images"][:, 0].to(self.accelerator.device)).float()
-                found = logits.softmax(dim=1)
+                found = logits[:, : len(EXPRESSIONS)].softmax(dim=1)
                 found[~batch["readable"].to(found.device)] = torch.nan
                 probabilities[torch.from_numpy(self._mine[done : done + len(found)])] = found
                 done += len(found)

@@ -7,12 +7,13 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from checkpoints.encoder import load_encoder
+from checkpoints.errors import UserError
 from checkpoints.ranges import check_ranges
 from finetune.augment import picture_augmentation
 from finetune.classifier import Classifier, build_optimizer, trainable
 from finetune.finish import finish
-from finetune.frames import EpochDraw, training_frames
-from finetune.labels import read_split
+from finetune.frames import EpochDraw, combined, training_frames
+from finetune.labels import read_split, read_units
 from finetune.objective import Objective
 from finetune.recipes import Finetune
 from finetune.scoring import Scorer
@@ -30,7 +31,7 @@ from wildaffect.training.rundir import RunDirectory
 
 MADE_BY = "finetune/run.py"
 # Paths and trackers are not part of what a run is.
-APART = ("faces", "labels", "encoder", "out", "class_map", "exclude", "tracker")
+APART = ("faces", "labels", "au_faces", "au_labels", "encoder", "out", "class_map", "exclude", "tracker")
 
 
 def train(config: Finetune) -> dict[str, Any]:
@@ -45,7 +46,16 @@ def train(config: Finetune) -> dict[str, Any]:
     store = FacesStore(config.faces)
     parent = load_encoder(config.encoder)
     split = read_split(store, config.labels, class_map=config.class_map, seed=config.seed, exclude=config.exclude)
-    draw = EpochDraw(split.train, config.frames_per_video, config.seed)
+    stores, frames = [store], split.train
+    if config.au_faces is not None:
+        if config.au_labels is None:
+            raise UserError("--au-faces: pass --au-labels too")
+        stores.append(FacesStore(config.au_faces))
+        units = read_units(stores[1], config.au_labels, split.notes)
+        frames = combined(split.train, units, len(store))
+        split.units = units.ids
+    expressions = EpochDraw(split.train, config.frames_per_video, config.seed)
+    draw = EpochDraw(frames, config.frames_per_video, config.seed)
     plan = BatchPlan.derive(
         count=draw.count,
         batch_size=config.batch_size,
@@ -56,7 +66,8 @@ def train(config: Finetune) -> dict[str, Any]:
     )
     steps = plan.steps(config.epochs)
     warmup = round(config.warmup * steps)
-    check_views(store, [config.view])
+    for each in stores:
+        check_views(each, [config.view])
     text = describe_input(parent, config.encoder, store.image_size)
     if not isinstance(parent.backbone, VisionTransformer):
         text += "\nnote: this is no plain Vision Transformer: it keeps its own pooling, and --patch-drop has no effect"
@@ -65,7 +76,8 @@ def train(config: Finetune) -> dict[str, Any]:
         made_by=MADE_BY,
         config={key: value for key, value in asdict(config).items() if key not in APART}
         | {"steps": steps, "classes": split.class_map, "arithmetic": chosen_precision(accelerator)},
-        parents={"faces": store.fingerprint, "encoder": parent.fingerprint, "labels": split.fingerprint},
+        parents={"faces": store.fingerprint, "encoder": parent.fingerprint, "labels": split.fingerprint}
+        | ({"au_faces": stores[1].fingerprint} if len(stores) > 1 else {}),
         main=accelerator.is_main_process,
     )
     accelerator.wait_for_everyone()
@@ -78,7 +90,7 @@ def train(config: Finetune) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     encoder = trainable(parent, pooling=config.pooling, drop_path=config.drop_path, patch_drop=config.patch_drop)
     size = encoder.config.image_size
-    model = Classifier(encoder, config.dropout).to(accelerator.device)
+    model = Classifier(encoder, config.dropout, units=len(stores) > 1).to(accelerator.device)
     optimizer = build_optimizer(model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     ema = moving_average(model, config.ema_decay, pretrained=True)
     flops = count_flops(model, torch.zeros(1, 3, size, size, dtype=torch.uint8, device=accelerator.device))
@@ -118,8 +130,8 @@ def train(config: Finetune) -> dict[str, Any]:
     )
     first = loop.resume()
     dataset = training_frames(
-        store,
-        split.train,
+        stores,
+        frames,
         draw,
         view=config.view,
         crop=RandomCrop(size, config.crop_scale),
@@ -133,7 +145,7 @@ def train(config: Finetune) -> dict[str, Any]:
         ),
     )
     objective = Objective(
-        draw.mass,
+        expressions.mass,
         imbalance=config.imbalance,
         label_smoothing=config.label_smoothing,
         mixup=config.mixup,

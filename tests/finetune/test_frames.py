@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints.framing import OURS
-from finetune.frames import EpochDraw, LabelledFrames, training_frames
+from finetune.frames import EpochDraw, LabelledFrames, combined, training_frames
 from preprocessing.align import encode_jpeg
 from preprocessing.faces import FacesStore, finish_store, write_shard
 from preprocessing.views import row_views
@@ -71,9 +71,31 @@ def test_training_crops_are_cut_by_landmarks(tmp_path):
     finish_store(tmp_path, made_by="test", config={}, image_size=112, problems=[])
     store, frames = FacesStore(tmp_path), frames_of([3])
     draw = EpochDraw(frames, 0, 0)
-    data = training_frames(store, frames, draw, view="eyes_landmarks", crop=RandomCrop(24, (1.0, 1.0)), seed=0)
+    data = training_frames([store], frames, draw, view="eyes_landmarks", crop=RandomCrop(24, (1.0, 1.0)), seed=0)
     for place in range(3):
         (view,) = row_views(store, draw(0, place), ["eyes_landmarks"])
         crop = data[(0, place)]["images"]
         whole = resize(view, 24).int()  # with torch 2.8 torchvision rounds a few pixels the other way
         assert min((crop - side).abs().max() for side in (whole, whole.flip(-1))) <= 1
+
+
+def test_two_stores_in_one_set(tmp_path):
+    """Rows count through the stores, and a frame has targets of its own labels only."""
+    stores = []
+    for number, grey in enumerate((40, 200)):
+        picture = encode_jpeg(np.full((112, 112, 3), grey, np.uint8))
+        row = {"video": f"v{number}", "subject": "", "time_s": 0.0, "landmarks": OURS.template(112).ravel().tolist()}
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_shard(folder, "v", [row | {"frame": k + 1, "image": picture} for k in range(2)])
+        finish_store(folder, made_by="test", config={}, image_size=112, problems=[])
+        stores.append(FacesStore(folder))
+    units = LabelledFrames(np.array([1]), np.full((1, 12), 0.25, np.float32), np.array([0, 1]), ["units"])
+    frames = combined(frames_of([2]), units, len(stores[0]))
+    assert frames.ids == ["2", "units"] and frames.rows.tolist() == [0, 1, 3]
+    crop = RandomCrop(24, (1.0, 1.0))
+    data = training_frames(stores, frames, lambda _epoch, place: place, view="full", crop=crop, seed=0)
+    greys = [data[(0, place)]["images"].float().mean().item() for place in range(3)]
+    assert greys == pytest.approx([40, 40, 200], abs=2)
+    known = np.isfinite(np.stack([data[(0, place)]["targets"] for place in range(3)]))
+    assert known[:2, :8].all() and known[2, 8:].all() and known.sum() == 2 * 8 + 12

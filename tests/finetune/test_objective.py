@@ -76,3 +76,20 @@ def test_augmentation_is_the_samples_own(batch):
     assert torch.equal(one, two) and one.dtype == torch.uint8 and one.shape == picture.shape
     assert torch.equal(torch.random.get_rng_state(), before)  # the step's own randomness is untouched
     assert not torch.equal(one, augment(picture, np.random.default_rng(5)))
+
+
+def test_each_frame_teaches_what_it_is_labelled_for():
+    """Two faces with votes and two with action units: the sum of both tasks' means, whatever the other part says."""
+    torch.manual_seed(0)
+    votes, intensities = torch.rand(2, 8).softmax(1), torch.rand(2, 12)
+    targets = torch.full((4, 20), torch.nan)
+    targets[:2, :8], targets[2:, 8:] = votes, intensities
+    targets[3, 8] = torch.nan  # not annotated
+    logits = torch.randn(4, 20)
+    settings = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "device": torch.device("cpu")}
+    objective = Objective(SHARE.numpy(), imbalance="none", **settings)
+    found = objective(lambda images: logits, {"images": torch.zeros(4, 3, 2, 2, dtype=torch.uint8), "targets": targets})
+    expressions = -(votes * logits[:2, :8].log_softmax(1)).sum(1).mean()
+    element = nn.functional.binary_cross_entropy_with_logits(logits[2:, 8:], intensities, reduction="none")
+    element[1, 0] = 0
+    torch.testing.assert_close(found, expressions + element.sum() / 23)

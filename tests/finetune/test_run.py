@@ -17,7 +17,7 @@ from checkpoints.errors import UserError
 from finetune.recipes import RECIPES
 from finetune.run import main
 from tests.finetune.corpus import TINY, TRAIN, VALIDATION, make_encoder, make_store
-from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks import AUS, EXPRESSIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +70,18 @@ def test_what_chose_the_parent_chose_the_product(corpus, tmp_path, before):
     main(replace(config(corpus, tmp_path / "run", epochs=0.2, evaluations=1), encoder=str(place)))
     assert load_encoder(tmp_path / "run").provenance["chosen_on"] == {"expr": ["p1", *sorted(VALIDATION)]}
     assert "which chose the step" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_action_units_are_learnt_beside_the_expressions(whole, corpus, tmp_path):
+    rows = [f"{id},{frame}," + ",".join(["0.5"] * 12) for id in TRAIN for frame in (1, 2, 3)]
+    (tmp_path / "au.csv").write_text("\n".join(["video,frame," + ",".join(AUS), *rows]) + "\n")
+    settings = config(corpus, tmp_path / "run", epochs=0.2, evaluations=1, au_faces=corpus.faces)
+    with pytest.raises(UserError, match="pass --au-labels too"):
+        main(settings)
+    main(replace(settings, au_labels=tmp_path / "au.csv"))
+    encoder = load_encoder(tmp_path / "run")
+    assert encoder.provenance["labelled_videos"] == {"au": sorted(TRAIN), "expr": sorted(TRAIN)}
+    assert load_tensors(tmp_path / "run" / "classifier.safetensors")["weight"].shape == (8, encoder.dim)
 
 
 def test_kept_weights_are_those_of_the_best_validation(whole):
