@@ -94,7 +94,8 @@ def read_hand_labels(path: Path) -> HandLabels:
     """Read a label file.
 
     Raises:
-        UserError: It lacks a column, a code is neither 0, 1 nor empty, or a pass does not have every face just once.
+        UserError: It lacks a column, a code is neither 0, 1 nor empty, or there are not two
+            passes that each have every face just once.
     """
     table = read_table(path)
     if missing := [name for name in COLUMNS if name not in table]:
@@ -106,6 +107,10 @@ def read_hand_labels(path: Path) -> HandLabels:
     ids, passes = table.texts("id"), table.texts("pass")
     rows = {key: row for row, key in enumerate(zip(passes, ids, strict=True))}
     names, faces = sorted(set(passes)), list(dict.fromkeys(ids))
+    if len(names) < 2:
+        raise UserError(
+            f"{path}: column pass: {len(names)} pass; code every face in two or more, or none can be trusted"
+        )
     for name in names:
         if (lacking := [id for id in faces if (name, id) not in rows]) or len(rows) < len(ids):
             what = f"pass {name} lacks {lacking[0]}" if lacking else "a pass has a face twice"

@@ -45,6 +45,7 @@ def test_agreement_is_cohens_kappa(tmp_path):
         (lambda text: text.replace(",AU26", ",AU27"), "no column AU26"),
         (lambda text: text.replace(",1,0,0", ",1,2,0", 1), "column AU1: expected 0, 1 or nothing, found 2"),
         (lambda text: text[: text.rindex("\n", 0, -1) + 1], "pass 2 lacks b"),
+        (lambda text: text.replace(",held,2,", ",held,1,"), "two or more"),
         (lambda text: text + text.splitlines()[-1] + "\n", "has a face twice"),
     ],
 )
