@@ -304,12 +304,12 @@ def score(config: Starter) -> dict[str, Any]:
     return result
 
 
-def london(config: Starter, expr: Head, va: Head) -> dict[str, float]:
+def london(config: Starter, expr: Head, va: Head) -> dict[str, float | None]:
     """Area under the ROC curve of smiling against neutral, by the probability of happiness and by derived valence."""
     cache = FeatureCache(config.out / "features" / "london")
     rows = manifest(config.data, "london")
     smiles = np.array([row["label"] == "happiness" for row in rows])
-    result: dict[str, float] = {"faces": len(rows)}
+    result: dict[str, float | None] = {"faces": len(rows)}
     for name, head, task, column in (
         ("happiness", expr, "expr", EXPRESSIONS.index("Happiness")),
         ("valence", va, "va", 0),
@@ -317,9 +317,15 @@ def london(config: Starter, expr: Head, va: Head) -> dict[str, float]:
         values = np.array(
             [predict_cached([head], [cache], Path(row["path"]).stem, smooth=False)[0][task][0, column] for row in rows]
         )
-        area = mannwhitneyu(values[smiles], values[~smiles]).statistic / (smiles.sum() * (~smiles).sum())
-        result[f"auc_{name}"] = float(area)
+        result[f"auc_{name}"] = auc(values[smiles], values[~smiles])
     return result
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
+    """Area under the ROC curve: how often a positive value is above a negative one; None if either is empty."""
+    if not len(positive) or not len(negative):
+        return None
+    return float(mannwhitneyu(positive, negative, method="asymptotic").statistic / (len(positive) * len(negative)))
 
 
 def score_lines(scores: dict[str, Any]) -> list[str]:

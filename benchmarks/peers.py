@@ -37,7 +37,7 @@ from preprocessing.pictures import read_picture
 from starter import Starter, muxspace, unique_votes, with_intervals
 from wildaffect.inference.models import DEFAULT
 from wildaffect.inference.predictor import Predictor
-from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks import EXPR, EXPRESSIONS, Task
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.priors import estimated_prior, named_prior, under_prior
 
@@ -98,7 +98,7 @@ def main(config: Peers) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             store, rows = find_faces(faces, predictor, Path(folder), config.workers)
             found = rows >= 0
-            answers = {"wildaffect (aligned)": ours(predictor, store, rows)}
+            answers = {"wildaffect (aligned)": predict_faces(predictor, store, rows, EXPR)}
             for crop, room in CROPS.items():
                 crops = cut_crops(faces, store, rows, room)
                 for peer in PEERS:
@@ -183,14 +183,14 @@ def find_faces(faces: Faces, predictor: Predictor, folder: Path, workers: int) -
     return store, rows
 
 
-def ours(predictor: Predictor, store: FacesStore, rows: np.ndarray) -> np.ndarray:
-    """Probabilities of the expressions `[N, 8]` by the bundle; zeros where no face was found."""
+def predict_faces(predictor: Predictor, store: FacesStore, rows: np.ndarray, task: Task) -> np.ndarray:
+    """Values `[N, out_dim]` of one task by the bundle; zeros where no face was found."""
     whole = predictor.features(store, Sequence("", "", 0, len(store), 1))  # in batches; pictures stay apart below
-    values = np.zeros((len(rows), len(EXPRESSIONS)))
+    values = np.zeros((len(rows), task.out_dim))
     for number in np.flatnonzero(rows >= 0).tolist():
         alone = slice(rows[number], rows[number] + 1)
         features = {name: item[alone] for name, item in whole.items()}
-        values[number] = predictor.models.predict(features, np.ones(1, bool), 1.0)["expr"][0]
+        values[number] = predictor.models.predict(features, np.ones(1, bool), 1.0)[task.name][0]
     return values
 
 

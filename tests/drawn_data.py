@@ -48,12 +48,14 @@ def write_data(root):
         path = f"muxspace/person_{seed}.jpg"
         face(seed, 120).convert("L").save(root / path)
         label = "happiness" if seed % 2 else "neutral"
-        rows.append({"path": path, "label": label, "split": "val" if seed > 53 else "train"})
+        rows.append(
+            {"path": path, "label": label, "subject": f"person_{seed}", "split": "val" if seed > 53 else "train"}
+        )
     for seed in (60, 61):
         face(seed, 256).save(root / "london" / f"{seed}.jpg")
         label = "happiness" if seed % 2 else "neutral"
-        rows.append({"path": f"london/{seed}.jpg", "label": label, "split": "train"})
+        rows.append({"path": f"london/{seed}.jpg", "label": label, "subject": "london_60", "split": "train"})
     with (root / "manifest.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["path", "label", "split"])
+        writer = csv.DictWriter(file, ["path", "label", "subject", "split"])
         writer.writeheader()
         writer.writerows(rows)

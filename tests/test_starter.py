@@ -30,6 +30,11 @@ def test_votes_need_one_winner(tmp_path):
     assert starter.unique_votes(tmp_path / "labels.parquet", {"tie"}) == {}
 
 
+def test_the_area_counts_ties_half():
+    assert starter.auc(np.array([0.2, 0.5, 0.9]), np.array([0.1, 0.5])) == pytest.approx(4.5 / 6)
+    assert starter.auc(np.array([]), np.array([0.1])) is None
+
+
 def test_a_missing_data_set_is_named(tmp_path):
     with pytest.raises(UserError, match="has no ferplus"):
         starter.main(starter.Starter(data=tmp_path, out=tmp_path / "out"))
