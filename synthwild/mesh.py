@@ -10,6 +10,9 @@ except ImportError as error:
     raise UserError(f"faces cannot be rendered ({error}): pip install 'wildaffect[render]'") from None
 
 
+EDGE = np.float32(1e-4)  # neighbouring triangles overlap by this share, so that no pixel falls between them
+
+
 @njit(cache=True, fastmath=True)
 def blend(base: np.ndarray, shapes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """``base + weights @ shapes`` for ``[N, 3]``, ``[E, N, 3]``, ``[E]``; shapes of weight 0 cost nothing."""
@@ -113,16 +116,18 @@ def raster(pixels: np.ndarray, colours: np.ndarray, triangles: np.ndarray, heigh
             continue
         left, right = max(int(np.ceil(min(x0, x1, x2))), 0), min(int(np.floor(max(x0, x1, x2))), width - 1)
         top, bottom = max(int(np.ceil(min(y0, y1, y2))), 0), min(int(np.floor(max(y0, y1, y2))), height - 1)
-        share = 1 / area
+        share = np.float32(1) / area
+        ux, uy, vx, vy = (y1 - y2) * share, (x2 - x1) * share, (y2 - y0) * share, (x0 - x2) * share
+        dz_u, dz_v, far = pixels[a, 2] - pixels[c, 2], pixels[b, 2] - pixels[c, 2], pixels[c, 2]
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):
-                u = ((x1 - x) * (y2 - y) - (x2 - x) * (y1 - y)) * share
-                v = ((x2 - x) * (y0 - y) - (x0 - x) * (y2 - y)) * share
-                w = 1 - u - v
-                if u >= -1e-4 and v >= -1e-4 and w >= -1e-4:
-                    z = u * pixels[a, 2] + v * pixels[b, 2] + w * pixels[c, 2]
+                px, py = np.float32(x) - x2, np.float32(y) - y2
+                u, v = ux * px + uy * py, vx * px + vy * py
+                if u >= -EDGE and v >= -EDGE and u + v <= 1 + EDGE:
+                    z = far + u * dz_u + v * dz_v
                     if z > depth[y, x]:
                         depth[y, x] = z
+                        w = 1 - u - v
                         for k in range(3):
                             out[y, x, k] = u * colours[a, k] + v * colours[b, k] + w * colours[c, k]
                         out[y, x, 3] = 1

@@ -113,8 +113,9 @@ def random_muscles(rng: np.random.Generator, model: MorphableModel) -> Muscles:
     for shape in {shape for shapes in SHAPES.values() for shape in shapes}:
         both = rng.uniform(0.85, 1.1)
         weak = rng.integers(2) if rng.random() < 0.08 else -1
-        for k, name in enumerate(sides(shape, names)):
-            strength[names.index(name)] = both * rng.uniform(0.92, 1.08) * (rng.uniform(0.3, 0.7) if k == weak else 1)
+        found = sides(shape, names)
+        for k, name in enumerate(found):
+            strength[names.index(name)] = both * rng.uniform(0.92, 1.08) * (rng.uniform(0.3, 0.7) if k == weak and len(found) == 2 else 1)
     for shape, spread in RESTING.items():
         value = rng.normal(0, spread)
         for name in sides(shape, names):

@@ -1,7 +1,7 @@
 """Renders people from a morphable model: the same identities, actions and poses as drawn faces, as lit meshes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -10,10 +10,9 @@ from preprocessing.align import similarity
 from synthwild.head import HeadPainter
 from synthwild.mesh import blend, bounds, normals, paste, project, raster, shade
 from synthwild.muscles import Muscles, random_muscles, visible_intensities
-from synthwild.people import Action, Array, Identity, Image, Landmarks, Pose
-from synthwild.skin import Anatomy, Surface, paint
+from synthwild.people import Action, Array, Identity, Image, Landmarks, Pose, random_identity
+from synthwild.skin import UNIT, Anatomy, Surface, paint
 
-UNIT = 7.6  # half a face's width in the model's units
 PIVOT = np.array([0.0, 3.7, 4.4])  # the point about which a head turns
 FINER = 2  # pixels of the rasteriser per pixel of the picture, each way
 FLIP = np.diag([1.0, -1.0, 1.0])
@@ -161,9 +160,17 @@ def composite(canvas: Image, at: np.ndarray, colours: np.ndarray, triangles: np.
     paste(canvas[top:bottom, left:right], drawn, FINER)
 
 
-def random_face(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> RenderedFace:
-    """Draw a person with the colours of an identity: bones, skin, the way the face moves, and the light."""
-    model = anatomy.model
+def natural(rng: np.random.Generator, who: Identity) -> Identity:
+    """An identity with less colourful skin than drawn people have, and mostly dark hair on dark skin."""
+    grey = who.skin.mean()
+    skin = who.skin + rng.uniform(0.1, 0.4) * (grey - who.skin)
+    hair = who.hair * min(1.0, 60 / who.hair.mean()) if grey < 150 and rng.random() < 0.85 else who.hair
+    return replace(who, skin=skin, hair=hair, lips=who.lips + 0.25 * (who.lips.mean() - who.lips))
+
+
+def random_face(rng: np.random.Generator, anatomy: Anatomy) -> RenderedFace:
+    """Draw a person: identity, bones, skin, the way the face moves, and the light."""
+    model, who = anatomy.model, natural(rng, random_identity(rng))
     spread = rng.uniform(0.4, 1.1)
     weights = (rng.normal(0, spread, len(model.identity))).astype(np.float32)
     bones = blend(model.neutral, model.identity, weights)

@@ -5,12 +5,14 @@ Everything is painted by distance from the model's landmarks, in its own units (
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from synthwild.morphable import MorphableModel
 from synthwild.people import Action, Array, Identity
 
+UNIT = 7.6  # half a face's width in the model's units
 TEXTURES = 48
 SCLERA = (0.80, 0.84, 0.86)
 #: Folds of the skin: how strongly action units deepen them, and their width.
@@ -52,13 +54,29 @@ def both_sides(*lines: Sequence[Sequence[float]]) -> list[Array]:
     return [*left, *(line * [-1, 1] for line in left)]
 
 
+class Field(NamedTuple):
+    """Weights in 0..1 of some vertices."""
+
+    at: np.ndarray
+    weight: Array
+
+
+def field(weights: Array) -> Field:
+    """The vertices of ``[N]`` weights that are not nearly 0."""
+    at = np.flatnonzero(weights > 0.01)
+    return Field(at, weights[at])
+
+
 class Anatomy:
-    """Where on a model the parts of a face are: fields ``[N]`` in 0..1 over its vertices.
+    """Where on a model the parts of a face are.
 
     Attributes:
         triangles: those that are drawn; iris and lashes are painted instead.
-        fields: lips, lids, lashes, sockets, nostrils, beard, moustache, cheeks, by name.
+        fields: lips, lids, lashes, sockets, nostrils, beard, moustache, cheeks, nose, by name.
         folds: ``[F, N]`` in the order of `FOLDS`.
+        scalp: vertices on which hair may grow.
+        ears: ``[N]``, 1 where they are.
+        noise: ``[N]`` independent numbers of unit variance.
         visage: vertices of the face from chin to forehead, without ears.
         iris: distance of the sclera's vertices from the front of the eye; far away elsewhere.
         depth: how far a vertex lies behind the lips.
@@ -82,12 +100,17 @@ class Anatomy:
             if eye.any():
                 flat = self.at[eye, :2]
                 self.iris[eye] = np.linalg.norm(flat - (flat.min(0) + flat.max(0)) / 2, axis=1)
+        self.scalp = np.flatnonzero(skin & ((y > marks[27, 1] + 3) | (np.abs(x) > 6) | (z < 3)))
+        low, high = marks[8, 1] + 4.6, marks[27, 1] + 0.8
+        ears = skin & (y > low) & (y < high) & (np.abs(z) < 2.8) & (np.abs(x) > 0.94 * marks[16, 0])
+        self.ears = ears.astype(np.float32)
         inner = (y > marks[8, 1] - 0.3) & (y < marks[17:27, 1].max() + 3) & (np.abs(x) < 1.05 * marks[16, 0])
         self.visage = np.flatnonzero(model.of_part("face") & inner)
         self.depth = np.clip(marks[48:].mean(0)[2] - z, 0, None)
-        self.fields = {name: field.astype(np.float32) for name, field in self._fields(x, y, z, marks).items()}
+        self.fields = {name: field(weights) for name, weights in self._fields(x, y, z, marks).items()}
         self.folds = np.array([self._fold(name, marks) for name in FOLDS], np.float32)
         rng = np.random.default_rng(5)
+        self.noise = rng.normal(size=len(self.at)).astype(np.float32)
         self.textures = np.array([_texture(rng, self.at) for _ in range(TEXTURES)], np.float32)
 
     def _fields(self, x: Array, y: Array, z: Array, marks: Array) -> dict[str, Array]:
@@ -147,6 +170,10 @@ class Anatomy:
 
     def _temple(self) -> np.ndarray:
         return np.asarray(self.at[:, 2] > 2)
+
+    def grain(self, rng: np.random.Generator) -> Array:
+        """Noise ``[N]`` of unit variance, from vertex to vertex."""
+        return np.roll(self.noise, rng.integers(len(self.noise)))
 
     def texture(self, rng: np.random.Generator) -> Array:
         """A new smooth field ``[N]`` of about unit variance."""
@@ -210,72 +237,82 @@ def paint(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> Surface:
     fields = anatomy.fields
     albedo = np.empty((len(anatomy.at), 3), np.float32)
     albedo[:] = skin
-    albedo *= (1 + 0.06 * anatomy.texture(rng) + 0.025 * rng.normal(size=len(albedo)))[:, None]
-    redden = np.array([0.75, 0.8, 1.05])
-    _mix(albedo, skin * redden, fields["cheeks"] * rng.uniform(0, 0.7))
-    _mix(albedo, skin * redden, fields["nose"] * rng.uniform(0, 0.6))
-    _mix(albedo, skin * 0.5, fields["sockets"] * rng.uniform(0, 0.45))
-    _mix(albedo, skin * [0.12, 0.12, 0.2], fields["nostrils"] * rng.uniform(0.5, 0.9))
-    for spot in anatomy.at[rng.choice(np.flatnonzero(anatomy.front), len(who.freckles))]:
-        _mix(albedo, skin * 0.35, bump(np.linalg.norm(anatomy.at - spot, axis=1), 0.12) * rng.uniform(0.3, 0.9))
+    albedo *= (1 + 0.06 * anatomy.texture(rng) + 0.025 * anatomy.grain(rng))[:, None]
+    flushed = skin * [0.75, 0.8, 1.05]
+    _mix(albedo, flushed, fields["cheeks"], rng.uniform(0, 0.7))
+    _mix(albedo, flushed, fields["nose"], rng.uniform(0, 0.6))
+    _mix(albedo, skin * 0.5, fields["sockets"], rng.uniform(0, 0.45))
+    _mix(albedo, skin * [0.12, 0.12, 0.2], fields["nostrils"], rng.uniform(0.5, 0.9))
+    spots = rng.choice(fields["cheeks"].at, len(who.freckles))
+    albedo[spots] += rng.uniform(0.3, 0.9, (len(spots), 1)) * (skin * 0.35 - albedo[spots])
     painted = not who.beard and not who.moustache and rng.random() < 0.4
     lips = linear(who.lips) * (np.array([0.8, 0.7, 1.3]) if painted else rng.uniform(0.8, 1.1))
-    _mix(albedo, lips, fields["lips"] * rng.uniform(0.5, 1.0))
-    _mix(albedo, skin * 0.3, fields["lids"] * rng.uniform(0, 0.4))
-    _mix(albedo, hair * 0.2, fields["lashes"] * rng.uniform(*((0.5, 0.95) if painted else (0.2, 0.7))))
+    _mix(albedo, lips, fields["lips"], rng.uniform(0.5, 1.0))
+    _mix(albedo, skin * 0.3, fields["lids"], rng.uniform(0, 0.4))
+    _mix(albedo, hair * 0.2, fields["lashes"], rng.uniform(*((0.5, 0.95) if painted else (0.2, 0.7))))
     dark = np.minimum(hair, skin * 0.6)
-    _mix(albedo, dark * rng.uniform(0.5, 1.0), _brows(rng, anatomy, who) * rng.uniform(0.45, 0.95))
-    _mix(albedo, dark, fields["beard"] * (who.beard * (1 + 0.25 * anatomy.texture(rng))))
-    _mix(albedo, dark, fields["moustache"] * max(who.moustache, 0.8 * who.beard))
-    gloss = np.where(anatomy.skin, rng.uniform(0.0, 0.12), 0.0).astype(np.float32)
-    gloss[fields["lips"] > 0.5] = rng.uniform(0, 0.25)
+    _mix(albedo, dark * rng.uniform(0.4, 0.9), _brows(rng, anatomy, who), rng.uniform(0.5, 0.97))
+    if who.beard:
+        _mix(albedo, dark, fields["beard"], who.beard * (1 + 0.25 * anatomy.texture(rng)[fields["beard"].at]))
+    _mix(albedo, dark, fields["moustache"], max(who.moustache, 0.8 * who.beard))
+    gloss = anatomy.skin * np.float32(rng.uniform(0.0, 0.12))
+    gloss[fields["lips"].at] = rng.uniform(0, 0.25)
     grown, lift = _hair(rng, anatomy, who)
-    tone = linear(who.cloth) if who.hair_style == "cap" else hair
-    shades = np.exp(0.35 * anatomy.texture(rng) + 0.2 * rng.normal(size=len(albedo)))
-    _mix(albedo, tone * shades[:, None], grown)
-    gloss[grown > 0.5] = rng.uniform(0, 0.08)
-    _mix(albedo, linear(who.cloth), anatomy.skin / (1 + np.exp((anatomy.at[:, 1] + rng.uniform(10.5, 13.5)) * 5)))
+    cap = who.hair_style == "cap"
+    strands = np.exp((0.25 * anatomy.texture(rng) + 0.15 * anatomy.grain(rng))[grown.at, None])
+    _mix(albedo, linear(who.cloth) if cap else hair * strands, grown)
+    gloss[grown.at] = rng.uniform(0, 0.08)
+    low = anatomy.at[:, 1] < -rng.uniform(10.5, 13.5)
+    albedo[low] = linear(who.cloth)
     _eyes_and_mouth(rng, anatomy, who, albedo, gloss)
     rest = np.clip(rng.normal(0, 0.1, len(FOLDS)), 0, None) * (0.4 + 1.6 * who.age)
-    return Surface(albedo, gloss, lift.astype(np.float32), np.stack([rest, rng.uniform(0.2, 0.6, len(FOLDS))]))
+    return Surface(albedo, gloss, lift, np.stack([rest, rng.uniform(0.2, 0.6, len(FOLDS))]))
 
 
-def _mix(albedo: np.ndarray, colour: Array, weight: Array) -> None:
+def _mix(albedo: np.ndarray, colour: Array, where: Field, strength: float | Array = 1.0) -> None:
     """Blend vertices towards a colour in place."""
-    albedo += np.clip(weight, 0, 1).astype(np.float32)[:, None] * (colour.astype(np.float32) - albedo)
+    if np.any(strength):
+        weight = np.clip(where.weight * strength, 0, 1)[:, None]
+        albedo[where.at] += weight * (colour - albedo[where.at])
 
 
-def _brows(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> Array:
-    """Where the brows are ``[N]``: along the landmarks, higher or lower, thick or thin, straight or arched."""
-    marks, field = anatomy.marks, np.zeros(len(anatomy.at))
+def _brows(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> Field:
+    """Where the brows are: along the landmarks, higher or lower, thick or thin, straight or arched."""
+    marks = anatomy.marks
     low, high = marks[17:27, 1].min() - 1.3, marks[17:27, 1].max() + 1.3
     near = np.flatnonzero(anatomy.front & (anatomy.at[:, 1] > low) & (anatomy.at[:, 1] < high))
-    up, thick = rng.normal(0, 0.12), 0.1 + 2.4 * who.brow_thick
+    weight = np.zeros(len(near))
+    up, thick = rng.normal(0, 0.12), 0.14 + 3.0 * who.brow_thick
     long, arch = rng.uniform(0.85, 1.1), rng.uniform(0.6, 1.3)
     for brow in (marks[17:22, :2], marks[22:27, :2]):
         middle = brow.mean(0)
         line = (brow - middle) * [long, arch] + middle + [0, up]
         taper = 1 - 0.45 * np.clip(np.abs(anatomy.at[near, 0]) / 5.8, 0, 1) ** 2
-        field[near] = np.maximum(field[near], np.exp(-((to_lines(anatomy.at[near, :2], [line]) / thick / taper) ** 4)))
-    return field
+        weight = np.maximum(weight, np.exp(-((to_lines(anatomy.at[near, :2], [line]) / thick / taper) ** 4)))
+    return Field(near, weight)
 
 
-def _hair(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> tuple[Array, Array]:
-    """How much of a vertex is hair ``[N]``, and how far it stands off the head ``[N]``."""
-    nothing = np.zeros(len(anatomy.at))
+def _hair(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> tuple[Field, np.ndarray]:
+    """Which vertices are hair, and how far each vertex stands off the head ``[N]``."""
+    lift = np.zeros(len(anatomy.at), np.float32)
     if who.hair_style == "bald":
-        return nothing, nothing
-    x, y, z = anatomy.at.T
-    rough = (0.15 if who.hair_style == "cap" else 0.45) * anatomy.texture(rng)
+        return field(lift), lift
+    at = anatomy.scalp
+    x, y, z = anatomy.at[at].T
+    cap, long = who.hair_style == "cap", who.hair_style in ("long", "curly")
+    rough = (0.15 if cap else 0.45) * anatomy.texture(rng)[at]
     drop = {"fringe": rng.uniform(1.2, 2.6), "cap": 1.2}.get(who.hair_style, 0.0)
-    top = anatomy.marks[27, 1] - 7.6 * who.hairline - drop
+    top = anatomy.marks[27, 1] - UNIT * who.hairline - drop
     above = y - top + rng.uniform(0.01, 0.05) * x**2 + rough
-    down = rng.uniform(-9, -3) if who.hair_style in ("long", "curly") else rng.uniform(1.5, 4.5)
-    beside = np.minimum(np.abs(x) - rng.uniform(6.6, 7.6) + rough, np.minimum(y - down, 6.5 - z))
+    down = rng.uniform(-9, -3) if long else rng.uniform(2.5, 4.5)
+    beside = np.minimum(np.abs(x) - rng.uniform(6.6, 7.4) + rough, np.minimum(y - down, 6.5 - z))
     behind = np.minimum(1.0 - z + rough, y - min(down, -1.0))
     grown = 1 / (1 + np.exp(-5 * np.maximum.reduce([above, beside, behind])))
-    volume = rng.uniform(0.8, 2.0) if who.hair_style == "curly" else rng.uniform(0.1, 1.1)
-    return grown * anatomy.skin, volume * np.clip(2 * grown - 1, 0, 1) * anatomy.skin * (1 + 0.25 * rough)
+    if not long:
+        grown *= 1 - anatomy.ears[at]
+    lift[at] = np.clip(2 * grown - 1, 0, 1) * (1 + 0.25 * rough)
+    lift *= np.float32(rng.uniform(0.8, 2.0) if who.hair_style == "curly" else rng.uniform(0.1, 1.1))
+    return Field(at, grown), lift
 
 
 def _eyes_and_mouth(
