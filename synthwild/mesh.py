@@ -28,6 +28,20 @@ def blend(base: np.ndarray, shapes: np.ndarray, weights: np.ndarray) -> np.ndarr
 
 
 @njit(cache=True, fastmath=True)
+def deform(base: np.ndarray, starts: np.ndarray, at: np.ndarray, moves: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The same for shapes that move few vertices: shape k moves vertices ``at[starts[k]:starts[k + 1]]`` by `moves`."""
+    out = base.copy()
+    for k in range(len(weights)):
+        if weights[k] != 0:
+            for j in range(starts[k], starts[k + 1]):
+                i = at[j]
+                out[i, 0] += weights[k] * moves[j, 0]
+                out[i, 1] += weights[k] * moves[j, 1]
+                out[i, 2] += weights[k] * moves[j, 2]
+    return out
+
+
+@njit(cache=True, fastmath=True)
 def normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Unit normals ``[N, 3]`` of the vertices: their triangles' normals weighted by area."""
     out = np.zeros_like(points)

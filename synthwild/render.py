@@ -8,7 +8,7 @@ import numpy as np
 
 from preprocessing.align import similarity
 from synthwild.head import HeadPainter
-from synthwild.mesh import blend, bounds, normals, paste, project, raster, shade
+from synthwild.mesh import blend, bounds, deform, normals, paste, project, raster, shade
 from synthwild.muscles import Muscles, random_muscles, visible_intensities
 from synthwild.people import Action, Array, Identity, Image, Landmarks, Pose, random_identity
 from synthwild.skin import UNIT, Anatomy, Surface, paint
@@ -62,12 +62,16 @@ class RenderedFace:
     light: Light
     distance: float
 
+    def under(self, light: Light) -> "RenderedFace":
+        """The same person in other light."""
+        return replace(self, light=light)
+
     def moved(self, action: Action, extra: Mapping[str, float] | None = None) -> tuple[np.ndarray, Array]:
         """The mesh of an action ``[N, 3]``, and the intensities ``[12]`` that it shows."""
-        model = self.anatomy.model
+        of = self.anatomy
         weights = self.muscles.weights(action, extra)
-        points = blend(self.bones, model.expression, weights.astype(np.float32))
-        return points, visible_intensities(action, weights, self.muscles.names, points[model.landmarks68])
+        points = deform(self.bones, of.starts, of.movers, of.moves, weights.astype(np.float32))
+        return points, visible_intensities(action, weights, self.muscles.names, points[of.model.landmarks68])
 
     def draw(self, canvas: Image, action: Action, pose: Pose) -> Landmarks:
         """Draw the face onto a BGR canvas ``[H, W, 3]`` in place and return its landmarks."""
@@ -163,7 +167,7 @@ def composite(canvas: Image, at: np.ndarray, colours: np.ndarray, triangles: np.
 def natural(rng: np.random.Generator, who: Identity) -> Identity:
     """An identity with less colourful skin than drawn people have, and mostly dark hair on dark skin."""
     grey = who.skin.mean()
-    skin = who.skin + rng.uniform(0.1, 0.4) * (grey - who.skin)
+    skin = who.skin + rng.uniform(0.0, 0.3) * (grey - who.skin)
     hair = who.hair * min(1.0, 60 / who.hair.mean()) if grey < 150 and rng.random() < 0.85 else who.hair
     return replace(who, skin=skin, hair=hair, lips=who.lips + 0.25 * (who.lips.mean() - who.lips))
 

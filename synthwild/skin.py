@@ -27,7 +27,7 @@ FOLDS: dict[str, tuple[dict[str, float], float]] = {
     "below the mouth corners": ({"AU15": 1.0}, 0.16),
     "beside the mouth corners": ({"AU24": 0.9, "AU14": 0.8, "AU12": 0.3}, 0.14),
     "above the chin": ({"AU24": 0.8, "AU15": 0.4, "AU17": 0.8}, 0.20),
-    "round the lips": ({"AU23": 0.9, "AU18": 0.5}, 0.08),
+    "round the lips": ({"AU23": 0.6, "AU18": 0.4}, 0.10),
 }
 
 
@@ -71,9 +71,11 @@ class Anatomy:
     """Where on a model the parts of a face are.
 
     Attributes:
+        starts, movers, moves: the model's expressions without the vertices that do not move; see `mesh.deform`.
         triangles: those that are drawn; iris and lashes are painted instead.
         fields: lips, lids, lashes, sockets, nostrils, beard, moustache, cheeks, nose, by name.
-        folds: ``[F, N]`` in the order of `FOLDS`.
+        creased: vertices of the folds.
+        folds: how deep these lie in each fold of `FOLDS` ``[F, C]``.
         scalp: vertices on which hair may grow.
         ears: ``[N]``, 1 where they are.
         noise: ``[N]`` independent numbers of unit variance.
@@ -93,7 +95,11 @@ class Anatomy:
         self.skin, self.front = skin, model.of_part("face") & (z > 3)
         self.mouth = {name: np.flatnonzero(model.of_part(*parts)) for name, parts in _INSIDE.items()}
         hidden = model.of_part("iris_l", "iris_r", "lash_l", "lash_r")
-        self.triangles = np.ascontiguousarray(model.triangles[~hidden[model.triangles].any(axis=1)])
+        moved = np.abs(model.expression).max(axis=2) > 1e-3
+        self.starts = np.concatenate([[0], np.cumsum(moved.sum(axis=1))])
+        self.movers = np.nonzero(moved)[1].astype(np.int32)
+        self.moves = model.expression[moved]
+        self.triangles = np.ascontiguousarray(model.triangles[~hidden[model.triangles].any(axis=1)].astype(np.int32))
         self.iris = np.full(len(self.at), 9.0)
         for name in ("sclera_l", "sclera_r"):
             eye = model.of_part(name)
@@ -108,7 +114,9 @@ class Anatomy:
         self.visage = np.flatnonzero(model.of_part("face") & inner)
         self.depth = np.clip(marks[48:].mean(0)[2] - z, 0, None)
         self.fields = {name: field(weights) for name, weights in self._fields(x, y, z, marks).items()}
-        self.folds = np.array([self._fold(name, marks) for name in FOLDS], np.float32)
+        folds = np.array([self._fold(name, marks) for name in FOLDS], np.float32)
+        self.creased = np.flatnonzero(folds.max(axis=0) > 0.02)
+        self.folds = np.ascontiguousarray(folds[:, self.creased])
         rng = np.random.default_rng(5)
         self.noise = rng.normal(size=len(self.at)).astype(np.float32)
         self.textures = np.array([_texture(rng, self.at) for _ in range(TEXTURES)], np.float32)
@@ -154,9 +162,7 @@ class Anatomy:
                 *([[2.4, brow + k - 0.1], [3.6, brow + k + 0.15], [5.0, brow + k - 0.5]] for k in (0.7, 1.5))
             ),
             "under the eyes": both_sides(eye[[0, 5, 4, 3], :2] + [0.05, -0.55]),
-            "crow's feet": both_sides(
-                *([outer[:2] + [0.3, 0.1 * k], outer[:2] + [1.2, 0.75 * k]] for k in (-1, 0, 1))
-            ),
+            "crow's feet": both_sides(*([outer[:2] + [0.3, 0.1 * k], outer[:2] + [1.2, 0.75 * k]] for k in (-1, 0, 1))),
             "nose": both_sides(*([[0.3, marks[28, 1] - k], [1.0, marks[28, 1] - k + 0.4]] for k in (0, 0.6))),
             "below the mouth corners": both_sides([corner[:2] + [0.1, -0.15], corner[:2] + [0.35, -1.3]]),
             "beside the mouth corners": both_sides([corner[:2] + [0.4, 0.5], corner[:2] + [0.5, -0.5]]),
@@ -223,7 +229,9 @@ class Surface:
         drives = [max(action[unit] * share for unit, share in drive.items()) for drive, _ in FOLDS.values()]
         depth = self.creases[0] + self.creases[1] * np.clip(drives, 0, 1.1)
         dark = np.minimum(depth.astype(np.float32) @ anatomy.folds, 0.7)
-        return self.albedo * (1 - dark[:, None] * np.float32([1.05, 1, 0.9]))  # folds are reddish
+        albedo = self.albedo.copy()
+        albedo[anatomy.creased] *= 1 - dark[:, None] * np.float32([1.05, 1, 0.9])  # folds are reddish
+        return albedo
 
 
 def linear(colour: Array) -> Array:
@@ -266,7 +274,7 @@ def paint(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> Surface:
     albedo[low] = linear(who.cloth)
     _eyes_and_mouth(rng, anatomy, who, albedo, gloss)
     rest = np.clip(rng.normal(0, 0.1, len(FOLDS)), 0, None) * (0.4 + 1.6 * who.age)
-    return Surface(albedo, gloss, lift, np.stack([rest, rng.uniform(0.2, 0.6, len(FOLDS))]))
+    return Surface(albedo, gloss, lift, np.stack([rest, rng.uniform(0.1, 0.5, len(FOLDS))]))
 
 
 def _mix(albedo: np.ndarray, colour: Array, where: Field, strength: float | Array = 1.0) -> None:
@@ -307,7 +315,7 @@ def _hair(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> tuple[Fi
     down = rng.uniform(-9, -3) if long else rng.uniform(2.5, 4.5)
     beside = np.minimum(np.abs(x) - rng.uniform(6.6, 7.4) + rough, np.minimum(y - down, 6.5 - z))
     behind = np.minimum(1.0 - z + rough, y - min(down, -1.0))
-    grown = 1 / (1 + np.exp(-5 * np.maximum.reduce([above, beside, behind])))
+    grown = 1 / (1 + np.exp((-30 if cap else -5) * np.maximum.reduce([above, beside, behind])))
     if not long:
         grown *= 1 - anatomy.ears[at]
     lift[at] = np.clip(2 * grown - 1, 0, 1) * (1 + 0.25 * rough)
