@@ -119,8 +119,17 @@ def generate(out: Path, config: Config) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / STARTED, made)
     n, videos = make_stills(out, config) if config.stills else make_release(out, config)
-    fields = {"made_by": "synthwild/run.py", "config": made, "parents": {}, "counts": n, "videos": videos}
-    write_header(out, HEADER, kind=KIND, schema=SCHEMA, **fields)
+    write_header(
+        out,
+        HEADER,
+        kind=KIND,
+        schema=SCHEMA,
+        made_by="synthwild/run.py",
+        config=made,
+        parents={},
+        counts=n,
+        videos=videos,
+    )
     (out / STARTED).unlink()
     print(f"{out}: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in n.items()))
     return out

@@ -32,7 +32,7 @@ PER_PERSON = 4
 CHUNK = 64
 """People per part of the work, and per row group of the file."""
 HELD_OUT = 10
-"""Every so many chunks, one is of people for validation."""
+"""One of so many people is for validation."""
 SHAKE = np.array([0.8, 0.8, 1.2, 1.0, 1.0]) * 0.02
 """Error of a detector's landmarks (eyes, nose, mouth corners), in distances between the eyes."""
 LOOK = Look(occlusions=0.12, blurs=0.05)
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 
 
 def draw_still(rng: np.random.Generator, face: RenderedFace, side: int) -> tuple[Image, Pose, Array]:
-    """A picture BGR ``[side, side, 3]`` of a person who does something at random, the pose, the intensities ``[12]``."""
+    """A picture BGR ``[side, side, 3]`` of a person who does something at random, its pose and intensities ``[12]``."""
     action, extra = random_action(rng)
     points, intensities = face.moved(action, extra)
     yaw = float(np.clip(rng.normal(0, 0.26), -np.pi / 4, np.pi / 4))
@@ -95,7 +95,7 @@ def make_chunk(model: Path, seed: int, chunk: int) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "image": {"bytes": cv2.imencode(".jpg", picture, quality)[1].tobytes(), "path": name},
-                    "split": "validation" if chunk % HELD_OUT == HELD_OUT - 1 else "train",
+                    "split": "validation" if person % HELD_OUT == HELD_OUT - 1 else "train",
                     "person": person,
                     **dict(zip(AUS, intensities.tolist(), strict=True)),
                 }
@@ -109,7 +109,7 @@ def write_stills(out: Path, model: Path, count: int, seed: int, workers: int) ->
     Args:
         out: DIR, which exists.
         model: file of the morphable model.
-        count: of pictures; one of ten parts is of people for validation.
+        count: of pictures; one of ten people is for validation.
         seed: of the random numbers.
         workers: processes; the result does not depend on them.
     """
