@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,8 +11,10 @@ import numpy as np
 from preprocessing.align import similarity
 from synthwild.head import HeadPainter
 from synthwild.mesh import blend, bounds, deform, normals, paste, project, raster, shade
+from synthwild.morphable import read_model
 from synthwild.muscles import Muscles, random_muscles, visible_intensities
 from synthwild.people import Action, Array, Identity, Image, Landmarks, Pose, random_identity
+from synthwild.scene import Draw
 from synthwild.skin import UNIT, Anatomy, Surface, paint
 
 PIVOT = np.array([0.0, 3.7, 4.4])  # the point about which a head turns
@@ -159,7 +163,9 @@ def composite(canvas: Image, at: np.ndarray, colours: np.ndarray, triangles: np.
     left, right, top, bottom = max(int(x0), 0), min(int(x1) + 2, width), max(int(y0), 0), min(int(y1) + 2, height)
     if left >= right or top >= bottom:
         return
-    fine = (at + np.float32([0.5 - left, 0.5 - top, 0])) * np.float32([FINER, FINER, 1]) - np.float32([0.5, 0.5, 0])
+    fine = at.copy()
+    fine[:, 0] = (at[:, 0] - left + 0.5) * FINER - 0.5
+    fine[:, 1] = (at[:, 1] - top + 0.5) * FINER - 0.5
     drawn = raster(fine, colours, triangles, (bottom - top) * FINER, (right - left) * FINER)
     paste(canvas[top:bottom, left:right], drawn, FINER)
 
@@ -170,6 +176,18 @@ def natural(rng: np.random.Generator, who: Identity) -> Identity:
     skin = who.skin + rng.uniform(0.0, 0.3) * (grey - who.skin)
     hair = who.hair * min(1.0, 60 / who.hair.mean()) if grey < 150 and rng.random() < 0.85 else who.hair
     return replace(who, skin=skin, hair=hair, lips=who.lips + 0.25 * (who.lips.mean() - who.lips))
+
+
+@cache
+def anatomy_of(model: Path) -> Anatomy:
+    """The anatomy of the model in a file, read once."""
+    return Anatomy(read_model(model))
+
+
+def rendered_figure(model: Path, rng: np.random.Generator) -> tuple[Identity, Draw]:
+    """A random person of the model in a file, for `synthwild.scene.Actor`."""
+    face = random_face(rng, anatomy_of(model))
+    return face.who, face.draw
 
 
 def random_face(rng: np.random.Generator, anatomy: Anatomy) -> RenderedFace:

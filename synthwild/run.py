@@ -7,6 +7,7 @@ pictures of single faces with the intensities of their action units instead: DIR
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,12 +151,19 @@ def make_release(out: Path, config: Config) -> tuple[dict[str, int], dict[str, A
     """Write the videos, their labels and lists; returns the header's counts and videos."""
     from synthwild import release  # heavy, and `--help` does not need it
 
+    figure: release.Figure = release.drawn_figure
+    if config.model is not None:
+        from synthwild import render  # needs the extra `render`
+
+        figure = partial(render.rendered_figure, config.model)
     videos = plan(config.size, config.seed, config.leaky)
     frames = sum(video.frames for video in videos)
     with tqdm(total=frames, unit="frame", desc=f"synthwild {config.size}", mininterval=1.0) as bar:
-        for video in release.make_videos(out, videos, config.workers):
+        for video in release.make_videos(out, videos, config.workers, figure):
             bar.update(video.frames)
     release.write_lists(out, videos)
+    if config.model is not None:
+        release.write_intensities(out, videos, figure)
     return count(videos), {video.name: describe(video) for video in videos}
 
 

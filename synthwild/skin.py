@@ -5,6 +5,7 @@ Everything is painted by distance from the model's landmarks, in its own units (
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from synthwild.people import Action, Array, Identity
 
 UNIT = 7.6  # half a face's width in the model's units
 TEXTURES = 48
+REDDISH = np.array([1.05, 1.0, 0.9], np.float32)  # how much of each colour a fold takes away
 SCLERA = (0.80, 0.84, 0.86)
 #: Folds of the skin: how strongly action units deepen them, and their width.
 FOLDS: dict[str, tuple[dict[str, float], float]] = {
@@ -41,17 +43,22 @@ def to_lines(points: Array, lines: Sequence[Array], *, closed: bool = False) -> 
     nearest = np.full(len(points), np.inf)
     for line in lines:
         corners = np.vstack([line, line[:1]]) if closed else line
-        for start, end in zip(corners[:-1], corners[1:], strict=True):
+        for start, end in pairwise(corners):
             along = end - start
             share = np.clip((points - start) @ along / max(along @ along, 1e-9), 0, 1)
             nearest = np.minimum(nearest, np.linalg.norm(points - start - share[:, None] * along, axis=1))
     return nearest
 
 
-def both_sides(*lines: Sequence[Sequence[float]]) -> list[Array]:
+def both_sides(*lines: Sequence[Array] | Sequence[Sequence[float]] | Array) -> list[Array]:
     """Polylines of the face's left half (x > 0), and their mirror images."""
     left = [np.array(line, float) for line in lines]
     return [*left, *(line * [-1, 1] for line in left)]
+
+
+def shifted(point: Array, x: float, y: float) -> Array:
+    """The x and y of a landmark, shifted."""
+    return np.asarray(point[:2] + np.array([x, y]))
 
 
 class Field(NamedTuple):
@@ -149,9 +156,9 @@ class Anatomy:
         lines = {
             "cheek": both_sides(
                 [
-                    wing[:2] + [0.35, 0.4],
+                    shifted(wing, 0.35, 0.4),
                     [corner[0] + 0.15, (wing[1] + corner[1]) / 2],
-                    corner[:2] + [0.55, -0.2],
+                    shifted(corner, 0.55, -0.2),
                 ]
             ),
             "between brows": both_sides([[0.45, eye[:, 1].mean() + 0.9], [0.6, brow + 0.2]]),
@@ -161,21 +168,20 @@ class Anatomy:
             "forehead, sides": both_sides(
                 *([[2.4, brow + k - 0.1], [3.6, brow + k + 0.15], [5.0, brow + k - 0.5]] for k in (0.7, 1.5))
             ),
-            "under the eyes": both_sides(eye[[0, 5, 4, 3], :2] + [0.05, -0.55]),
-            "crow's feet": both_sides(*([outer[:2] + [0.3, 0.1 * k], outer[:2] + [1.2, 0.75 * k]] for k in (-1, 0, 1))),
+            "under the eyes": both_sides(eye[[0, 5, 4, 3], :2] + np.array([0.05, -0.55])),
+            "crow's feet": both_sides(
+                *([shifted(outer, 0.3, 0.1 * k), shifted(outer, 1.2, 0.75 * k)] for k in (-1, 0, 1))
+            ),
             "nose": both_sides(*([[0.3, marks[28, 1] - k], [1.0, marks[28, 1] - k + 0.4]] for k in (0, 0.6))),
-            "below the mouth corners": both_sides([corner[:2] + [0.1, -0.15], corner[:2] + [0.35, -1.3]]),
-            "beside the mouth corners": both_sides([corner[:2] + [0.4, 0.5], corner[:2] + [0.5, -0.5]]),
+            "below the mouth corners": both_sides([shifted(corner, 0.1, -0.15), shifted(corner, 0.35, -1.3)]),
+            "beside the mouth corners": both_sides([shifted(corner, 0.4, 0.5), shifted(corner, 0.5, -0.5)]),
             "above the chin": [np.array([[-1.4, chin - 0.95], [0, chin - 0.7], [1.4, chin - 0.95]])],
             "round the lips": both_sides(
                 *([[k, marks[51, 1] + 0.1], [1.1 * k, marks[51, 1] + 0.6]] for k in (0.3, 0.8, 1.3)),
                 *([[k, chin - 0.1], [1.1 * k, chin - 0.5]] for k in (0.3, 0.8, 1.3)),
             ),
         }
-        return bump(to_lines(self.at[:, :2], lines[name]), FOLDS[name][1]) * (self.front | (self.skin & self._temple()))
-
-    def _temple(self) -> np.ndarray:
-        return np.asarray(self.at[:, 2] > 2)
+        return bump(to_lines(self.at[:, :2], lines[name]), FOLDS[name][1]) * (self.skin & (self.at[:, 2] > 2))
 
     def grain(self, rng: np.random.Generator) -> Array:
         """Noise ``[N]`` of unit variance, from vertex to vertex."""
@@ -230,7 +236,7 @@ class Surface:
         depth = self.creases[0] + self.creases[1] * np.clip(drives, 0, 1.1)
         dark = np.minimum(depth.astype(np.float32) @ anatomy.folds, 0.7)
         albedo = self.albedo.copy()
-        albedo[anatomy.creased] *= 1 - dark[:, None] * np.float32([1.05, 1, 0.9])  # folds are reddish
+        albedo[anatomy.creased] *= 1 - dark[:, None] * REDDISH
         return albedo
 
 
@@ -304,7 +310,7 @@ def _hair(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> tuple[Fi
     """Which vertices are hair, and how far each vertex stands off the head ``[N]``."""
     lift = np.zeros(len(anatomy.at), np.float32)
     if who.hair_style == "bald":
-        return field(lift), lift
+        return Field(np.zeros(0, np.int64), np.zeros(0)), lift
     at = anatomy.scalp
     x, y, z = anatomy.at[at].T
     cap, long = who.hair_style == "cap", who.hair_style in ("long", "curly")

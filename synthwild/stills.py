@@ -6,7 +6,7 @@ reads it and keeps the labels: `preprocessing/run.py --source DIR --crops --fram
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,10 @@ import pyarrow.parquet as pq
 
 from checkpoints.artifact import atomic_file
 from checkpoints.framing import ARCFACE
-from synthwild.morphable import read_model
 from synthwild.muscles import random_action
 from synthwild.people import Array, Image, Pose
-from synthwild.render import RenderedFace, random_face, random_light
+from synthwild.render import RenderedFace, anatomy_of, random_face, random_light
 from synthwild.scene import Lens, Look, background, occlusions
-from synthwild.skin import Anatomy
 from wildaffect.tasks import AUS
 
 FILE = "stills.parquet"
@@ -72,14 +70,9 @@ def photographs(rng: np.random.Generator, face: RenderedFace, count: int, side: 
         picture = lens.expose(canvas, k)
         if rng.random() < 0.25:  # a small face, enlarged
             small = int(side * rng.uniform(0.35, 0.8))
-            picture = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
-            picture = np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+            shrunk = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
+            picture = np.asarray(cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
         yield picture, intensities
-
-
-@cache
-def _anatomy(model: Path) -> Anatomy:
-    return Anatomy(read_model(model))
 
 
 def make_chunk(model: Path, seed: int, chunk: int) -> list[dict[str, Any]]:
@@ -88,7 +81,7 @@ def make_chunk(model: Path, seed: int, chunk: int) -> list[dict[str, Any]]:
     rows = []
     for person in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         rng = np.random.default_rng([seed, 23, person])
-        face = random_face(rng, _anatomy(model))
+        face = random_face(rng, anatomy_of(model))
         for k, (picture, intensities) in enumerate(photographs(rng, face, PER_PERSON, SIDE)):
             quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))]
             name = f"{person:06d}_{k}.jpg"
