@@ -157,7 +157,7 @@ class Anatomy:
             "cheek": both_sides(
                 [
                     shifted(wing, 0.35, 0.4),
-                    [corner[0] + 0.15, (wing[1] + corner[1]) / 2],
+                    np.array([corner[0] + 0.15, (wing[1] + corner[1]) / 2]),
                     shifted(corner, 0.55, -0.2),
                 ]
             ),
