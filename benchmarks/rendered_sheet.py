@@ -56,7 +56,7 @@ def sheet(config: Config) -> Image:
 def main(config: Config) -> None:
     """Draw and write the sheet."""
     with atomic_file(config.out) as temporary:
-        temporary.write_bytes(cv2.imencode(".jpg", sheet(config), [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes())
+        temporary.write_bytes(cv2.imencode(".jpg", sheet(config), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes())
     print(config.out)
 
 
