@@ -110,7 +110,7 @@ def random_muscles(rng: np.random.Generator, model: MorphableModel) -> Muscles:
     """
     names = model.expression_names
     strength, rest = np.ones(len(names)), np.zeros(len(names))
-    for shape in {shape for shapes in SHAPES.values() for shape in shapes}:
+    for shape in sorted({shape for shapes in SHAPES.values() for shape in shapes}):
         both = rng.uniform(0.85, 1.1)
         weak = rng.integers(2) if rng.random() < 0.08 else -1
         found = sides(shape, names)
@@ -139,7 +139,8 @@ def random_action(rng: np.random.Generator) -> tuple[Action, dict[str, float]]:
             if rng.random() < 0.9:
                 units[name] = weight * force * rng.uniform(0.5, 1.3)
     elif kind < 0.9:  # the rest are neutral
-        units = {name: rng.uniform(0.1, 1.05) for name in AUS if rng.random() < 0.22}
+        often = dict.fromkeys(AUS, 0.22) | {"AU24": 0.3}  # parted lips often exclude pressed ones
+        units = {name: rng.uniform(0.1, 1.05) for name in AUS if rng.random() < often[name]}
         units |= {name: rng.uniform(0.1, 0.9) for name in UNLABELLED if rng.random() < 0.06}
     if rng.random() < 0.15:  # speech
         units["AU25"] = max(units.get("AU25", 0.0), rng.uniform(0.1, 0.9))
