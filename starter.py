@@ -2,8 +2,9 @@
 
 Runs the stage commands one after another: faces in ArcFace's framing; stage 2 from an untrained network on raters'
 votes, first with strong and then with light augmentation; features; heads for expressions and for valence and arousal
-derived from the votes; the bundle; scores on faces that taught and chose nothing. To resume, give the same command
-again.
+derived from the votes; the bundle; scores on faces that taught and chose nothing. With a face model, stage 2 ends on
+the votes together with action units of rendered faces, and a head for action units is trained on these. To resume, give
+the same command again.
 """
 
 import csv
@@ -22,6 +23,7 @@ import features.settings
 import finetune.recipes
 import finetune.run
 import preprocessing.run
+import synthwild.run
 import temporal.recipes
 import temporal.run
 from checkpoints import convert
@@ -44,6 +46,11 @@ ENCODER = EncoderConfig("resnet18", 64, kwargs={"channels": [48, 96, 192, 320], 
 LIGHT = {"mixup": 0.0, "blur": 0.2, "erasing": 0.1, "framing_jitter": 0.06, "crop_scale": (0.8, 1.0), "lr": 8e-4}
 """What the second pass of stage 2 does otherwise than the first."""
 LIGHT_EPOCHS = 16
+UNITS = LIGHT | {"lr": 5e-4}
+"""What the third pass does otherwise, which learns action units beside the votes."""
+UNIT_EPOCHS = 5
+STILLS = 12_000
+"""Number of rendered pictures."""
 VOTES = ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise", "contempt")
 """Columns of FER+ in the order of `EXPRESSIONS`: contempt is in Other, of which nothing else is known."""
 TEMPERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -65,14 +72,16 @@ class Starter:
     """Folder with `ferplus/{train,validation}.parquet`, `muxspace/`, `london/` and `manifest.csv`."""
     out: Path = Path("runs/starter")
     """Folder for all results."""
+    model: Path | None = None
+    """The morphable face model of synthwild/morphable.py, to learn action units from rendered faces; none: do not."""
     bundle: Path = Path("checkpoints/starter")
     """Where the bundle goes."""
-    heads: tuple[Path, ...] = ()
-    """Further heads on the same features that the bundle is to hold, such as one for action units."""
     workers: int = 2
     """Number of processes for face detection."""
     epochs: float = 24.0
     """Epochs of the first pass of stage 2."""
+    stills: int = STILLS
+    """Number of rendered pictures."""
 
 
 def main(config: Starter) -> dict[str, Any]:
@@ -96,7 +105,7 @@ def main(config: Starter) -> dict[str, Any]:
     }
     write_json(config.out / "summary.json", summary)
     if not config.bundle.exists():
-        heads = [config.out / "expr", config.out / "va", *config.heads]
+        heads = [config.out / name for name in ("expr", "va", "au") if (config.out / name).exists()]
         write_bundle(heads, config.bundle, data=[*LICENCES], scores=score_lines(scores))
     for line in score_lines(scores):
         print(line)
@@ -140,6 +149,14 @@ def find_faces(config: Starter) -> None:
             [str(path) for path in paths], config.out / "faces" / name, framing="arcface", workers=config.workers
         )
         preprocessing.run.run(settings)
+    if config.model is not None:
+        stills = config.out / "stills"
+        render = synthwild.run.Config(
+            stills, workers=config.workers, faces="rendered", model=config.model, stills=config.stills
+        )
+        synthwild.run.generate(stills, render)
+        crops = preprocessing.run.Config([str(stills)], config.out / "faces" / "stills", crops=True, framing="arcface")
+        preprocessing.run.run(crops)
 
 
 def write_labels(config: Starter) -> None:
@@ -164,7 +181,7 @@ def write_labels(config: Starter) -> None:
 
 
 def train_encoder(config: Starter) -> None:
-    """Stage 2 in two passes, from an untrained network; the result in half precision."""
+    """Stage 2 in two or three passes, from an untrained network; the result in half precision."""
     out = config.out
     save_untrained(out / "untrained", ENCODER, made_by="starter.py")
     recipe = replace(
@@ -175,8 +192,15 @@ def train_encoder(config: Starter) -> None:
     share = config.epochs / recipe.epochs
     light: Any = LIGHT | {"epochs": LIGHT_EPOCHS * share, "evaluations": LIGHT_EPOCHS}
     finetune.run.main(replace(recipe, encoder=str(out / "finetune"), out=out / "finetune_light", **light))
+    last = out / "finetune_light"
+    if config.model is not None:
+        stills = out / "faces" / "stills"
+        units: Any = UNITS | {"epochs": UNIT_EPOCHS * share, "evaluations": UNIT_EPOCHS}
+        units |= {"au_faces": stills, "au_labels": stills / "labels.parquet"}
+        finetune.run.main(replace(recipe, encoder=str(last), out=out / "finetune_units", **units))
+        last = out / "finetune_units"
     if not (out / "encoder" / "config.json").exists():
-        convert.main(convert.Convert(str(out / "finetune_light"), out / "encoder", half=True))
+        convert.main(convert.Convert(str(last), out / "encoder", half=True))
 
 
 def extract(config: Starter) -> None:
@@ -210,17 +234,21 @@ def train_heads(config: Starter) -> dict[str, float]:
         parts = [scores_of(np.argmax(under_prior(values, prior, wanted), 1), truth) for values, truth in sets]
         tried[f"{tau:g}"] = float(np.mean([[part["accuracy"], part["macro_f1"]] for part in parts]))
     run_head(config, "expr", "expr", temper_prior=float(max(tried, key=lambda tau: tried[tau])))
+    if config.model is not None:
+        run_head(config, "au", "au", store="stills", labels_path=out / "faces" / "stills" / "labels.parquet")
     return tried
 
 
-def run_head(config: Starter, task: Any, name: str, **settings: Any) -> None:
-    """Stage 3 with the recipe `stills`."""
+def run_head(
+    config: Starter, task: Any, name: str, *, store: str = "ferplus", labels_path: Path | None = None, **settings: Any
+) -> None:
+    """Stage 3 with the recipe `stills` on the features of one store."""
     recipe = replace(temporal.recipes.recipe("stills", task), **settings)
     temporal.run.main(
         replace(
             recipe,
-            features=(config.out / "features" / "ferplus",),
-            labels=config.out / "labels.parquet",
+            features=(config.out / "features" / store,),
+            labels=labels_path or config.out / "labels.parquet",
             out=config.out / name,
         )
     )

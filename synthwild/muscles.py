@@ -17,18 +17,18 @@ SHAPES: dict[str, dict[str, float]] = {
     "AU2": {"browOuterUp": 1.2},
     "AU4": {"browDown": 1.6},
     "AU5": {"eyeWide": 1.0},
-    "AU6": {"cheekSquint": 1.2, "cheekRaiser": 1.2},
-    "AU7": {"eyeSquint": 1.8},
+    "AU6": {"cheekSquint": 1.3, "cheekRaiser": 0.8},
+    "AU7": {"eyeSquint": 1.8, "eyeBlink": 0.12},
     "AU9": {"noseSneer": 1.1},
     "AU10": {"mouthUpperUp": 1.2},
-    "AU12": {"mouthSmile": 1.0, "mouthDimple": 0.15, "mouthStretch": 0.1},
+    "AU12": {"mouthSmile": 1.2, "mouthDimple": 0.15, "mouthStretch": 0.1},
     "AU14": {"mouthDimple": 1.0},
     "AU15": {"mouthFrown": 1.5},
     "AU17": {"mouthShrugLower": 0.8},
     "AU18": {"mouthPucker": 0.8},
     "AU20": {"mouthStretch": 1.0},
     "AU22": {"mouthFunnel": 0.8},
-    "AU23": {"mouthRollUpper": 0.6, "mouthRollLower": 0.6, "mouthPucker": 0.3, "mouthPress": 0.2},
+    "AU23": {"mouthRollUpper": 0.8, "mouthRollLower": 0.8, "mouthPucker": 0.45, "mouthPress": 0.2},
     "AU24": {"mouthPress": 1.5, "mouthRollUpper": 0.2, "mouthRollLower": 0.2, "mouthShrugLower": 0.25},
     "AU25": {"mouthLowerDown": 0.7, "mouthUpperUp": 0.12, "jawOpen": 0.07},
     "AU26": {"jawOpen": 0.75},
@@ -110,11 +110,14 @@ def random_muscles(rng: np.random.Generator, model: MorphableModel) -> Muscles:
     """
     names = model.expression_names
     strength, rest = np.ones(len(names)), np.zeros(len(names))
-    for shape in {shape for shapes in SHAPES.values() for shape in shapes}:
+    for shape in sorted({shape for shapes in SHAPES.values() for shape in shapes}):
         both = rng.uniform(0.85, 1.1)
         weak = rng.integers(2) if rng.random() < 0.08 else -1
-        for k, name in enumerate(sides(shape, names)):
-            strength[names.index(name)] = both * rng.uniform(0.92, 1.08) * (rng.uniform(0.3, 0.7) if k == weak else 1)
+        found = sides(shape, names)
+        for k, name in enumerate(found):
+            strength[names.index(name)] = (
+                both * rng.uniform(0.92, 1.08) * (rng.uniform(0.3, 0.7) if k == weak and len(found) == 2 else 1)
+            )
     for shape, spread in RESTING.items():
         value = rng.normal(0, spread)
         for name in sides(shape, names):
@@ -136,7 +139,8 @@ def random_action(rng: np.random.Generator) -> tuple[Action, dict[str, float]]:
             if rng.random() < 0.9:
                 units[name] = weight * force * rng.uniform(0.5, 1.3)
     elif kind < 0.9:  # the rest are neutral
-        units = {name: rng.uniform(0.1, 1.05) for name in AUS if rng.random() < 0.22}
+        often = dict.fromkeys(AUS, 0.22) | {"AU24": 0.3}  # parted lips often exclude pressed ones
+        units = {name: rng.uniform(0.1, 1.05) for name in AUS if rng.random() < often[name]}
         units |= {name: rng.uniform(0.1, 0.9) for name in UNLABELLED if rng.random() < 0.06}
     if rng.random() < 0.15:  # speech
         units["AU25"] = max(units.get("AU25", 0.0), rng.uniform(0.1, 0.9))
@@ -182,6 +186,7 @@ def visible_intensities(action: Action, weights: Array, names: tuple[str, ...], 
     found["AU4"] = max(found["AU4"], 0.25 * action["AU9"])
     eyes = np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0))
     gap = np.mean([np.linalg.norm(points[a] - points[b]) for a, b in GAPS]) / eyes
-    found["AU25"] = (gap - 0.02) / 0.15  # lips parted fully without the jaw: 0.7
+    # Pressed lips roll inwards, which moves their landmarks apart. Lips that AU25 parts alone reach about 0.8.
+    found["AU25"] = (gap - 0.07 * action["AU24"] - 0.02) / 0.11
     found["AU26"] = 1.3 * float(weights[names.index("jawOpen")])
     return np.clip([found[name] for name in AUS], 0, 1)

@@ -55,6 +55,7 @@ class Course:
         valence_arousal: annotated values ``[T, 2]`` in [-1, 1].
         expression: annotated class ``[T]``.
         au: annotated presence ``[T, 12]``.
+        intensity: true intensity ``[T, 12]`` in 0..1, from which the presence follows.
         drawn: intensities to draw ``[T, 16]`` (the twelve and the hidden ones), including resting bias and jitter.
         gaze: direction ``[T, 2]``.
         rounding: lip rounding of speech ``[T]``.
@@ -63,6 +64,7 @@ class Course:
     valence_arousal: Array
     expression: NDArray[np.int64]
     au: NDArray[np.int64]
+    intensity: Array
     drawn: Array
     gaze: Array
     rounding: Array
@@ -189,6 +191,7 @@ def simulate(rng: np.random.Generator, length: int, temper: Temper, dwell: float
         valence_arousal=marked,
         expression=expression,
         au=(true[:, : len(AUS)] > ON).astype(np.int64),
+        intensity=np.clip(true[:, : len(AUS)], 0, 1),
         drawn=drawn,
         gaze=np.clip(0.4 * smooth_noise(rng, length, 10, 2), -0.9, 0.9),
         rounding=rounding,

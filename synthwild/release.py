@@ -1,6 +1,6 @@
 """Write synthetic videos in the form of the 6th ABAW release: videos, crops, annotations, lists, examples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from functools import partial
@@ -11,17 +11,20 @@ from typing import cast
 import av
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from checkpoints.artifact import atomic_file
 from checkpoints.framing import ARCFACE
 from preprocessing.align import align
-from synthwild.people import Image, Landmarks, random_identity
+from synthwild.face import draw_face
+from synthwild.people import Identity, Image, Landmarks, random_identity
 from synthwild.plan import TEST, Video
 from synthwild.process import Course, random_temper, simulate, smooth_noise
-from synthwild.scene import Actor, film
-from wildaffect.tasks import TASKS
+from synthwild.scene import Actor, Draw, film
+from wildaffect.tasks import AUS, TASKS
 
 ANNOTATIONS = "6th ABAW Annotations"
 TEST_LISTS = {
@@ -84,15 +87,25 @@ class VideoWriter:
         self.container.close()
 
 
-def players(video: Video) -> list[Actor]:
+Figure = Callable[[np.random.Generator], tuple[Identity, Draw]]
+"""Draws a person at random: who it is, and how it is drawn."""
+
+
+def drawn_figure(rng: np.random.Generator) -> tuple[Identity, Draw]:
+    """A person drawn from flat shapes."""
+    who = random_identity(rng)
+    return who, lambda canvas, action, pose: draw_face(canvas, who, action, pose)
+
+
+def players(video: Video, figure: Figure = drawn_figure) -> list[Actor]:
     """The people in a video and what they do; depends only on the plan."""
     actors = []
     for k, subject in enumerate(video.subjects):
         who = np.random.default_rng([*subject.identity, 11])
-        identity, temper = random_identity(who), random_temper(who)
+        (identity, draw), temper = figure(who), random_temper(who)
         length = max(video.frames, video.lines)
         course = simulate(np.random.default_rng([*video.seed, 13, k]), length, temper, video.dwell, subject.visits)
-        actors.append(Actor(identity, course))
+        actors.append(Actor(identity, draw, course))
     return actors
 
 
@@ -152,14 +165,14 @@ def write_labels(root: Path, video: Video, actors: Sequence[Actor]) -> None:
             write_text(folder / f"{name}.txt", label_text(task, labels[task]))
 
 
-def make_video(root: Path, video: Video) -> None:
+def make_video(root: Path, figure: Figure, video: Video) -> None:
     """Draw one video with its crops and labels. The video file is written last: if it exists, the rest does too."""
     cv2.setNumThreads(1)
     path = root / video.folder / (video.name + video.extension)
     if path.exists():
         return
     rng = np.random.default_rng([*video.seed, 19])
-    actors = players(video)
+    actors = players(video, figure)
     labelled = video.folder != "unlabelled"
     crops = [root / "release" / "cropped" / name for name in video.ids()] if labelled else []
     aligned = [root / "release" / "cropped_aligned" / name for name in video.ids()] if labelled else []
@@ -180,9 +193,9 @@ def make_video(root: Path, video: Video) -> None:
         writer.close()
 
 
-def make_videos(root: Path, videos: Sequence[Video], workers: int) -> Iterator[Video]:
+def make_videos(root: Path, videos: Sequence[Video], workers: int, figure: Figure = drawn_figure) -> Iterator[Video]:
     """Draw videos in several processes, or in this one if `workers` is 1, and yield each one when it is done."""
-    make = partial(make_video, root)
+    make = partial(make_video, root, figure)
     if workers <= 1:
         for video in videos:
             make(video)
@@ -209,3 +222,28 @@ def write_lists(root: Path, videos: Sequence[Video]) -> None:
         rows = [f"{name}/{t:05d}.jpg,{EXAMPLE_VALUES[task]}" for name, lines in tested for t in range(1, lines + 1)]
         example = root / "release" / "test_set_examples" / f"CVPR_6th_ABAW_{TASKS[task].short}_test_set_example.txt"
         write_text(example, "\n".join([f"image_location,{TASKS[task].header}", *rows]) + "\n")
+
+
+def write_intensities(root: Path, videos: Sequence[Video], figure: Figure) -> None:
+    """Write the true intensity of every action unit of every frame, which the binary labels follow.
+
+    The tables are `intensities.parquet` and, for the test split, `answers/intensities.parquet`; see docs/labels.md for
+    their columns. Frames in which the face is out of the picture have no intensities.
+    """
+    parts: dict[Path, list[pa.Table]] = {root: [], root / "answers": []}
+    for video in videos:
+        for k, (subject, actor) in enumerate(zip(video.subjects, players(video, figure), strict=True)):
+            if "au" not in subject.splits:
+                continue
+            split, values = subject.splits["au"], actor.course.intensity[: video.frames].copy()
+            if video.away and k == 0:
+                values[slice(*video.away)] = TASKS["au"].marker
+            names = {"video": video.name, "subject": subject.suffix.removeprefix("_"), "split": split}
+            columns = {name: [text] * len(values) for name, text in names.items()}
+            numbers = dict(zip(AUS, values.astype(np.float32).T, strict=True))
+            table = pa.table({**columns, "frame": np.arange(1, len(values) + 1), **numbers})
+            parts[root / "answers" if split == TEST else root].append(table)
+    for folder, tables in parts.items():
+        if tables:
+            with atomic_file(folder / "intensities.parquet") as temporary:
+                pq.write_table(pa.concat_tables(tables), temporary)

@@ -1,18 +1,20 @@
 """SynthWild: a synthetic corpus in the form of Aff-Wild2, so that every stage runs without licensed data.
 
 Writes DIR/release (same tree as the 6th ABAW release), DIR/answers (labels of the test split, kept separate),
-DIR/unlabelled (videos of other people, for stage 1) and, last, DIR/synthwild.json.
+DIR/unlabelled (videos of other people, for stage 1) and, last, DIR/synthwild.json. `--faces rendered --stills N` writes
+pictures of single faces with the intensities of their action units instead: DIR/stills.parquet.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 from tqdm import tqdm
 
-from checkpoints.artifact import read_header, read_json, write_header, write_json
+from checkpoints.artifact import file_hash, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
 from synthwild.plan import Video, plan
 
@@ -34,14 +36,36 @@ class Config:
     """Reproduce the overlaps between the tasks' splits that the real release has."""
     workers: int = 1
     """Number of processes; it does not change the result."""
+    faces: Literal["drawn", "rendered"] = "drawn"
+    """drawn: from flat shapes, which needs nothing; rendered: from a morphable model (extra `render`)."""
+    model: Path | None = None
+    """The morphable model of rendered faces, as synthwild/morphable.py writes it."""
+    stills: int = 0
+    """Write so many rendered pictures, four of each person, with intensities of action units, instead of videos."""
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """The settings that determine the bytes of the corpus."""
-    return {"size": config.size, "seed": config.seed, "leaky": config.leaky}
+    """The settings that determine the bytes of the corpus.
+
+    Raises:
+        UserError: They do not fit each other, or the model is missing.
+    """
+    rendered = config.faces == "rendered"
+    if rendered != (config.model is not None):
+        raise UserError("--faces rendered and --model M.npz go together: synthwild/morphable.py makes M.npz")
+    if config.stills < 0 or (config.stills and not rendered):
+        raise UserError(f"--stills {config.stills}: expected a number of pictures, with --faces rendered")
+    what: dict[str, Any] = {"size": config.size, "seed": config.seed, "leaky": config.leaky}
+    if config.stills:
+        what = {"stills": config.stills, "seed": config.seed}
+    if config.model is not None:
+        if not config.model.is_file():
+            raise UserError(f"--model {config.model} is no file: make it with synthwild/morphable.py")
+        what |= {"faces": "rendered", "model": file_hash(config.model)}
+    return what
 
 
-def check_folder(out: Path, config: Config) -> bool:
+def check_folder(out: Path, wanted: dict[str, Any]) -> bool:
     """Whether the corpus is already there.
 
     Raises:
@@ -50,7 +74,7 @@ def check_folder(out: Path, config: Config) -> bool:
     complete = (out / HEADER).exists()
     if complete or (out / STARTED).exists():
         made = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"] if complete else read_json(out / STARTED)
-        if made != settings(config):
+        if made != wanted:
             raise UserError(f"{out} holds a different corpus ({made}): choose another --out or delete it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no SynthWild corpus: choose another --out")
@@ -89,37 +113,58 @@ def generate(out: Path, config: Config) -> Path:
     Raises:
         UserError: The folder holds something else.
     """
-    from synthwild import release  # heavy, and `--help` does not need it
-
-    if check_folder(out, config):
+    made = settings(config)
+    if check_folder(out, made):
         print(f"{out}: complete, nothing to do")
         return out
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / STARTED, settings(config))
-    videos = plan(config.size, config.seed, config.leaky)
-    frames = sum(video.frames for video in videos)
-    with tqdm(total=frames, unit="frame", desc=f"synthwild {config.size}", mininterval=1.0) as bar:
-        for video in release.make_videos(out, videos, config.workers):
-            bar.update(video.frames)
-    release.write_lists(out, videos)
+    write_json(out / STARTED, made)
+    n, videos = make_stills(out, config) if config.stills else make_release(out, config)
     write_header(
         out,
         HEADER,
         kind=KIND,
         schema=SCHEMA,
         made_by="synthwild/run.py",
-        config=settings(config),
+        config=made,
         parents={},
-        counts=count(videos),
-        videos={video.name: describe(video) for video in videos},
+        counts=n,
+        videos=videos,
     )
     (out / STARTED).unlink()
-    n = count(videos)
-    print(
-        f"{out}: {n['videos']} labelled videos ({n['labelled_frames']} frames), "
-        f"{n['unlabelled_videos']} unlabelled ({n['unlabelled_frames']} frames), {n['identities']} people"
-    )
+    print(f"{out}: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in n.items()))
     return out
+
+
+def make_stills(out: Path, config: Config) -> tuple[dict[str, int], dict[str, Any]]:
+    """Write pictures of single faces; returns the header's counts and no videos."""
+    from synthwild import stills  # needs the extra `render`
+
+    assert config.model is not None
+    with tqdm(total=config.stills, unit="picture", desc="synthwild stills", mininterval=1.0) as bar:
+        for done in stills.write_stills(out, config.model, config.stills, config.seed, config.workers):
+            bar.update(done)
+    return {"pictures": config.stills, "people": -(-config.stills // stills.PER_PERSON)}, {}
+
+
+def make_release(out: Path, config: Config) -> tuple[dict[str, int], dict[str, Any]]:
+    """Write the videos, their labels and lists; returns the header's counts and videos."""
+    from synthwild import release  # heavy, and `--help` does not need it
+
+    figure: release.Figure = release.drawn_figure
+    if config.model is not None:
+        from synthwild import render  # needs the extra `render`
+
+        figure = partial(render.rendered_figure, config.model)
+    videos = plan(config.size, config.seed, config.leaky)
+    frames = sum(video.frames for video in videos)
+    with tqdm(total=frames, unit="frame", desc=f"synthwild {config.size}", mininterval=1.0) as bar:
+        for video in release.make_videos(out, videos, config.workers, figure):
+            bar.update(video.frames)
+    release.write_lists(out, videos)
+    if config.model is not None:
+        release.write_intensities(out, videos, figure)
+    return count(videos), {video.name: describe(video) for video in videos}
 
 
 def main() -> None:

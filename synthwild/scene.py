@@ -1,21 +1,24 @@
 """Films synthetic people frame by frame: background, light, head motion, occlusion, blur and noise."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from synthwild.face import draw_face
 from synthwild.people import Action, Array, Identity, Image, Landmarks, Pose
 from synthwild.process import DRAWN, Course, smooth_noise
+
+Draw = Callable[[Image, Action, Pose], Landmarks]
+"""Draws one person's face onto a BGR canvas in place and returns its landmarks."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """One person in front of the camera."""
+    """One person in front of the camera: who it is, how that is drawn, and what the person does."""
 
     who: Identity
+    draw: Draw
     course: Course
 
 
@@ -196,7 +199,7 @@ def film(
             course = actor.course
             au = dict(zip(DRAWN, course.drawn[t].tolist(), strict=True))
             action = Action(au, tuple(course.gaze[t]), float(course.rounding[t]))
-            marks = draw_face(canvas, actor.who, action, track[t])
+            marks = actor.draw(canvas, action, track[t])
             for thing in things:
                 if thing.start <= t < thing.end:
                     thing.draw(canvas, track[t])

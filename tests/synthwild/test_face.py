@@ -112,7 +112,8 @@ def test_head_outline_follows_the_jaw() -> None:
 def test_film_yields_landmarks_unless_the_face_is_away() -> None:
     rng = np.random.default_rng(0)
     who = person(9)
-    actor = Actor(who, simulate(rng, 40, random_temper(rng), 18.0, (0, 4)))
+    course = simulate(rng, 40, random_temper(rng), 18.0, (0, 4))
+    actor = Actor(who, lambda canvas, action, pose: draw_face(canvas, who, action, pose), course)
     frames = list(film(rng, [actor], (SIZE, SIZE), 40, away=(15, 25)))
     assert len(frames) == 40
     assert all(picture.shape == (SIZE, SIZE, 3) and picture.dtype == np.uint8 for picture, _ in frames)

@@ -1,5 +1,8 @@
 """Action units move the shapes they are named for, and random faces have labels in 0..1."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,16 @@ import pytest
 
 from checkpoints.errors import UserError
 from synthwild.morphable import read_model
-from synthwild.muscles import Muscles, random_action, random_muscles, sides, visible_intensities, without_conflicts
+from synthwild.muscles import (
+    RESTING,
+    SHAPES,
+    Muscles,
+    random_action,
+    random_muscles,
+    sides,
+    visible_intensities,
+    without_conflicts,
+)
 from synthwild.people import Action
 from wildaffect.tasks import AUS
 
@@ -28,6 +40,45 @@ def test_pressed_lips_exclude_a_dropped_jaw() -> None:
         assert len(units) == 1
 
 
+def shapes() -> tuple[str, ...]:
+    """Names of all shapes that muscles need, on both sides."""
+    names = {shape for shapes in SHAPES.values() for shape in shapes} | {*RESTING}
+    return tuple(sorted(name + side for name in names for side in ("_L", "_R")))
+
+
+PEOPLE = """
+import numpy as np, types
+from synthwild.muscles import random_muscles
+from tests.synthwild.test_muscles import shapes
+muscles = random_muscles(np.random.default_rng(0), types.SimpleNamespace(expression_names=shapes()))
+print(muscles.strength.tolist())
+"""
+
+
+def test_a_person_depends_on_the_seed_alone() -> None:
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", PEOPLE],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert found[0] == found[1] != ""
+
+
+def test_pressed_lips_part_no_lips_and_parted_ones_do() -> None:
+    names, points = ("jawOpen",), np.zeros((68, 3))
+    points[36:42, 0], points[42:48, 0] = -3.2, 3.2
+    points[61:64, 1] = 0.55  # half a centimetre above the lower lip
+    seen = [visible_intensities(Action({"AU24": v}), np.zeros(1), names, points)[AUS.index("AU25")] for v in (0.0, 1.0)]
+    assert seen[0] == pytest.approx(0.6, abs=0.01)
+    assert seen[1] < 0.05
+
+
 @pytest.mark.skipif(not MODEL.is_file(), reason="needs ../shared/facemodel")
 def test_every_unit_moves_the_mesh_and_its_own_label() -> None:
     model = read_model(MODEL)
@@ -46,11 +97,12 @@ def test_every_unit_moves_the_mesh_and_its_own_label() -> None:
 @pytest.mark.skipif(not MODEL.is_file(), reason="needs ../shared/facemodel")
 def test_random_faces_have_every_unit_and_mostly_independent_ones() -> None:
     model, rng = read_model(MODEL), np.random.default_rng(0)
+    neutral, moves = model.neutral[model.landmarks68], model.expression[:, model.landmarks68]
     rows = []
     for _ in range(300):
         action, extra = random_action(rng)
         weights = random_muscles(rng, model).weights(action, extra)
-        marks = (model.neutral + np.tensordot(weights, model.expression, 1))[model.landmarks68]
+        marks = neutral + np.tensordot(weights, moves, 1)
         rows.append(visible_intensities(action, weights, model.expression_names, marks))
     shares = (np.array(rows) > 0.2).mean(0)
     assert np.isfinite(rows).all()
