@@ -12,9 +12,9 @@ demo: setup  ## the whole line on the synthetic corpus, from the shipped stage-1
 demo-full: setup  ## the same with stage 1 trained from nothing
 	$(BIN)/python demo.py --from-scratch --out runs/demo-full
 
-starter: setup  ## the starter weights from labelled faces: make starter DATA=FOLDER (docs/weights.md says what is in it); two hours
+starter: setup  ## the starter weights from labelled faces: make starter DATA=FOLDER [MODEL=M.npz] (docs/weights.md says what they hold); hours
 	@test -n "$(DATA)" || { echo "make starter DATA=FOLDER: the folder of FER+, muxspace and London faces (docs/weights.md)"; exit 2; }
-	$(BIN)/python starter.py --data "$(DATA)"
+	$(BIN)/python starter.py --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)")
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
