@@ -61,13 +61,14 @@ def _frame_lists(root: Path) -> list[Path]:
 
 
 def example_files(root: Path) -> list[Path]:
-    """The example files of the test sets."""
-    return [path for path in children(subfolder(root, TEST_EXAMPLES), "*.txt") if is_challenge_file(path)]
+    """The files that list the frames of the test sets."""
+    folders = [subfolder(root, name) for name in (TEST_EXAMPLES, TEST_NAMES)]
+    return [path for folder in folders for path in children(folder, "*.txt") if is_challenge_file(path)]
 
 
 def names_for_testing(root: Path, pattern: str = "*") -> list[str]:
     """The ids in the lists of test videos whose file names match a pattern."""
-    lists = children(subfolder(root, TEST_NAMES), f"{pattern}.txt")
+    lists = [path for path in children(subfolder(root, TEST_NAMES), f"{pattern}.txt") if not is_challenge_file(path)]
     return [line.strip() for path in lists for line in read_lines(path) if line.strip()]
 
 
