@@ -102,7 +102,7 @@ def place(synthwild_tiny, tmp_path_factory) -> Path:
 
 
 def with_mtl_challenge(release: Path, copy: Path) -> None:
-    """A copy of a release (of links) that has the MTL challenge's files too: every third frame of the others' labels."""
+    """A copy of a release (of links) that has the MTL challenge's files too, with every third frame."""
     for folder in release.iterdir():
         if folder.name.endswith("Annotations") or folder.name == "test_set_examples":
             (copy / folder.name).mkdir(parents=True)
