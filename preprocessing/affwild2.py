@@ -101,19 +101,23 @@ def find_videos(root: Path, doubts: Doubts) -> dict[str, Path]:
 
 
 def _is_video(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
+    return path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+
+
+def _crop_folders(root: Path) -> list[Path]:
+    """The folders of aligned crops if there are any, otherwise those of the loose ones."""
+    aligned = [*filter(None, (subfolder(root, name) for name in CROP_FOLDERS[:2]))]
+    tops = aligned or [*filter(None, [subfolder(root, CROP_FOLDERS[2])])]
+    return [path for top in tops for path in sorted(top.iterdir()) if path.is_dir()]
 
 
 def find_crops(root: Path, doubts: Doubts) -> dict[str, tuple[Path, int]]:
-    """The aligned crops if there are any, otherwise the loose ones: id -> folder and number of files.
+    """The crops of a release by id: their folder, and the number of files in it.
 
     Of several folders with one id, the one with most files is taken, and the others are doubts.
     """
-    aligned = [*filter(None, (subfolder(root, name) for name in CROP_FOLDERS[:2]))]
-    folders = aligned or [*filter(None, [subfolder(root, CROP_FOLDERS[2])])]
-    paths = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_dir()]
-    counts = {path: sum(1 for _ in os.scandir(path)) for path in paths}
-    chosen = _largest(root, [(path.name, counts[path], path) for path in paths], doubts)
+    counts = {path: sum(1 for _ in os.scandir(path)) for path in _crop_folders(root)}
+    chosen = _largest(root, [(path.name, count, path) for path, count in counts.items()], doubts)
     return {id: (path, counts[path]) for id, path in chosen.items()}
 
 
@@ -140,19 +144,20 @@ def release_items(root: Path, doubts: Doubts, *, crops: bool) -> Iterator[Item]:
     lengths: dict[str, int] = {}
     for (video, _), frame in listed.items():
         lengths[video] = max(lengths.get(video, 0), frame)
-    videos, folders = find_videos(root, doubts), find_crops(root, doubts if crops else [])
+    videos = find_videos(root, doubts)
+    folders = find_crops(root, doubts) if crops else {}
     if not (folders if crops else videos):
-        what, other = ("crops", "leave out --crops") if crops else ("videos", "pass --crops")
-        raise UserError(f"--source {root} has no {what}: unpack them into it, or {other} to use its other part")
-    named = {*listed, *map(split_id, folders)}
+        there, other = ("crops", "leave out --crops") if crops else ("videos", "pass --crops")
+        raise UserError(f"--source {root} has no {there}: unpack them into it, or {other}")
     if crops:
         place = next(iter(folders.values()))[0].parent
-        for video, subject in sorted(named):
+        for video, subject in sorted({*listed, *map(split_id, folders)}):
             id = f"{video}_{subject}" if subject else video
             path, count = folders.get(id, (place / id, 0))
             name, size = path.relative_to(root).as_posix(), FRAME_BYTES * count
             yield Item(video, path, name, "frames", size, (subject,), lengths.get(video, 0), videos.get(video))
         return
+    named = {*listed, *(split_id(path.name) for path in _crop_folders(root))}
     for video in sorted({*videos, *lengths}):
         path = videos.get(video, root / "videos" / video)
         subjects = tuple(sorted(subject for of, subject in named if of == video)) or ("",)
