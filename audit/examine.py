@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,13 +14,30 @@ from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
 from checkpoints.artifact import fingerprint, read_json
 from checkpoints.errors import UserError, some
-from preprocessing.affwild2 import CROP_FOLDERS, is_release, split_id
+from preprocessing.affwild2 import (
+    CROP_FOLDERS,
+    Doubts,
+    example_files,
+    find_crops,
+    find_videos,
+    is_release,
+    names_for_testing,
+    split_id,
+)
 from preprocessing.faces import FacesStore
-from preprocessing.items import VIDEO_SUFFIXES
 from preprocessing.video import count_frames
-from wildaffect.tasks.challenge import read_example
+from wildaffect.tasks.challenge import form_of, read_example
 from wildaffect.tasks.folds import group_of
-from wildaffect.tasks.labels import TRAIN, VALIDATION, find_folder, find_mtl_file, is_synthetic, read_lines
+from wildaffect.tasks.labels import (
+    TRAIN,
+    VALIDATION,
+    children,
+    find_folder,
+    find_mtl_file,
+    is_synthetic,
+    read_lines,
+    subfolder,
+)
 from wildaffect.tasks.task import TASKS, Task
 
 # Number of label files, and of annotated frames (train and validation) or listed frames (test), in the 6th ABAW, as
@@ -36,8 +53,8 @@ PUBLISHED: dict[tuple[str, str], tuple[int, int]] = {
     ("au", VALIDATION): (105, 445_845),
     ("au", TEST): (141, 729_736),
 }
-TEST_FILES = {"va": "Valence_Arousal", "expr": "Expression", "au": "Action_Unit"}
-EXAMPLES = {"va": "_VA_", "expr": "_Expr_", "au": "_AU_"}
+TEST_FILES = {"va": "VA*", "expr": "Expr*", "au": "A*U*", "mtl": "M*T*L*"}
+"""How the names of the lists of test videos begin."""
 
 
 def examine(root: Path, *, faces: Path | None = None, identities: Path | None = None, skip_bad: bool = False) -> Audit:
@@ -59,47 +76,60 @@ def examine(root: Path, *, faces: Path | None = None, identities: Path | None = 
             f"--affwild2 {root} is not an Aff-Wild2 release: expected annotations, and videos or {CROP_FOLDERS[0]}"
         )
     found = Audit(synthetic=is_synthetic(root))
-    videos = {p.stem: p for p in sorted((root / "videos").rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES}
+    store = FacesStore(faces) if faces else None
+    doubts: Doubts = []
+    videos = find_videos(root, doubts)
     found.videos = len(videos)
-    found.frames = _frames(videos, faces, found.problems)
-    crops = _crops(root, found)
+    found.frames = _frames(videos, store, found.problems)
+    crops = _crops(root, found, doubts)
+    found.problems += [f"{place} {why}" for place, why in doubts]
     bad_lines = found.bad_lines if skip_bad else None
     members: dict[tuple[str, str], list[str]] = {}
     for task in TASKS.values():
         for split in (TRAIN, VALIDATION, TEST):
             if split == TEST:
-                frames, entry = _test_split(root, task)
+                frames, entry = _test_split(root, task.name)
             else:
                 frames, entry = _labelled_split(root, task, split, bad_lines)
             if not frames:
                 continue
             members[task.name, split] = list(frames)
-            _compare(entry, f"{task.name} {split}", frames, found, crops, videos.keys())
-            entry.recordings = len({group_of(id) for id in frames})
+            _add(entry, f"{task.name} {split}", frames, found, crops, videos.keys(), dense=True)
             if not found.synthetic:
                 _compare_published(entry, PUBLISHED[task.name, split], f"{task.name} {split}", found.problems)
-            found.splits[f"{task.name} {split}"] = entry
-    _mtl(root, found, bad_lines)
+    for name, split, frames, entry in _mtl(root, bad_lines):
+        _add(entry, f"{name} {split}", frames, found, crops, videos.keys(), dense=False)
+        members["mtl", split] = sorted({*members.get(("mtl", split), ()), *frames})
     found.leaks = find_leaks(members, known_people(identities, root))
-    unused = videos.keys() - {split_id(id)[0] for ids in members.values() for id in ids}
+    listed = {id for ids in members.values() for id in ids}
+    if store or crops:
+        found.never_found = sorted(listed - (_seen(store) if store else {id for id in crops if crops[id]}))
+    unused = videos.keys() - {split_id(id)[0] for id in listed}
     if unused and members:
         found.problems.append(f"{len(unused)} videos are in no split: {some(sorted(unused), 6)}")
     return found
 
 
-def _frames(videos: dict[str, Path], faces: Path | None, problems: list[str]) -> dict[str, int]:
-    """Number of frames of each video, from a faces store or by decoding."""
-    if faces:
-        frames: dict[str, int] = {}
-        for sequence in FacesStore(faces).sequences():
-            last = sequence.first_frame + sequence.length - 1
-            frames[sequence.video] = max(frames.get(sequence.video, 0), last)
-        return {name: frames[name] for name in videos if name in frames}
+def _frames(videos: dict[str, Path], store: FacesStore | None, problems: list[str]) -> dict[str, int]:
+    """Number of frames of each video, from a faces store where it has their clock, or by decoding."""
+    frames: dict[str, int] = {}
+    if store:
+        for sequence in store.sequences():
+            times = store.time_s[sequence.start : sequence.start + sequence.length]
+            # A second person's rows end with the last face, and crops without a clock with the last crop.
+            if sequence.video in videos and not sequence.subject and np.isfinite(times).all():
+                frames[sequence.video] = sequence.length
+    left = {name: path for name, path in videos.items() if name not in frames}
     # Decoding releases the GIL, so threads can share the work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = list(tqdm(pool.map(_count, videos.values()), total=len(videos), desc="decoding", unit="video"))
-    problems += [f"video {name}: {text}" for name, (_, texts) in zip(videos, counts, strict=True) for text in texts]
-    return {name: count for name, (count, _) in zip(videos, counts, strict=True) if count}
+        counts = list(tqdm(pool.map(_count, left.values()), total=len(left), desc="decoding", unit="video"))
+    problems += [f"video {name}: {text}" for name, (_, texts) in zip(left, counts, strict=True) for text in texts]
+    return frames | {name: count for name, (count, _) in zip(left, counts, strict=True) if count}
+
+
+def _seen(store: FacesStore) -> set[str]:
+    """Ids with a face in any frame."""
+    return {s.id for s in store.sequences() if store.valid[s.start : s.start + s.length].any()}
 
 
 def _count(path: Path) -> tuple[int, list[str]]:
@@ -111,25 +141,23 @@ def _count(path: Path) -> tuple[int, list[str]]:
         return 0, [str(error)]
 
 
-def _crops(root: Path, found: Audit) -> dict[str, set[int]]:
+def _crops(root: Path, found: Audit, doubts: Doubts) -> dict[str, set[int]]:
     """Frame numbers of the crops by id, from the aligned folders if there are any."""
-    numbers: dict[str, set[int]] = {}
+    numbers: dict[Path, set[int]] = {}
     for name in CROP_FOLDERS:
-        if not (root / name).is_dir():
+        top = subfolder(root, name)
+        if top is None:
             continue
-        by_id: dict[str, set[int]] = {}
-        for folder in sorted(p for p in (root / name).iterdir() if p.is_dir()):
-            by_id[folder.name] = {int(p.name.split(".")[0]) for p in os.scandir(folder) if p.name[:1].isdigit()}
-        found.crops[name] = {id: len(frames) for id, frames in by_id.items()}
         beyond = {}
-        for id, frames in by_id.items():
-            last = found.frames.get(split_id(id)[0])
-            if last is not None and (count := sum(frame > last or frame < 1 for frame in frames)):
-                beyond[id] = count
+        folders = sorted(path for path in top.iterdir() if path.is_dir())
+        for folder in folders:
+            numbers[folder] = {int(p.name.split(".")[0]) for p in os.scandir(folder) if p.name[:1].isdigit()}
+            last = found.frames.get(split_id(folder.name)[0])
+            if last is not None and (count := sum(frame > last or frame < 1 for frame in numbers[folder])):
+                beyond[folder.name] = count
+        found.crops[name] = {folder.name: len(numbers[folder]) for folder in folders}
         found.crops_beyond[name] = beyond
-        if name != CROP_FOLDERS[-1] or not numbers:
-            numbers.update(by_id)
-    return numbers
+    return {id: numbers[folder] for id, (folder, _) in find_crops(root, doubts).items()}
 
 
 def _labelled_split(
@@ -137,7 +165,7 @@ def _labelled_split(
 ) -> tuple[dict[str, np.ndarray], Split]:
     """Which lines of each id are annotated, bool [T], and what the split holds."""
     folder = find_folder(root, task, split)
-    paths = sorted(folder.glob("*.txt")) if folder else []
+    paths = children(folder, "*.txt")
     frames: dict[str, np.ndarray] = {}
     entry = Split(len(paths))
     elements = np.zeros(task.label_width, int)
@@ -161,11 +189,13 @@ def _labelled_split(
     return frames, entry
 
 
-def _test_split(root: Path, task: Task) -> tuple[dict[str, np.ndarray], Split]:
-    """Which frames of each id of the test split the example file lists, bool [T], and what the split holds."""
-    frames = {name: np.zeros(0, bool) for name in listed_for_testing(root, task)}
-    entry = Split(len(frames))
-    for path in sorted((root / "test_set_examples").glob(f"*{EXAMPLES[task.name]}*.txt")):
+def _test_split(root: Path, form: str) -> tuple[dict[str, np.ndarray], Split]:
+    """Which frames of each id of a challenge's test split are listed, bool [T], and what the split holds."""
+    frames = {name: np.zeros(0, bool) for name in names_for_testing(root, TEST_FILES[form])}
+    entry = Split()
+    for path in example_files(root):
+        if form_of(path) != form:
+            continue
         example = read_example(path)
         entry.lines = entry.annotated = len(example.locations)
         for id in example.ids:
@@ -176,11 +206,9 @@ def _test_split(root: Path, task: Task) -> tuple[dict[str, np.ndarray], Split]:
     return frames, entry
 
 
-def listed_for_testing(root: Path, task: Task) -> list[str]:
-    """Ids of a task's test split, from the release's lists of names."""
-    lists = sorted((root / "names_of_videos_in_each_test_set").glob(f"{TEST_FILES[task.name]}*.txt"))
-    names = [line.strip() for path in lists for line in path.read_text(encoding="utf-8").splitlines()]
-    return sorted(name for name in names if name)
+def listed_for_testing(root: Path, form: str) -> list[str]:
+    """Ids of a challenge's test split."""
+    return sorted(_test_split(root, form)[0])
 
 
 def _compare_published(entry: Split, published: tuple[int, int], name: str, problems: list[str]) -> None:
@@ -192,15 +220,19 @@ def _compare_published(entry: Split, published: tuple[int, int], name: str, prob
             problems.append(f"{name}: {count:,} {what}; published for the 6th ABAW: {known:,}")
 
 
-def _compare(
+def _add(
     entry: Split,
     key: str,
     frames: dict[str, np.ndarray],
     found: Audit,
     crops: dict[str, set[int]],
     videos: Collection[str],
+    *,
+    dense: bool,
 ) -> None:
-    """Compare a split's frames with the videos and the crops."""
+    """Compare a split's frames with the videos and the crops, and add it. `dense`: it should have every frame."""
+    found.splits[key] = entry
+    entry.recordings = len({group_of(id) for id in frames})
     entry.without_video = sorted(id for id in frames if videos and split_id(id)[0] not in videos)
     found.difference[key] = {}
     beyond = 0
@@ -208,12 +240,13 @@ def _compare(
         count = found.frames.get(split_id(id)[0])
         if count is None or not len(annotated):
             continue
-        difference = len(annotated) - count
-        spelt = f"{difference:+d}" if difference else "0"
-        entry.difference[spelt] = entry.difference.get(spelt, 0) + 1
-        if difference:
-            found.difference[key][id] = difference
         beyond += int(annotated[count:].sum())
+        difference = len(annotated) - count
+        if dense:
+            spelt = f"{difference:+d}" if difference else "0"
+            entry.difference[spelt] = entry.difference.get(spelt, 0) + 1
+        if dense and difference:
+            found.difference[key][id] = difference
     entry.beyond = beyond if found.frames else None
     if crops:
         entry.without_crop = sum(
@@ -223,21 +256,20 @@ def _compare(
         )
 
 
-def _mtl(root: Path, found: Audit, bad_lines: list[str] | None) -> None:
-    """Add the static frames of the MTL challenge, if the release has them."""
+def _mtl(root: Path, bad_lines: list[str] | None) -> Iterator[tuple[str, str, dict[str, np.ndarray], Split]]:
+    """The MTL challenge's static frames, by task: name, split, which frames of each id, and what the split holds."""
     for split in (TRAIN, VALIDATION):
-        path = next((p for top in root.glob("*Annotations") if (p := find_mtl_file(top, split))), None)
+        path = find_mtl_file(root, split)
         if path is None:
             continue
-        by_task = read_mtl_labels(path, bad_lines)
-        for task in TASKS.values():
-            tracks = by_task[task.name]
-            annotated = int(sum(track.mask.any(1).sum() for track in tracks.values()))
+        for name, tracks in read_mtl_labels(path, bad_lines).items():
+            frames = {id: np.asarray(track.mask.any(1)) for id, track in tracks.items()}
+            annotated = int(sum(listed.sum() for listed in frames.values()))
             lines = len(read_lines(path)) - 1
-            entry = Split(
-                len(tracks), len({group_of(id) for id in tracks}), lines, annotated, checksum=fingerprint([path])
-            )
-            found.splits[f"mtl/{task.name} {split}"] = entry
+            yield f"mtl/{name}", split, frames, Split(len(tracks), 0, lines, annotated, checksum=fingerprint([path]))
+    frames, entry = _test_split(root, "mtl")
+    if frames:
+        yield "mtl", TEST, frames, entry
 
 
 def known_people(table: Path | None, root: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ class Split:
         published: Published (files, frames), for comparison.
     """
 
-    files: int
+    files: int = 0
     recordings: int = 0
     lines: int = 0
     annotated: int = 0
@@ -49,6 +49,7 @@ class Audit:
         crops_beyond: Number of crops after the last frame of their video, by folder and id.
         splits: The splits, by "task split".
         difference: Lines minus frames, by "task split" and id, where they differ.
+        never_found: Listed subjects without a face in any frame of the faces store, or without any crop.
         leaks: What each pair of splits shares.
         bad_lines: Malformed lines that were skipped.
         problems: Everything else that does not fit together.
@@ -61,6 +62,7 @@ class Audit:
     crops_beyond: dict[str, dict[str, int]] = field(default_factory=dict)
     splits: dict[str, Split] = field(default_factory=dict)
     difference: dict[str, dict[str, int]] = field(default_factory=dict)
+    never_found: list[str] = field(default_factory=list)
     leaks: list[Leak] = field(default_factory=list)
     bad_lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

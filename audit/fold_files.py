@@ -9,6 +9,7 @@ import numpy as np
 from audit.examine import known_people, listed_for_testing
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
+from wildaffect.tasks.challenge import FORMS
 from wildaffect.tasks.folds import group_of, grouped_folds, label_counts
 from wildaffect.tasks.labels import TRAIN, VALIDATION, Tracks, all_annotations
 from wildaffect.tasks.task import TASKS
@@ -28,8 +29,9 @@ def make_folds(affwild2: Path, out: Path, k: int, seed: int, identities: Path | 
     folds = grouped_folds(counts, k, seed, people)
     write_folds(out / "folds.csv", folds, annotations)
     lists = {f"fold{number}": fold for number, fold in enumerate(folds)} | evaluated(affwild2, annotations)
+    known = sorted({*counts, *(id for ids in lists.values() for id in ids)})
     for name, ids in lists.items():
-        write_list(out / "leave_out" / f"{name}.txt", name, ids, [*counts, *ids], people)
+        write_list(out / "leave_out" / f"{name}.txt", name, ids, known, people)
     print(as_text(folds, annotations))
     print(f"folds in {out / 'folds.csv'}, lists for --exclude in {out / 'leave_out'}")
 
@@ -37,7 +39,7 @@ def make_folds(affwild2: Path, out: Path, k: int, seed: int, identities: Path | 
 def evaluated(root: Path, annotations: Mapping[str, Mapping[str, Tracks]]) -> dict[str, list[str]]:
     """The ids that each evaluation scores, by its name."""
     scored = {f"{task}_validation": sorted(by_split[VALIDATION]) for task, by_split in annotations.items()}
-    scored |= {f"{name}_test": listed_for_testing(root, task) for name, task in TASKS.items()}
+    scored |= {f"{name}_test": listed_for_testing(root, name) for name in FORMS}
     scored["all_validation"] = sorted({id for by_split in annotations.values() for id in by_split[VALIDATION]})
     return {name: ids for name, ids in scored.items() if ids}
 

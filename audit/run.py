@@ -19,7 +19,7 @@ class Config:
     affwild2: Path
     """Root of the release: videos, cropped_aligned, "6th ABAW Annotations", ... Missing parts are skipped."""
     faces: Path | None = None
-    """A faces store of its videos. Its frame counts are used instead of decoding every video."""
+    """A faces store of it. Subjects without a face in it are listed, and videos whose frames it has are not decoded."""
     identities: Path | None = None
     """CSV with the columns id and identity, if people are known to appear in several videos."""
     json: Path | None = None

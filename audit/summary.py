@@ -82,6 +82,10 @@ def _fit(found: Audit) -> Section:
         large = [f"{id} ({value:+d})" for id, value in files.items() if abs(value) > 2]
         if large:
             blocks.append(f"{name}: lines and frames differ by more than two: {some(large, SHOWN)}")
+    if found.never_found:
+        blocks.append(
+            f"{len(found.never_found)} listed subjects have no face in any frame: {some(found.never_found, SHOWN)}"
+        )
     return Section("Labels against videos and crops", blocks)
 
 
@@ -94,17 +98,16 @@ def _leaks(found: Audit) -> Section:
             names = some(leak.ids or leak.videos, 4)
             shared = [len(leak.ids), len(leak.videos), len(leak.people)]
             rows.append([" ".join(leak.train), " ".join(leak.evaluated), *shared, names])
-    sizes = {tuple(name.split(" ", 1)): split.recordings for name, split in found.splits.items()}
-    picture = Figure(draw_leaks(found.leaks, sizes), "Number of evaluated recordings that are also in a training split")  # type: ignore[arg-type]
+    picture = Figure(draw_leaks(found.leaks), "Number of evaluated recordings that are also in the other split")
     if not rows:
-        none = "No recording and no known person is in both a training split and an evaluated split."
+        none = "No recording and no known person is in two splits of which one is evaluated."
         return Section("Leakage", [none, picture])
     remark = Note(
-        "A model trained on the first split has seen recordings of the second, so its score there says nothing about "
-        "new people. Exclude these recordings (audit/folds.py lists them), or report the overlap.",
+        "What was trained on the first split, or chosen on it, has seen recordings of the second, so its score there "
+        "says nothing about new people. Exclude these recordings (audit/folds.py lists them), or report the overlap.",
         "warning",
     )
-    header = ["trained on", "evaluated on", "same files", "same recordings", "same people", "which"]
+    header = ["trained or chosen on", "evaluated on", "same files", "same recordings", "same people", "which"]
     return Section("Leakage", [remark, picture, Table(header, rows)])
 
 

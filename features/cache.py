@@ -283,12 +283,21 @@ def fill_nearest(features: np.ndarray, valid: np.ndarray, rows: np.ndarray) -> n
 
 
 def _clock(time_s: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Times of `rows`, carried on beyond both ends at the median frame interval (1/30 s for a single frame)."""
+    """Times of `rows`, carried on where there are none at the median frame interval (1/30 s if there is none)."""
     if not len(time_s):
         return np.maximum(rows, 0) / 30.0
-    step = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 1 / 30
-    inside = np.clip(rows, 0, len(time_s) - 1)
-    return time_s[inside] + (rows - inside) * step
+    known = np.flatnonzero(np.isfinite(time_s))
+    if not len(known):  # the source has no clock
+        return np.full(len(rows), np.nan)
+    near = known[np.clip(np.searchsorted(known, rows, side="right") - 1, 0, None)]
+    return time_s[near] + (rows - near) * (median_step(time_s) or 1 / 30)
+
+
+def median_step(time_s: np.ndarray) -> float:
+    """Median interval of frame times in seconds, of those that are known; 0 if there is none."""
+    steps = np.diff(time_s)
+    steps = steps[np.isfinite(steps)]
+    return float(np.median(steps)) if len(steps) else 0.0
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

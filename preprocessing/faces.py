@@ -7,7 +7,8 @@
         .arrow/                 memory-mapped copy that `datasets` makes on first use; may be deleted at any time
 
 A row is one frame of one subject. The main subject (`subject == ""`) has a row for every frame of its video, any other
-subject from its first to its last frame. A frame without a face is a row whose `image` is null.
+subject from its first to its last frame; one that is listed and never found, for every frame. A frame without a face is
+a row whose `image` is null.
 
 The shards carry the feature types of Hugging Face `datasets`, so `load_dataset("parquet", data_files="STORE/data/*")`
 opens them in any other program.

@@ -46,6 +46,8 @@ class Item:
         size: Bytes of the file; for a folder, `FRAME_BYTES` per frame. Shows that a file has changed, and how much
             work it is.
         subjects: Subjects that the data set names; if empty, everybody is kept.
+        length: Last frame that the data set lists for the video, if it does: a video that cannot be read has that many
+            rows without a face.
         clock: For a folder of frames, the video they come from, which has their length and time stamps.
         rows: First row and end of a part of a table.
         box: The labelled face of a picture (x1, y1, x2, y2). Other faces are then dropped.
@@ -59,6 +61,7 @@ class Item:
     kind: Literal["video", "frames", "picture", "table"]
     size: int = 0
     subjects: tuple[str, ...] = ()
+    length: int = 0
     clock: Path | None = None
     rows: tuple[int, int] = (0, 0)
     box: tuple[float, ...] = ()

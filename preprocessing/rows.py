@@ -20,6 +20,7 @@ from preprocessing.items import Item
 from preprocessing.pictures import fit, read_picture
 from preprocessing.tracks import Track, group_subjects, name_subjects
 from preprocessing.video import read_frames, read_times
+from wildaffect.tasks.labels import children
 
 _RECORD = struct.Struct("<15f?I")  # box, landmarks, score; interpolated; bytes of the JPEG that follows
 
@@ -68,12 +69,17 @@ class Found:
 
 def found_rows(item: Item, found: Found) -> Iterator[dict[str, Any]]:
     """Rows of an item, subject by subject."""
-    if not found.times:
+    read = len(found.times)
+    frames = _frames(item, read)
+    if not frames:
         return
+    if frames > read > 0:
+        found.problems.append(f"ends after {read} of {frames} listed frames: the others are without a face")
+    found.times.extend([math.nan] * (frames - read))
     if item.box:
         named = {"": _nearest(found.tracks, np.array([item.box], np.float32))}
     else:
-        named = name_subjects(group_subjects(found.tracks, len(found.times)), item.subjects)
+        named = name_subjects(group_subjects(found.tracks, read), item.subjects)
     for subject, tracks in named.items():
         places: dict[int, int] = {}
         for track in tracks:
@@ -81,10 +87,19 @@ def found_rows(item: Item, found: Found) -> Iterator[dict[str, Any]]:
         if not places:
             found.problems.append(f"no face found of subject {subject!r}" if subject else "no face found")
         # A subject that is listed and never found has a row for every frame, like the main subject.
-        first, last = (min(places), max(places)) if subject and places else (1, len(found.times))
+        first, last = (min(places), max(places)) if subject and places else (1, frames)
         for frame in range(first, last + 1):
             face = found.get(places[frame]) if frame in places else {"image": None}
             yield {"video": item.video, "subject": subject, "frame": frame, "time_s": found.times[frame - 1], **face}
+
+
+LISTED_BEYOND = 5
+"""Label files have up to two lines more than their video has frames; with more than this, the video breaks off."""
+
+
+def _frames(item: Item, read: int) -> int:
+    """Frames that get rows: those that were read, or where a video breaks off or cannot be read, those listed."""
+    return item.length if not read or item.length > read + LISTED_BEYOND else read
 
 
 def _nearest(tracks: Sequence[Track], box: np.ndarray) -> list[Track]:
@@ -111,7 +126,7 @@ def ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str,
         frames = list(numbered(item, problems.append))
         if subject:  # from the first to the last frame with a crop
             seen = [number for number, _, path in frames if path is not None]
-            frames = frames[min(seen) - 1 : max(seen)] if seen else []
+            frames = frames[min(seen) - 1 : max(seen)] if seen else frames
         for number, time_s, path in frames:
             jpeg = None
             if path is not None:
@@ -137,7 +152,9 @@ def numbered(item: Item, report: Callable[[str], None]) -> Iterator[tuple[int, f
     If the files count from 0, `0000` is frame 1. This is reported, because labels may count as the files do.
     """
     times = read_times(item.clock) if item.clock else []
-    pictures = [path for path in sorted(item.path.iterdir()) if kind_of(path) == "picture"]
+    if not item.path.is_dir():
+        report("does not exist: its frames are without a face")
+    pictures = [path for path in children(item.path, "*") if kind_of(path) == "picture"]
     files = {int(path.stem): path for path in pictures if path.stem.isdigit()} or numbered_files(pictures)
     first = min(files, default=1)
     if not item.subjects and first - 1 > len(files):  # a cut from a longer recording, not frames without a face
@@ -146,5 +163,5 @@ def numbered(item: Item, report: Callable[[str], None]) -> Iterator[tuple[int, f
     if 0 in files:
         report("its pictures are numbered from 0: picture 0 becomes frame 1, and so on")
         files = {number + 1: path for number, path in files.items()}
-    for number in range(1, max([len(times), *files]) + 1):
+    for number in range(1, _frames(item, max([len(times), *files])) + 1):
         yield number, times[number - 1] if number <= len(times) else float("nan"), files.get(number)

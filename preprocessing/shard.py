@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import tempfile
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -78,18 +79,40 @@ def make_shard(
     Returns:
         The log: counts and problems. It is written after the shard and means that the shard is finished.
     """
+    log = _new_log(group)
+    _write(store, group, log, _rows(store, group, settings, detector, log, ready))
+    return log
+
+
+def give_up(store: Path, group: Group, problem: str) -> dict[str, Any]:
+    """Like :func:`make_shard`, for a group that cannot be read: only what is listed has rows, without faces."""
+    log = _new_log(group)
+    log["items"] = len(group.items)
+    rows: list[dict[str, Any]] = []
+    for item in group.items:
+        found = Found(io.BytesIO(), problems=[problem])
+        rows += found_rows(item, found)
+        log["frames"] += len(found.times)
+        log["problems"] += [{"source": item.name, "video": item.video, "problem": line} for line in found.problems]
+    _write(store, group, log, iter(rows))
+    return log
+
+
+def _new_log(group: Group) -> dict[str, Any]:
     sources = sorted({item.name for item in group.items})
-    log: dict[str, Any] = {"digest": group.digest, "sources": sources, "items": 0, "frames": 0, "faces": 0}
-    log |= {"problems": [], "no_face": []}
+    counts = {"items": 0, "frames": 0, "faces": 0}
+    return {"digest": group.digest, "sources": sources, **counts, "problems": [], "no_face": []}
+
+
+def _write(store: Path, group: Group, log: dict[str, Any], rows: Iterator[dict[str, Any]]) -> None:
+    """Write the rows, which add to the log as they are made, and then the log."""
     store.mkdir(parents=True, exist_ok=True)
-    rows = _rows(store, group, settings, detector, log, ready)
     first = next(rows, None)
     if first is not None:  # nothing readable, no rows; no rows, no file
         write_shard(store, group.name, chain([first], rows))
     else:
         (store / DATA / f"{group.name}.parquet").unlink(missing_ok=True)  # from an earlier run
     write_json(store / LOG / f"{group.name}.json", log)
-    return log
 
 
 def _rows(

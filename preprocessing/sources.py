@@ -84,7 +84,7 @@ def _items_of(source: str, doubts: list[tuple[str, str]], *, crops: bool) -> Ite
     if root.is_file():
         return _file_items(root, "", kind_of(root), doubts)
     if is_release(root):
-        return release_items(root, crops=crops)
+        return release_items(root, doubts, crops=crops)
     labelled = find_labelled(root, crops=crops)
     return _folder_items(root, doubts) if labelled is None else labelled
 
@@ -217,7 +217,11 @@ def make_groups(items: Iterable[Item]) -> list[Group]:
 
 def _group(members: list[Item]) -> Group:
     """Make a group, named after its first item and a hash of the items' names where needed."""
-    lines = [f"{i.name!r} {i.video!r} {i.kind} {i.size} {i.subjects} {i.rows} {i.box} {i.label}" for i in members]
+    # Not the length itself: a new edition of the labels must not make every video be read again.
+    lines = [
+        f"{i.name!r} {i.video!r} {i.kind} {i.size} {i.subjects} {i.rows} {i.box} {i.label} {i.length > 0}"
+        for i in members
+    ]
     digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     first = members[0].video
     if members[0].kind == "frames":

@@ -11,12 +11,12 @@ from typing import Any
 import cv2
 import torch
 
-from checkpoints.artifact import read_json, write_json
+from checkpoints.artifact import read_json
 from preprocessing.detect import Detector
 from preprocessing.items import Group
 from preprocessing.progress import explain_full_disk, is_finished
 from preprocessing.rows import Found
-from preprocessing.shard import AT_ONCE, LOG, Settings, find_together, make_shard
+from preprocessing.shard import AT_ONCE, LOG, Settings, find_together, give_up, make_shard
 
 Log = dict[str, Any]
 
@@ -59,7 +59,7 @@ def make_shards(
                 yield from _pool(arguments, [[group]], 1, left)
             except BrokenProcessPool:
                 left.pop(group, None)
-                yield _give_up(store, group)
+                yield give_up(store, group, "reading it ended the process (out of memory, or a fault in a decoder)")
         if left:
             yield from make_shards(store, settings, list(left), load_detector, gpu=gpu, workers=workers)
 
@@ -94,22 +94,6 @@ def _pool(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _give_up(store: Path, group: Group) -> Log:
-    """Write the log of a group that cannot be read."""
-    problem = "reading it ended the process (out of memory, or a fault in a decoder)"
-    log = {
-        "digest": group.digest,
-        "sources": sorted({item.name for item in group.items}),
-        "items": len(group.items),
-        "frames": 0,
-        "faces": 0,
-        "no_face": [],
-        "problems": [{"source": i.name, "video": i.video, "problem": problem} for i in group.items],
-    }
-    write_json(store / LOG / f"{group.name}.json", log)
-    return log
 
 
 @contextmanager

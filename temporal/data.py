@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from checkpoints.errors import UserError, some
-from features.cache import FeatureCache, Features
+from features.cache import FeatureCache, Features, median_step
 from temporal.smoothing import Predicted
 from wildaffect.tasks import EXPR, Task
+from wildaffect.tasks.folds import base_video
 from wildaffect.tasks.label_track import LabelTrack, Tracks
 
 # Label files of Aff-Wild2 have up to two lines more, or one line less, than the video has frames.
@@ -180,16 +181,19 @@ def _length(tracks: Sequence[LabelTrack], caches: Sequence[FeatureCache], id: st
 
 def frame_rate(time_s: np.ndarray) -> float:
     """Frames per second from the median interval of the frame times; 30 if there is none."""
-    step = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 0.0
+    step = median_step(time_s)
     return 1 / step if step > 1e-6 else 30.0
 
 
 def _check_length(cache: FeatureCache, id: str, length: int) -> None:
-    """Refuse a cache that extends beyond the labels or covers less than half of them: it is from another video."""
+    """Refuse a cache that extends beyond the labels or covers less than half of them: it is from another video.
+
+    A second person may be seen for a short time only: the store has their rows from the first to the last face.
+    """
     if id not in cache:
         return
     first, last = cache.span(id)
-    if last > length + LENGTH_TOLERANCE or (first == 1 and last < length / 2):
+    if last > length + LENGTH_TOLERANCE or (base_video(id) == id and first == 1 and last < length / 2):
         raise UserError(
             f"{id} has {length} label lines, but {cache.path} holds its frames {first} to {last}: features and labels "
             "are not from the same video"

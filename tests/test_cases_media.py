@@ -17,10 +17,12 @@ from features.import_features import read_rows
 from preprocessing.align import encode_jpeg
 from preprocessing.pictures import read_picture
 from preprocessing.rows import numbered
+from preprocessing.shard import Settings
 from preprocessing.sources import find_items
 from tests.preprocessing.movies import pattern, write_movie
+from tests.preprocessing.test_shard import Detector
 from wildaffect.inference.clip import begin, clip_hash
-from wildaffect.inference.clips import list_clips
+from wildaffect.inference.clips import find_faces_of, list_clips
 
 FRAMES = 12
 
@@ -112,6 +114,21 @@ def test_clips_keep_their_names(tmp_path):
         write_movie(tmp_path / name, [pattern(1)] * 2)
     clips, left_out = list_clips([tmp_path])
     assert [clip.video for clip in clips] == ["interview", "interview_2", "interview_left"] and left_out == []
+
+
+def test_of_a_release_only_what_is_there_is_a_clip(tmp_path):
+    """A listed video without a file is none, and one that cannot be read is an error, not a clip without faces."""
+    folder = tmp_path / "6th ABAW Annotations" / "VA_Estimation_Challenge" / "Train_Set"
+    folder.mkdir(parents=True)
+    (tmp_path / "videos").mkdir()
+    for name in ("a", "broken", "gone"):
+        (folder / f"{name}.txt").write_text("valence,arousal\n0,0\n0,0\n")
+    write_movie(tmp_path / "videos" / "a.mp4", [pattern(1)] * 2)
+    (tmp_path / "videos" / "broken.mp4").write_bytes(b"not a video")
+    clips, left_out = list_clips([tmp_path])
+    assert [clip.video for clip in clips] == ["a", "broken"] and left_out == []
+    with pytest.raises(UserError, match=r"broken\.mp4 cannot be opened as a video"):
+        find_faces_of(clips[1], tmp_path / "faces", Detector(), Settings())
 
 
 def test_the_predictions_of_another_clip_are_not_overwritten(tmp_path):

@@ -3,14 +3,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from audit.examine import PUBLISHED, examine
+from audit.fold_files import make_folds
+from audit.leakage import TEST
+from audit.summary import write_audit_page
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
+from preprocessing.align import encode_jpeg
+from preprocessing.run import Config as Preprocess
+from preprocessing.run import run as preprocess
 from preprocessing.video import read_frames
 from synthwild.run import Config as Corpus
 from synthwild.run import generate
+from tests.preprocessing.movies import pattern, write_movie
 from wildaffect.tasks.labels import TRAIN, VALIDATION
 
 REPOSITORY = Path(__file__).parents[2]
@@ -63,8 +71,9 @@ def test_crops(found, synthwild_tiny):
 
 
 def test_a_clean_corpus_leaks_nothing(found):
-    assert len(found.leaks) == 18
-    assert not any(leak.videos or leak.people for leak in found.leaks)
+    assert len(found.leaks) == 3 * 6 + 3 + 3 * 3  # training with all others, validation with validation and test
+    sharing = [(leak.train[1], leak.evaluated[1]) for leak in found.leaks if leak.videos or leak.people]
+    assert set(sharing) == {(VALIDATION, VALIDATION)}  # the tasks' validation splits have videos in common
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +185,70 @@ def test_a_malformed_line_of_the_mtl_challenge(release, start):
     found = examine(release, skip_bad=True)
     assert found.bad_lines == [f"train_set.txt, line 3: {bad!r}"]
     assert found.splits["mtl/au Train_Set"].annotated == 2
+
+
+@pytest.fixture
+def mtl(tmp_path):
+    """A release of the MTL challenge alone, with crops and a video of four frames."""
+    root = tmp_path / "mtl"
+    (root / "videos").mkdir(parents=True)
+    write_movie(root / "videos" / "a.mp4", [pattern(k) for k in range(4)])
+    for place in ("a/00001", "a/00003", "video45_1/00002", "d_left/00001"):
+        (root / "cropped_aligned" / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / "cropped_aligned" / f"{place}.jpg").write_bytes(encode_jpeg(np.zeros((112, 112, 3), np.uint8)))
+    lists = {
+        "Annotations/MTL_Challenge/train_set.txt": ("a/00001", "a/00003", "a/00009", "video45_1/00002"),
+        "Annotations/MTL_Challenge/validation_set.txt": ("video45_2/00004", "c_right/00005"),
+        "test_set_examples/mtl.txt": ("d_left/00001", "c_left/00002"),
+    }
+    for name, places in lists.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        lines = ["image,valence,arousal,expression,aus", *(f"{place}.jpg,0.1,0.2,3" + ",0" * 12 for place in places)]
+        (root / name).write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_a_release_of_the_mtl_challenge_alone(mtl, tmp_path):
+    found = examine(mtl)
+    train, test = found.splits["mtl/expr Train_Set"], found.splits["mtl Test_Set"]
+    assert (train.files, train.recordings, train.annotated) == (2, 2, 4)
+    assert (train.without_video, train.beyond, train.without_crop) == (["video45_1"], 1, 1)
+    assert train.difference == {}  # it lists single frames
+    assert (test.files, test.annotated, test.without_crop) == (2, 2, 1)
+    assert found.never_found == ["c_left", "c_right", "video45_2"]
+    shared = {(leak.train, leak.evaluated): leak.videos for leak in found.leaks}
+    parts = [("mtl", part) for part in (TRAIN, VALIDATION, TEST)]
+    assert shared == {(parts[0], parts[1]): ["video45"], (parts[0], parts[2]): [], (parts[1], parts[2]): ["c"]}
+    write_audit_page(tmp_path / "page.html", found)
+    make_folds(mtl, tmp_path / "folds", 2, 0, None)
+    lists = {path.stem: path.read_text().split("\n")[1:-1] for path in (tmp_path / "folds/leave_out").glob("*.txt")}
+    assert lists["mtl_test"] == ["c_left", "c_right", "d_left"]
+    assert lists["va_validation"] == ["c_left", "c_right", "video45_1", "video45_2"]
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_a_store_of_crops_does_not_say_how_long_the_videos_are(mtl, clock, tmp_path):
+    """Without a clock the store ends with the last crop; four frames are what is decoded or what the clock says."""
+    (tmp_path / "videos").mkdir()
+    if not clock:
+        (mtl / "videos").rename(tmp_path / "videos" / "kept")
+    preprocess(Preprocess(source=[str(mtl)], out=tmp_path / "store", crops=True, workers=1, framing="arcface"))
+    if not clock:
+        (tmp_path / "videos" / "kept").rename(mtl / "videos")
+    found = examine(mtl, faces=tmp_path / "store")
+    assert found.frames == {"a": 4}
+    assert found.never_found == ["c_left", "c_right", "video45_2"]
+
+
+def test_of_two_videos_of_one_name_one_is_a_problem(release):
+    video = next((release / "videos").rglob("*.mp4"))
+    (release / "videos" / "batch2").mkdir()
+    (release / "videos" / "batch2" / video.name).write_bytes(b"smaller")
+    found = examine(release)
+    assert found.videos == len(found.frames) == 1
+    assert f"videos/batch2/{video.name} is left out: videos/batch1/{video.name} has the same name" in str(
+        found.problems
+    )
 
 
 def test_identities_from_a_file(release, tmp_path):

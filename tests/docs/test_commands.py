@@ -9,6 +9,9 @@ import tyro
 
 from tests.docs.commands import ROOT, commands_of, run_script, script_of, section, with_options
 from tests.wildaffect.inference.conftest import make_encoder
+from wildaffect.tasks import TASKS
+from wildaffect.tasks.challenge import read_challenge_file
+from wildaffect.tasks.labels import read_annotations
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACEHOLDERS = ("...", "RECIPE", "TASK", "SOURCE", "SCRIPT")
@@ -90,11 +93,39 @@ def place(synthwild_tiny, tmp_path_factory) -> Path:
     """A folder in which `data/Aff-Wild2` is SynthWild, and imported weights are a toy encoder."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "data").mkdir()
-    for name, target in (("Aff-Wild2", "release"), ("more_faces", "unlabelled"), ("answers", "answers")):
+    for name, target in (("more_faces", "unlabelled"), ("answers", "answers"), ("synthwild.json", "synthwild.json")):
         (folder / "data" / name).symlink_to(synthwild_tiny / target)
-    for name in ("weights/mae-face", "runs/mae", "timm"):
+    with_mtl_challenge(synthwild_tiny / "release", folder / "data" / "Aff-Wild2")
+    for name in ("weights/mae-face", "timm"):
         make_encoder(folder / name)
     return folder
+
+
+def with_mtl_challenge(release: Path, copy: Path) -> None:
+    """A copy of a release (of links) that has the MTL challenge's files too, with every third frame."""
+    for folder in release.iterdir():
+        if folder.name.endswith("Annotations") or folder.name == "test_set_examples":
+            (copy / folder.name).mkdir(parents=True)
+            for child in folder.iterdir():
+                (copy / folder.name / child.name).symlink_to(child)
+        else:
+            copy.mkdir(exist_ok=True)
+            (copy / folder.name).symlink_to(folder)
+    (annotations,) = copy.glob("*Annotations")
+    (annotations / "MTL_Challenge").mkdir()
+    for split, name in (("Train_Set", "train_set"), ("Validation_Set", "validation_set")):
+        by_task = {task: read_annotations(release, TASKS[task], split) for task in ("va", "expr", "au")}
+        lines = ["image,valence,arousal,expression,aus"]
+        for id in sorted(set.intersection(*map(set, by_task.values()))):
+            labels = [tracks[id].labels for tracks in by_task.values()]
+            for frame in range(0, min(map(len, labels)), 3):
+                numbers = ",".join(f"{number:g}" for part in labels for number in part[frame])
+                lines.append(f"{id}/{frame + 1:05d}.jpg,{numbers}")
+        (annotations / "MTL_Challenge" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    example = copy / "test_set_examples" / "MTL_test_set_example.txt"
+    listed = next(release.glob("test_set_examples/*_VA_*")).read_text().splitlines()[1::3]
+    rows = [line.split(",")[0] + ",0,0,0" + ",0" * 12 for line in listed]
+    example.write_text("\n".join(["image,valence,arousal,expression,aus", *rows]) + "\n")
 
 
 def run_commands(text: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +166,11 @@ def test_the_papers_commands_run_on_synthwild(paper, tasks, faces, monkeypatch, 
     assert "best constant" in capsys.readouterr().out
 
 
-def test_the_way_through_affwild2_runs_on_synthwild(faces, monkeypatch):
+def test_the_way_through_affwild2_runs_on_synthwild(faces, monkeypatch, capsys):
     text = (ROOT / "docs" / "affwild2.md").read_text(encoding="utf-8")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     run_commands(text, faces, monkeypatch)
     assert (faces / "va.txt").read_text().startswith("image_location,valence,arousal")
     assert (faces / "runs" / "audit.html").exists()
+    assert read_challenge_file(faces / "mtl.txt", "mtl").values["au"].shape[1] == 12
+    assert "left out of the score" not in capsys.readouterr().err  # the encoder saw nothing that is scored

@@ -45,6 +45,18 @@ def test_no_face_anywhere_gives_zeros(tmp_path):
     assert not read.valid.any() and not read.features.any()
 
 
+def test_unknown_times_follow_the_known_ones(tmp_path):
+    """As where a video breaks off, and the frames after that are only listed."""
+    time_s = np.array([np.nan, 0.1, 0.2, np.nan, 0.4, 0.5, np.nan])
+    flags = np.ones(7, bool)
+    write_features(tmp_path, "a", features=np.zeros((7, 4)), valid=flags, time_s=time_s, first_frame=1)
+    write_features(tmp_path, "b", features=np.zeros((7, 4)), valid=flags, time_s=time_s * np.nan, first_frame=1)
+    finish_cache(tmp_path, made_by="test", config={}, parents={}, feature_id="id", dim=4)
+    cache = FeatureCache(tmp_path)
+    np.testing.assert_allclose(cache.read("a", 9).time_s, np.arange(9) / 10, atol=1e-12)
+    assert np.isnan(cache.read("b", 9).time_s).all()
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(-5, 5), st.integers(0, 40))
 @settings(max_examples=200)
 def test_fill_nearest_against_brute_force(valid, start, count):

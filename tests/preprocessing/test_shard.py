@@ -11,7 +11,7 @@ from preprocessing.detect import Faces
 from preprocessing.faces import FacesStore, finish_store
 from preprocessing.items import Item
 from preprocessing.search import Detect, Refine
-from preprocessing.shard import Settings, chunks, find_together, make_shard, run_together
+from preprocessing.shard import Settings, chunks, find_together, give_up, make_shard, run_together
 from preprocessing.sources import SHARD_BYTES, find_items, make_groups
 from preprocessing.video import Frame
 from tests.preprocessing.movies import write_movie
@@ -208,3 +208,61 @@ def test_a_source_that_became_unreadable_leaves_no_rows(tmp_path):
         log = make_shard(tmp_path / "store", group, Settings(112, True), None)
         assert (tmp_path / "store" / "data" / f"{group.name}.parquet").exists() == bool(content)
     assert log["frames"] == 0 and len(log["problems"]) == 1
+
+
+@pytest.fixture
+def release(tmp_path):
+    """Labels of five videos: one is whole, one breaks off, one is no video, one was never there, one is longer."""
+    root = tmp_path / "release"
+    folder = root / "6th ABAW Annotations" / "VA_Estimation_Challenge" / "Train_Set"
+    folder.mkdir(parents=True)
+    for id, lines in (("whole", 21), ("short", 30), ("broken_left", 7), ("gone", 9), ("long", 8)):
+        (folder / f"{id}.txt").write_text("valence,arousal\n" + "0,0\n" * lines)
+    (root / "videos").mkdir()
+    for name in ("whole.mp4", "short.mp4", "long.mp4"):
+        write_movie(root / "videos" / name, [scene(20)] * 20, options={"crf": "10"})
+    (root / "videos" / "broken.mp4").write_bytes(b"not a video")
+    return root
+
+
+def spans_of(store):
+    rows = {s.id: slice(s.start, s.start + s.length) for s in store.sequences()}
+    return {id: (len(store.frame[part]), int(store.valid[part].sum())) for id, part in rows.items()}
+
+
+def test_listed_videos_that_cannot_be_read_have_rows_without_a_face(tmp_path, release):
+    store, logs = store_of(tmp_path, release)
+    found = {"whole": (20, 20), "long": (20, 20), "short": (30, 20), "broken_left": (7, 0), "gone": (9, 0)}
+    assert spans_of(store) == found
+    assert all(store.time_s[store.valid] >= 0) and np.isnan(store.time_s[store.video == "gone"]).all()
+    problems = {p["video"]: p["problem"] for log in logs for p in log["problems"] if "no face" not in p["problem"]}
+    assert set(problems) == {"short", "broken", "gone"}
+    assert problems["short"] == "ends after 20 of 30 listed frames: the others are without a face"
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_listed_crops_that_are_not_there_have_rows_without_a_face(tmp_path, release, clock):
+    for name, numbers in (("whole", [2, 5]), ("short", [1]), ("broken_left", []), ("long_right", [4, 6])):
+        (release / "cropped_aligned" / name).mkdir(parents=True)
+        for number in numbers:
+            picture = encode_jpeg(np.full((112, 112, 3), 90, np.uint8))
+            (release / "cropped_aligned" / name / f"{number:05d}.jpg").write_bytes(picture)
+    if not clock:
+        (release / "videos").rename(tmp_path / "elsewhere")
+    store, logs = store_of(tmp_path, release, crops=True)
+    whole, long = (20, 20) if clock else (21, 8)  # the video's frames, or the labels' lines
+    assert spans_of(store) == {
+        **{"whole": (whole, 2), "long": (long, 0), "short": (30, 1), "gone": (9, 0)},
+        **{"broken_left": (7, 0), "long_right": (3, 2)},  # of a second person, from the first to the last crop
+    }
+    missing = [p["video"] for log in logs for p in log["problems"] if "does not exist" in p["problem"]]
+    assert sorted(missing) == ["gone", "long"]
+
+
+def test_a_listed_video_that_ends_its_process_has_rows_too(tmp_path, release):
+    groups = make_groups(find_items([release], crops=False)[0])
+    logs = [give_up(tmp_path / "store", group, "ended the process") for group in groups]
+    finish_store(tmp_path / "store", made_by="test", config={}, image_size=112, problems=[])
+    lengths = {"whole": (21, 0), "short": (30, 0), "broken_left": (7, 0), "gone": (9, 0), "long": (8, 0)}
+    assert spans_of(FacesStore(tmp_path / "store")) == lengths
+    assert sum(log["frames"] for log in logs) == 75 and sum(log["items"] for log in logs) == 5

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from checkpoints.errors import UserError
-from features.cache import FeatureCache
+from features.cache import FeatureCache, finish_cache, write_features
 from temporal.caches import open_caches
 from temporal.data import build_table, frame_rate
 from temporal.splits import apart, make_splits
@@ -13,6 +13,7 @@ from temporal.table_facts import feature_moments
 from tests.temporal.corpus import TRAIN
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.folds import grouped_folds
+from wildaffect.tasks.label_track import LabelTrack
 from wildaffect.tasks.labels import TRAIN as TRAIN_SET
 from wildaffect.tasks.labels import read_annotations
 
@@ -61,6 +62,22 @@ def test_votes_are_trained_on_as_distributions(corpus, tmp_path):
 def test_frame_rates_come_from_the_clock(table):
     assert table.rates == [pytest.approx(25)] * len(table.ids)
     assert frame_rate(np.array([0.0])) == 30 and frame_rate(np.array([0.0, 0.1, 0.2, 0.9])) == pytest.approx(10)
+    assert frame_rate(np.array([0.0, 0.1, 0.2, np.nan, np.nan])) == pytest.approx(10)
+    assert frame_rate(np.full(5, np.nan)) == 30
+
+
+def test_a_second_person_may_be_seen_for_a_short_time_only(tmp_path):
+    """Seen from frame 1 to 10 of 100. Of a main subject, the same shows another video: the store has all its frames."""
+    for id in ("v", "v_left"):
+        arrays = {"features": np.ones((10, 4)), "valid": np.ones(10, bool), "time_s": np.arange(10) / 25}
+        write_features(tmp_path, id, first_frame=1, **arrays)
+    finish_cache(tmp_path, made_by="test", config={}, parents={}, feature_id="id", dim=4)
+    labels = np.zeros((100, 2), np.float32)
+    track = LabelTrack(labels, TASKS["va"].mask(labels), tmp_path / "v_left.txt")
+    table = build_table([FeatureCache(tmp_path)], {"va": {"v_left": track}}, [TASKS["va"]])
+    assert table.valid[:, 0].tolist() == [True] * 10 + [False] * 90
+    with pytest.raises(UserError, match="not from the same video"):
+        build_table([FeatureCache(tmp_path)], {"va": {"v": track}}, [TASKS["va"]])
 
 
 def test_splits_keep_recordings_whole():

@@ -1,6 +1,7 @@
 """Turns a user's clip into a faces store, with the code of `preprocessing`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,10 @@ def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
         if not path.exists():
             raise UserError(f"{path} does not exist: pass video files, pictures, or folders of them")
     items, problems = find_items([str(path) for path in paths], crops=False, together=False)
-    clips = [item for item in items if item.kind != "table"]
+    # Of a release, only what is there: rows for what it lists and nobody can read are for challenge files.
+    clips = [
+        replace(item, length=0) for item in items if item.kind != "table" and (item.path.exists() or not item.subjects)
+    ]
     tables = dict.fromkeys(item.name for item in items if item.kind == "table")
     left_out = [f"{problem['source']} {problem['problem']}" for problem in problems if not problem["video"]]
     left_out += [f"{name} is left out: it is a table; run preprocessing on it" for name in tables]

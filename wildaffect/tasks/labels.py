@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def read_annotations(
         return read_class_folder(root, task, split, class_map, spans or {})
     folder = find_folder(root, task, split)
     if folder is not None:
-        tracks = {path.stem: read_annotation_file(path, task) for path in sorted(folder.glob("*.txt"))}
+        tracks = {path.stem: read_annotation_file(path, task) for path in children(folder, "*.txt")}
         return _mapped(tracks, task, class_map)
     mtl = find_mtl_file(root, split)
     return _mapped(read_mtl(mtl, task), task, class_map) if mtl else {}
@@ -129,19 +130,18 @@ def find_folder(root: Path, task: Task, split: str | None) -> Path | None:
     """The folder of label files below `root`, or None."""
     if not root.is_dir():
         raise UserError(f"{root} does not exist: give the annotations' root, a folder of <id>.txt files, or a table")
-    tops = [root, *sorted(child for child in root.iterdir() if child.is_dir() and "annotations" in child.name.lower())]
-    for top in tops:
-        for folder in (_child(top, name) for name in (*task.folders, task.name)):
+    for top in (root, *annotation_folders(root)):
+        for folder in (subfolder(top, name) for name in (*task.folders, task.name)):
             if folder is not None:
-                return folder if split is None else _child(folder, split)
+                return folder if split is None else subfolder(folder, split)
     whose = root.parent if root.name.lower() in (TRAIN.lower(), VALIDATION.lower()) else root
     if whose.name.lower() in FOLDERS - folders_of(task):  # another task's
         return None
     if split is None or root.name.lower() == split.lower():  # this very folder
         own: Path | None = root
     else:
-        own = _child(root, split)
-    return own if own is not None and any(own.glob("*.txt")) else None
+        own = subfolder(root, split)
+    return own if children(own, "*.txt") else None
 
 
 def folders_of(task: Task) -> frozenset[str]:
@@ -157,9 +157,9 @@ def find_mtl_file(root: Path, split: str | None) -> Path | None:
     if split not in MTL_FILES:
         return None
     for top in (root, *sorted(child for child in root.iterdir() if child.is_dir())):
-        for folder in (top, _child(top, MTL_FOLDER)):
-            if folder is not None and (folder / MTL_FILES[split]).is_file():
-                return folder / MTL_FILES[split]
+        for folder in (top, subfolder(top, MTL_FOLDER)):
+            if files := [path for path in children(folder, MTL_FILES[split]) if path.is_file()]:
+                return files[0]
     return None
 
 
@@ -167,6 +167,26 @@ def is_mtl_file(path: Path) -> bool:
     """Whether a file's first line is the MTL challenge's, whatever the file is called."""
     with path.open("rb") as file:
         return file.readline(100).decode("utf-8-sig", errors="replace").replace(" ", "").strip() == MTL_HEADER
+
+
+def children(folder: Path | None, pattern: str) -> list[Path]:
+    """What a folder holds by a name or a glob pattern, sorted; nothing if there is no such folder.
+
+    Letter case does not matter: editions write `Train_Set` and `train_set`.
+    """
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if fnmatchcase(path.name.lower(), pattern.lower()))
+
+
+def subfolder(folder: Path, name: str) -> Path | None:
+    """The subfolder of that name, in any letter case."""
+    return next((child for child in children(folder, name) if child.is_dir()), None)
+
+
+def annotation_folders(root: Path) -> list[Path]:
+    """The folders of annotations in a release, one per edition."""
+    return [child for child in children(root, "*annotations*") if child.is_dir()]
 
 
 def read_annotation_file(path: Path, task: Task) -> LabelTrack:
@@ -225,13 +245,6 @@ def parse_numbers(lines: list[str], width: int, path: Path, first_line: int) -> 
                 f"{path}, line {first_line + number}: expected {width} comma-separated number(s), found {len(fields)}"
             )
     return rows
-
-
-def _child(folder: Path, name: str) -> Path | None:
-    """The subfolder of that name, in any letter case (editions write `Train_Set` and `train_set`)."""
-    return next(
-        (child for child in sorted(folder.iterdir()) if child.is_dir() and child.name.lower() == name.lower()), None
-    )
 
 
 def read_mtl(path: Path, task: Task) -> Tracks:

@@ -24,10 +24,10 @@ ARCHITECTURE = Architecture(
 )
 
 
-def make_encoder(directory: Path, *, synthetic: bool = True, seed: int = 0) -> Encoder:
+def make_encoder(directory: Path, *, synthetic: bool = True, seed: int = 0, size: int = SIZE) -> Encoder:
     torch.manual_seed(seed)
     kwargs = {"patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 2}
-    encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", SIZE, kwargs), provenance={"stage": "pretrain"})
+    encoder = Encoder(EncoderConfig("vit_tiny_patch16_224", size, kwargs), provenance={"stage": "pretrain"})
     encoder.provenance |= {"synthetic": synthetic, "labelled_videos": {"expr": ["a", "b"]}}
     encoder.provenance |= {"chosen_on": {"expr": ["e"]}}
     save_encoder(directory, encoder, made_by="test", recipe={}, parents={})

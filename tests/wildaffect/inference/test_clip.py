@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from checkpoints.errors import UserError
+from preprocessing.align import decode_jpeg
 from preprocessing.detect import Faces
+from tests.wildaffect.inference.conftest import make_encoder, make_head
 from tests.wildaffect.report.test_page import Page
 from wildaffect.cli import Predict
 from wildaffect.inference.annotate import annotate_clip
@@ -293,6 +295,27 @@ def test_a_killed_run_keeps_the_faces(clip, heads, tmp_path, drawn_detector, mon
     monkeypatch.setattr(Predictor, "detector", None)  # finding faces again would fail
     Predict(clips=(clip,), heads=(heads[0],), out=tmp_path, annotate=False).run()
     assert (tmp_path / "a clip" / HEADER).exists()
+
+
+def test_small_faces_of_an_interrupted_run_do_not_serve_a_larger_encoder(
+    clip, heads, tmp_path, drawn_detector, monkeypatch
+):
+    stores = []
+    predict_faces = Predictor.predict_faces
+
+    def watched(self, store, *args):
+        stores.append((store.image_size, decode_jpeg(store.jpeg(int(np.flatnonzero(store.valid)[0]))).shape))
+        if len(stores) == 1:
+            raise KeyboardInterrupt
+        return predict_faces(self, store, *args)
+
+    monkeypatch.setattr(Predictor, "predict_faces", watched)
+    place = tmp_path / "large" / "encoder"
+    large = make_head(tmp_path / "va", "va", [(place, make_encoder(place, size=224))])
+    with pytest.raises(KeyboardInterrupt):
+        Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
+    Predict(clips=(clip,), heads=(large,), out=tmp_path / "out", annotate=False).run()
+    assert stores == [(112, (112, 112, 3)), (224, (224, 224, 3))]
 
 
 def test_several_people_are_drawn_in_their_colours(heads, store, clip, tmp_path):
