@@ -1,10 +1,10 @@
 """Examines an Aff-Wild2 release: what it holds, what does not fit together, and what leaks between splits."""
 
-import csv
 import os
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -14,13 +14,15 @@ from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
 from checkpoints.artifact import fingerprint, read_json
 from checkpoints.errors import UserError, some
+from checkpoints.forms import checked
+from checkpoints.reading import read_csv, read_lines, visible
 from preprocessing.affwild2 import CROP_FOLDERS, is_release, split_id
 from preprocessing.faces import FacesStore
 from preprocessing.items import VIDEO_SUFFIXES
 from preprocessing.video import count_frames
 from wildaffect.tasks.challenge import read_example
-from wildaffect.tasks.folds import group_of
-from wildaffect.tasks.labels import TRAIN, VALIDATION, find_folder, find_mtl_file, is_synthetic, read_lines
+from wildaffect.tasks.folds import group_of, read_ids
+from wildaffect.tasks.labels import TRAIN, VALIDATION, find_folder, find_mtl_file, is_synthetic
 from wildaffect.tasks.task import TASKS, Task
 
 # Number of label files, and of annotated frames (train and validation) or listed frames (test), in the 6th ABAW, as
@@ -38,6 +40,24 @@ PUBLISHED: dict[tuple[str, str], tuple[int, int]] = {
 }
 TEST_FILES = {"va": "Valence_Arousal", "expr": "Expression", "au": "Action_Unit"}
 EXAMPLES = {"va": "_VA_", "expr": "_Expr_", "au": "_AU_"}
+
+
+class Subject(TypedDict):
+    """A subject, in the header of a SynthWild corpus."""
+
+    identity: str
+
+
+class Video(TypedDict):
+    """A video, in the header of a SynthWild corpus."""
+
+    subjects: dict[str, Subject]
+
+
+class Corpus(TypedDict):
+    """What is read of the header of a SynthWild corpus."""
+
+    videos: dict[str, Video]
 
 
 def examine(root: Path, *, faces: Path | None = None, identities: Path | None = None, skip_bad: bool = False) -> Audit:
@@ -80,7 +100,8 @@ def examine(root: Path, *, faces: Path | None = None, identities: Path | None = 
                 _compare_published(entry, PUBLISHED[task.name, split], f"{task.name} {split}", found.problems)
             found.splits[f"{task.name} {split}"] = entry
     _mtl(root, found, bad_lines)
-    found.leaks = find_leaks(members, known_people(identities, root))
+    ids = {id for part in members.values() for id in part}
+    found.leaks = find_leaks(members, known_people(identities, root, ids))
     unused = videos.keys() - {split_id(id)[0] for ids in members.values() for id in ids}
     if unused and members:
         found.problems.append(f"{len(unused)} videos are in no split: {some(sorted(unused), 6)}")
@@ -137,7 +158,7 @@ def _labelled_split(
 ) -> tuple[dict[str, np.ndarray], Split]:
     """Which lines of each id are annotated, bool [T], and what the split holds."""
     folder = find_folder(root, task, split)
-    paths = sorted(folder.glob("*.txt")) if folder else []
+    paths = visible(folder.glob("*.txt")) if folder else []
     frames: dict[str, np.ndarray] = {}
     entry = Split(len(paths))
     elements = np.zeros(task.label_width, int)
@@ -154,8 +175,7 @@ def _labelled_split(
                 counts[column] += int(number)
     entry.lines = sum(len(annotated) for annotated in frames.values())
     entry.annotated = int(sum(annotated.sum() for annotated in frames.values()))
-    columns = task.columns if task.name != "expr" else ("expression",)
-    entry.elements = {column: int(number) for column, number in zip(columns, elements, strict=True)}
+    entry.elements = {column: int(number) for column, number in zip(task.label_columns, elements, strict=True)}
     entry.counts = counts
     entry.checksum = fingerprint(paths) if paths else ""
     return frames, entry
@@ -165,7 +185,7 @@ def _test_split(root: Path, task: Task) -> tuple[dict[str, np.ndarray], Split]:
     """Which frames of each id of the test split the example file lists, bool [T], and what the split holds."""
     frames = {name: np.zeros(0, bool) for name in listed_for_testing(root, task)}
     entry = Split(len(frames))
-    for path in sorted((root / "test_set_examples").glob(f"*{EXAMPLES[task.name]}*.txt")):
+    for path in visible((root / "test_set_examples").glob(f"*{EXAMPLES[task.name]}*.txt")):
         example = read_example(path)
         entry.lines = entry.annotated = len(example.locations)
         for id in example.ids:
@@ -178,9 +198,8 @@ def _test_split(root: Path, task: Task) -> tuple[dict[str, np.ndarray], Split]:
 
 def listed_for_testing(root: Path, task: Task) -> list[str]:
     """Ids of a task's test split, from the release's lists of names."""
-    lists = sorted((root / "names_of_videos_in_each_test_set").glob(f"{TEST_FILES[task.name]}*.txt"))
-    names = [line.strip() for path in lists for line in path.read_text(encoding="utf-8").splitlines()]
-    return sorted(name for name in names if name)
+    lists = visible((root / "names_of_videos_in_each_test_set").glob(f"{TEST_FILES[task.name]}*.txt"))
+    return sorted(id for path in lists for id in read_ids(path))
 
 
 def _compare_published(entry: Split, published: tuple[int, int], name: str, problems: list[str]) -> None:
@@ -240,20 +259,29 @@ def _mtl(root: Path, found: Audit, bad_lines: list[str] | None) -> None:
             found.splits[f"mtl/{task.name} {split}"] = entry
 
 
-def known_people(table: Path | None, root: Path) -> dict[str, str]:
+def known_people(table: Path | None, root: Path, ids: Collection[str]) -> dict[str, str]:
     """Person by id, from the user's CSV or the header of a SynthWild corpus.
 
+    Args:
+        table: CSV with the columns id and identity.
+        root: The release.
+        ids: Those of the release's splits.
+
     Raises:
-        UserError: The file cannot be read or lacks a column.
+        UserError: The file cannot be read, lacks a column, or names what is not in the release.
     """
     if table:
-        try:
-            with table.open(encoding="utf-8-sig", newline="") as file:
-                return {row["id"]: row["identity"] for row in csv.DictReader(file)}
-        except (OSError, KeyError) as error:
-            raise UserError(f"--identities {table}: expected columns id and identity: {error}") from None
+        names, rows = read_csv(table)
+        if not {"id", "identity"} <= set(names):
+            raise UserError(f"--identities {table}: expected columns id and identity, found {some(names, 6)}")
+        people = {row[names.index("id")].strip(): row[names.index("identity")].strip() for row in rows}
+        if unknown := sorted(people.keys() - set(ids)):
+            raise UserError(f"--identities {table}: {len(unknown)} ids are in no split: {some(unknown, 3)}")
+        if len(people) < len(rows) or "" in people.values():
+            raise UserError(f"--identities {table}: an id is listed twice, or has no identity")
+        return people
     corpus = root.resolve().parent / "synthwild.json"
     if corpus.is_file():
-        videos = read_json(corpus)["videos"].values()
+        videos = checked(read_json(corpus), Corpus, corpus)["videos"].values()
         return {id: subject["identity"] for video in videos for id, subject in video["subjects"].items()}
     return {}

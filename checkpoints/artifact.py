@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints.errors import UserError
+from checkpoints.reading import parse_json, read_text
 
 
 @contextmanager
@@ -50,12 +51,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: The file is missing or is not JSON.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    return parse_json(read_text(path), path)
 
 
 def file_hash(path: Path) -> str:
