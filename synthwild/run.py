@@ -12,7 +12,7 @@ from typing import Any, Literal
 import tyro
 from tqdm import tqdm
 
-from checkpoints.artifact import read_header, read_json, write_header, write_json
+from checkpoints.artifact import Header, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
 from synthwild.plan import Video, plan
 
@@ -49,7 +49,11 @@ def check_folder(out: Path, config: Config) -> bool:
     """
     complete = (out / HEADER).exists()
     if complete or (out / STARTED).exists():
-        made = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"] if complete else read_json(out / STARTED)
+        made = (
+            read_header(out, HEADER, kind=KIND, schema=SCHEMA, form=Header)["config"]
+            if complete
+            else read_json(out / STARTED)
+        )
         if made != settings(config):
             raise UserError(f"{out} holds a different corpus ({made}): choose another --out or delete it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -92,6 +96,7 @@ def generate(out: Path, config: Config) -> Path:
     from synthwild import release  # heavy, and `--help` does not need it
 
     if check_folder(out, config):
+        (out / STARTED).unlink(missing_ok=True)  # a kill may have left it
         print(f"{out}: complete, nothing to do")
         return out
     out.mkdir(parents=True, exist_ok=True)

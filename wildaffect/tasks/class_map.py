@@ -68,8 +68,8 @@ class ClassMap:
         if not self.knows(name):
             example = f'{{"{name[:60]}": "Other"}}'
             raise UserError(
-                f"{where} has a class {shown(name)}, none of the eight expressions ({', '.join(EXPRESSIONS)}): say what "
-                f"it is with --class-map FILE, a JSON object such as {example} (null leaves it out)"
+                f"{where} has a class {shown(name)}, none of the eight expressions ({', '.join(EXPRESSIONS)}): "
+                f"say what it is with --class-map FILE, a JSON object such as {example} (null leaves it out)"
             )
         key = name.lower()
         return self._take(name, self._given[key] if key in self._given else SYNONYMS[key])
