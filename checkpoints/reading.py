@@ -207,6 +207,8 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
         decimal(name) is not None or name.lower().lstrip("+-") in (*EMPTY, "inf") for name in names
     ):
         raise UserError(f"{path}, line 1: it holds numbers, expected the names of the columns")
+    if any(len(name) > LONGEST_NAME for name in names):
+        raise UserError(f"{path}, line 1: expected the names of the columns, found {shown(','.join(names))}")
     for number, row in enumerate(rows):
         if len(row) != len(names):
             raise UserError(f"{path}, row {number + 1}: {len(row)} cells under {len(names)} column names")

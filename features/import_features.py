@@ -227,7 +227,7 @@ def _read_csv(path: Path) -> np.ndarray:
 
 
 def _missing_as_nothing(cell: str) -> str:
-    text = cell.strip()
+    text = cell.strip(" \t")
     return "" if text.lower().lstrip("+-") in MISSING else text
 
 

@@ -149,8 +149,11 @@ def _rafdb(root: Path, partition: Path, form: str) -> Iterator[Item]:
     folder = partition.parent.parent / "Image" / form
     if not folder.is_dir():
         raise UserError(f"{partition} lists pictures, but {folder} does not exist")
-    refuse, seen = in_lines(partition, 1), set()
-    for row, line in enumerate(read_lines(partition)):
+    refuse, lines = in_lines(partition, 1), read_lines(partition)
+    if not lines:
+        raise refuse(0, "", "it lists no picture")
+    seen = set()
+    for row, line in enumerate(lines):
         name, _, value = line.strip().partition(" ")
         number = whole_number(value.strip())
         if not number or number > len(RAFDB) or not RAFDB_NAME.fullmatch(name):

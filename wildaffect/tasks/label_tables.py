@@ -40,12 +40,12 @@ def read_label_table(path: Path, task: Task, split: str | None, class_map: Class
         UserError: Names the row, the column and the remedy.
     """
     table = read_table(path)
+    if "video" not in table:
+        raise UserError(f"{path} has no column video, which says whose labels the rows are")
     found = _expressions(table, class_map) if task.name == "expr" else _numbers(table, LABEL_COLUMNS[task.name], task)
     if found is None:
         return {}
     labels, soft = found
-    if "video" not in table:
-        raise UserError(f"{path} has no column video, which says whose labels the rows are")
     keep = np.flatnonzero(_rows_of_split(table, split))
     if soft is not None and (lost := int((~task.mask(labels[keep])).sum())):
         where = f" of {split}" if split else ""

@@ -49,7 +49,8 @@ class Table:
             if not _is_plain(column.type):
                 raise UserError(f"{self.path}, column {name}: it holds {column.type}, expected texts or numbers")
             column = ["" if cell is None else str(cell) for cell in column.to_pylist()]
-        return ["" if cell.strip().lower() in EMPTY else cell.strip() for cell in column]
+        cells = (cell.strip(" \t") for cell in column)
+        return ["" if cell.lower() in EMPTY else cell for cell in cells]
 
     def ids(self, name: str) -> list[str]:
         """Cells that name a video or an id.

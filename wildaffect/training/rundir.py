@@ -4,7 +4,6 @@ It holds `config.json` (resolved configuration and parents), `metrics.jsonl` (on
 resume from), `encoder/` or `head/` (the result) and, written last, `finished.json`.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +24,8 @@ FREE = ("micro_batch_size", "workers", "save_every", "log_every", "compile")
 
 
 class Finished(TypedDict):
-    """What marks a run as finished: its summary with a hash, and the hashes of the files of its result."""
+    """What marks a run as finished: its summary, and the hashes of the files of its result."""
 
-    summary: dict[str, Any]
-    digest: str
     files: dict[str, str]
 
 
@@ -90,19 +87,17 @@ class RunDirectory:
 
     @property
     def finished(self) -> dict[str, Any] | None:
-        """The summary of the finished run; None if it is not finished.
+        """The summary of the finished run and the hashes of its files; None if it is not finished.
 
         Raises:
-            UserError: The summary, or a file of the result, is not as the run left it.
+            UserError: A file of the result is not as the run left it.
         """
         path = self.path / "finished.json"
         if not path.exists():
             return None
         found = checked(read_json(path), Finished, path)
-        if found["digest"] != _digest(found["summary"]):
-            raise UserError(f"{path} was changed after the run: restore it, or delete it to finish the run again")
         refuse_changed(self.path, found["files"], path.name)
-        return found["summary"]
+        return dict(found)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the run as finished."""
@@ -110,9 +105,7 @@ class RunDirectory:
             made = [file for suffix in PRODUCT for file in self.path.rglob(f"*{suffix}") if file.name[0] != "."]
             names = [file.relative_to(self.path).as_posix() for file in made]
             files = content_hashes(self.path, sorted(name for name in names if "state" not in name.split("/")))
-            summary = json.loads(json.dumps(summary))
-            found: Finished = {"summary": summary, "digest": _digest(summary), "files": files}
-            write_json(self.path / "finished.json", found)
+            write_json(self.path / "finished.json", summary | {"files": files})
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to `metrics.jsonl`."""
@@ -132,10 +125,6 @@ class RunDirectory:
             kept = [record for record in self.metrics() if record["step"] <= step]
             with atomic_file(self.path / "metrics.jsonl") as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-
-
-def _digest(summary: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(summary, sort_keys=True).encode()).hexdigest()
 
 
 def read_run_header(path: Path) -> Header:
