@@ -15,6 +15,7 @@ from audit.examine import known_people
 from checkpoints.artifact import read_header, write_header
 from checkpoints.encoder import EncoderHeader
 from checkpoints.errors import UserError
+from checkpoints.reading import EMPTY
 from features.cache import CacheHeader
 from features.import_features import read_rows
 from preprocessing.faces import FacesHeader
@@ -28,7 +29,7 @@ from wildaffect.tasks.labels import MTL_HEADER, read_annotations
 from wildaffect.tasks.predictions import read_predictions, value_columns
 from wildaffect.tasks.priors import named_prior
 
-NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[ \t]*")
+NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?[ \t]*")
 
 
 @dataclass(frozen=True)
@@ -119,15 +120,16 @@ def cells_of(text: str, first: int) -> Any:
 
 
 def column_of(name: str) -> Callable[[str], Any]:
-    """Numbers of a column of a CSV text without quotes, as float32, in the order of `frame`."""
+    """Numbers of a column of a CSV text without quotes, as float32, sorted."""
 
     def expect(text: str) -> Any:
         lines = [line for line in lines_of(text) if line]
         names = [part.strip().lower() for part in lines[0].split(",")]
         cells = [(line.split(",")[names.index("frame")], line.split(",")[names.index(name)]) for line in lines[1:]]
+        cells = [(frame, cell) for frame, cell in cells if cell.strip(" \t").lower() not in EMPTY]
         assert all(NUMBER.fullmatch(cell) and cell.isascii() for row in cells for cell in row)
         assert all(float(frame).is_integer() and float(frame) >= 1 for frame, _ in cells)
-        return [float(np.float32(float(cell))) for _, cell in sorted(cells, key=lambda row: float(row[0]))]
+        return sorted(float(np.float32(float(cell))) for _, cell in cells)
 
     return expect
 
@@ -136,7 +138,16 @@ def read_table_labels(path: Path) -> Any:
     """Valences of a label table's annotated frames."""
     tracks = read_annotations(path, TASKS["va"])
     assert all(name.isprintable() for name in tracks)
-    return [value for track in tracks.values() for value in track.labels[track.mask[:, 0], 0].tolist()]
+    return sorted(value for track in tracks.values() for value in track.labels[track.mask[:, 0], 0].tolist())
+
+
+def read_valences(path: Path) -> Any:
+    """Valences of a prediction table."""
+    tracks = read_predictions(path)
+    if any("va" not in track.values for track in tracks.values()):
+        raise UserError("no valence")
+    values = np.concatenate([track.values["va"][:, 0] for track in tracks.values()] or [np.zeros(0, np.float32)])
+    return sorted(values[np.isfinite(values)].tolist())
 
 
 def read_affectnet(path: Path) -> Any:
@@ -261,7 +272,7 @@ READERS: dict[str, Reader] = {
             | {name: uniform(0, 1) for name in value_columns(TASKS["au"])}
         ),
         "video1.csv",
-        lambda path: [v for t in read_predictions(path).values() for v in t.values["va"][:, 0].tolist()],
+        read_valences,
         column_of("valence"),
     ),
     "label table": Reader(
@@ -286,9 +297,9 @@ READERS: dict[str, Reader] = {
         lambda path: [] if (rows := read_rows(path.parent, "video1")) is None else rows.shape,
     ),
     "identities": Reader(
-        csv_table({"id": lambda rng: f"v{rng.randint(0, 99)}", "identity": constant("p")}),
+        lambda rng: csv_table({"frame": COUNT, "identity": constant("p")})(rng).replace("frame", "id"),
         "people.csv",
-        lambda path: known_people(path, path.parent, {f"v{k}" for k in range(100)}),
+        lambda path: known_people(path, path.parent, [f"{k}" for k in range(100)]),
     ),
     "AffectNet": Reader(
         csv_table(

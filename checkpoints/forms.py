@@ -69,7 +69,7 @@ def _misfits(content: Any, form: Any, place: str) -> Iterator[str]:
     elif kind is not Any:
         if not _is_a(content, kind):
             yield _differs(content, place, _SAID[kind])
-        elif arguments:
+        elif arguments or kind is tuple:
             yield from _misfits_of_parts(content, kind, arguments, place)
 
 
@@ -90,7 +90,7 @@ def _misfits_of_parts(content: Any, kind: Any, arguments: tuple[Any, ...], place
             yield from _misfits(key, arguments[0], f"a key of {place or 'it'}")
             yield from _misfits(value, arguments[1], _below(place, key))
         return
-    alike = kind is list or arguments[-1] is Ellipsis
+    alike = kind is list or arguments[-1:] == (Ellipsis,)
     if not alike and len(content) != len(arguments):
         yield f"{place or 'it'} has {len(content)} parts, expected {len(arguments)}"
     for number, (value, part) in enumerate(zip(content, cycle(arguments[:1] if alike else arguments), strict=False)):

@@ -27,7 +27,7 @@ LAST_FRAME = 9_999_999
 EMPTY = ("", "na", "n/a", "nan", "null", "none", "<na>")
 """Cells that hold nothing, in lower case, as pandas and spreadsheets write them."""
 LONGEST_NUMBER = 40
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _NUMERIC = b"0123456789+-.eE, \t\n"
 _CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
 _NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError)
@@ -91,7 +91,7 @@ def read_lines(path: Path) -> list[str]:
         UserError: See :func:`read_text`.
     """
     lines = read_text(path).split("\n")
-    while lines and not lines[-1].strip():
+    while lines and not lines[-1].strip(" \t"):
         lines.pop()
     return lines
 
@@ -162,6 +162,7 @@ def parse_rows(lines: Sequence[str], columns: Sequence[str], refuse: Refuse) -> 
     if not lines:
         return np.zeros((0, width))
     text = "\n".join(lines)
+    # What has none but these characters, numpy reads as `decimal` does, only more quickly.
     if text.isascii() and not text.encode().translate(None, _NUMERIC) and max(map(len, lines)) <= width * 24:
         try:
             with warnings.catch_warnings():

@@ -30,6 +30,7 @@ PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", "
 LABEL_COLUMNS = {"va": ("valence", "arousal"), "au": AUS}
 CLASS_COLUMNS = ("expression", "label", "emotion")
 KEYS = ("video", "subject", "frame", "split")
+MOST_VOTES = 1e9
 NO_SPLIT = ("", "none")
 
 
@@ -112,8 +113,9 @@ def _expressions(table: Table, class_map: ClassMap) -> tuple[np.ndarray, np.ndar
     if others:
         class_map.notes.append(f"these columns of {table.path.name} are not named for a class: {', '.join(others)}")
     counts = np.nan_to_num(np.stack([table.numbers(name) for name in votes], axis=1))
-    if (counts < 0).any():
-        row, place = (int(index[0]) for index in np.nonzero(counts < 0))
+    bad = (counts < 0) | (counts > MOST_VOTES)
+    if bad.any():
+        row, place = (int(index[0]) for index in np.nonzero(bad))
         raise table.error(row, votes[place], f"{counts[row, place]:g} is no number of votes")
     soft = votes_to_targets(counts, [class_map(name, table.path) for name in votes])
     return np.where(soft.sum(axis=1) > 0, soft.argmax(axis=1), -1).astype(np.float32)[:, None], soft
