@@ -239,7 +239,7 @@ HEADERS = {
             "prior": None,
             "trained_on": ["v"],
             "encoder_trained_on": {"expr": ["v"]},
-            "record": {"scored_on": ["w"], "validation": {"au": {"score": 0.5}}},
+            "record": {"scored_on": ["w"], "validation": {"au": {"score": 0.5}, "score": 0.5}},
             "weights": "a",
         },
     ),

@@ -12,7 +12,7 @@ import torch
 from checkpoints.artifact import Header, fingerprint, read_header, write_header
 from checkpoints.encoder import BUILD_FAULTS, WEIGHTS, checked_weights, load_tensors, load_weights, save_tensors
 from checkpoints.errors import UserError
-from checkpoints.forms import Ids, Size
+from checkpoints.forms import Count, Ids, Size
 from checkpoints.framing import UNKNOWN, FramingForm
 from checkpoints.reading import shown
 from temporal.network import HeadNetwork
@@ -50,10 +50,26 @@ class HeadInput:
     framing: Annotated[dict[str, Any], FramingForm] = field(default_factory=UNKNOWN.as_dict)
 
 
+class TaskScore(TypedDict):
+    """A task's score in a header."""
+
+    score: float
+    videos: NotRequired[Count]
+    chance: NotRequired[float]
+
+
+class Scores(TypedDict, total=False):
+    """Scores by task."""
+
+    va: TaskScore
+    expr: TaskScore
+    au: TaskScore
+
+
 class Record(TypedDict, total=False):
     """Facts about the training of a head that are read again."""
 
-    validation: dict[str, dict[str, Any]] | None
+    validation: Scores | None
     scored_on: list[str] | None
     synthetic: bool
     labels_are: Literal["real", "derived", "synthetic"]

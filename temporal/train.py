@@ -17,7 +17,7 @@ from checkpoints.forms import checked
 from checkpoints.ranges import check_ranges
 from temporal.caches import head_inputs, open_caches
 from temporal.data import FrameTable, build_table, with_a_face
-from temporal.heads import Head, HeadInput, tasks_of
+from temporal.heads import Head, HeadInput, Scores, tasks_of
 from temporal.labels import labels_id, labels_seen, read_labels
 from temporal.network import HeadNetwork
 from temporal.predict import ByTask, predict_labelled, predict_spans
@@ -47,8 +47,8 @@ MADE_BY = "temporal/run.py"
 class Summary(TypedDict):
     """What is read of the summary of a finished run."""
 
-    held_out: dict[str, dict[str, Any]] | None
-    validation: dict[str, dict[str, Any]] | None
+    held_out: Scores | None
+    validation: Scores | None
 
 
 def train(config: Temporal) -> dict[str, Any]:

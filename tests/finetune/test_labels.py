@@ -140,7 +140,7 @@ class TestFaults:
             read_split(FacesStore(corpus.faces), labels)
 
     def test_label_outside(self, corpus, tmp_path):
-        with pytest.raises(UserError, match=r"train0\.txt, line 3: 8 is no expr label"):
+        with pytest.raises(UserError, match=r"train0\.txt, line 3, column expression: 8 is no expr label"):
             read_split(FacesStore(corpus.faces), expr_folder(tmp_path, {"train0": [1, 8]}))
 
     def test_no_labels_at_all(self, corpus, tmp_path):
