@@ -1,10 +1,10 @@
 """Examines an Aff-Wild2 release: what it holds, what does not fit together, and what leaks between splits."""
 
-import csv
 import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -14,6 +14,8 @@ from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
 from checkpoints.artifact import fingerprint, read_json
 from checkpoints.errors import UserError, some
+from checkpoints.forms import checked
+from checkpoints.reading import read_csv, read_lines
 from preprocessing.affwild2 import (
     CROP_FOLDERS,
     Doubts,
@@ -35,7 +37,6 @@ from wildaffect.tasks.labels import (
     find_folder,
     find_mtl_file,
     is_synthetic,
-    read_lines,
     subfolder,
 )
 from wildaffect.tasks.task import TASKS, Task
@@ -55,6 +56,24 @@ PUBLISHED: dict[tuple[str, str], tuple[int, int]] = {
 }
 TEST_FILES = {"va": "VA*", "expr": "Expr*", "au": "A*U*", "mtl": "M*T*L*"}
 """How the names of the lists of test videos begin."""
+
+
+class Subject(TypedDict):
+    """A subject, in the header of a SynthWild corpus."""
+
+    identity: str
+
+
+class Video(TypedDict):
+    """A video, in the header of a SynthWild corpus."""
+
+    subjects: dict[str, Subject]
+
+
+class Corpus(TypedDict):
+    """What is read of the header of a SynthWild corpus."""
+
+    videos: dict[str, Video]
 
 
 def examine(root: Path, *, faces: Path | None = None, identities: Path | None = None, skip_bad: bool = False) -> Audit:
@@ -100,8 +119,8 @@ def examine(root: Path, *, faces: Path | None = None, identities: Path | None = 
     for name, split, frames, entry in _mtl(root, bad_lines):
         _add(entry, f"{name} {split}", frames, found, crops, videos.keys(), dense=False)
         members["mtl", split] = sorted({*members.get(("mtl", split), ()), *frames})
-    found.leaks = find_leaks(members, known_people(identities, root))
     listed = {id for ids in members.values() for id in ids}
+    found.leaks = find_leaks(members, known_people(identities, root, listed))
     if store or crops:
         found.never_found = sorted(listed - (_seen(store) if store else {id for id in crops if crops[id]}))
     unused = videos.keys() - {split_id(id)[0] for id in listed}
@@ -182,8 +201,7 @@ def _labelled_split(
                 counts[column] += int(number)
     entry.lines = sum(len(annotated) for annotated in frames.values())
     entry.annotated = int(sum(annotated.sum() for annotated in frames.values()))
-    columns = task.columns if task.name != "expr" else ("expression",)
-    entry.elements = {column: int(number) for column, number in zip(columns, elements, strict=True)}
+    entry.elements = {column: int(number) for column, number in zip(task.label_columns, elements, strict=True)}
     entry.counts = counts
     entry.checksum = fingerprint(paths) if paths else ""
     return frames, entry
@@ -272,20 +290,29 @@ def _mtl(root: Path, bad_lines: list[str] | None) -> Iterator[tuple[str, str, di
         yield "mtl", TEST, frames, entry
 
 
-def known_people(table: Path | None, root: Path) -> dict[str, str]:
+def known_people(table: Path | None, root: Path, ids: Collection[str]) -> dict[str, str]:
     """Person by id, from the user's CSV or the header of a SynthWild corpus.
 
+    Args:
+        table: CSV with the columns id and identity.
+        root: The release.
+        ids: Those of the release's splits.
+
     Raises:
-        UserError: The file cannot be read or lacks a column.
+        UserError: The file cannot be read, lacks a column, or names what is not in the release.
     """
     if table:
-        try:
-            with table.open(encoding="utf-8-sig", newline="") as file:
-                return {row["id"]: row["identity"] for row in csv.DictReader(file)}
-        except (OSError, KeyError) as error:
-            raise UserError(f"--identities {table}: expected columns id and identity: {error}") from None
+        names, rows = read_csv(table)
+        if not {"id", "identity"} <= set(names):
+            raise UserError(f"--identities {table}: expected columns id and identity, found {some(names, 6)}")
+        people = {row[names.index("id")].strip(): row[names.index("identity")].strip() for row in rows}
+        if unknown := sorted(people.keys() - set(ids)):
+            raise UserError(f"--identities {table}: {len(unknown)} ids are in no split: {some(unknown, 3)}")
+        if len(people) < len(rows) or "" in people.values():
+            raise UserError(f"--identities {table}: an id is listed twice, or has no identity")
+        return people
     corpus = root.resolve().parent / "synthwild.json"
     if corpus.is_file():
-        videos = read_json(corpus)["videos"].values()
+        videos = checked(read_json(corpus), Corpus, corpus)["videos"].values()
         return {id: subject["identity"] for video in videos for id, subject in video["subjects"].items()}
     return {}

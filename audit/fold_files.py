@@ -25,7 +25,9 @@ def make_folds(affwild2: Path, out: Path, k: int, seed: int, identities: Path | 
     counts = label_counts(annotations)
     if not counts:
         raise UserError(f"{affwild2} holds no annotations: expected the root of an Aff-Wild2 release")
-    people = known_people(identities, affwild2) if identities else {}
+    scored = evaluated(affwild2, annotations)
+    everyone = {*counts, *(id for part in scored.values() for id in part)}
+    people = known_people(identities, affwild2, everyone) if identities else {}
     folds = grouped_folds(counts, k, seed, people)
     write_folds(out / "folds.csv", folds, annotations)
     lists = {f"fold{number}": fold for number, fold in enumerate(folds)} | evaluated(affwild2, annotations)

@@ -6,14 +6,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from checkpoints.errors import UserError
+from checkpoints.reading import in_lines, parse_rows, read_lines, shown
 from wildaffect.tasks.labels import (
     MTL_COLUMNS,
     MTL_HEADER,
+    MTL_NAMES,
     Tracks,
-    parse_location,
-    parse_numbers,
+    parse_locations,
     read_annotation_file,
-    read_lines,
     read_mtl,
 )
 from wildaffect.tasks.task import TASKS, Task
@@ -30,15 +30,15 @@ def read_labels(path: Path, task: Task, bad_lines: list[str] | None) -> tuple[np
     lines = read_lines(path)
     labels = np.full((max(len(lines) - 1, 0), task.label_width), task.marker, np.float32)
     if not lines or lines[0].replace(" ", "") != task.header:
-        bad_lines.append(f"{path.name}, line 1: {lines[0] if lines else ''!r} is not the header")
+        bad_lines.append(f"{path.name}, line 1: {shown(''.join(lines[:1]))} is not the header")
     for number, line in enumerate(lines[1:]):
         try:
-            row = parse_numbers([line], task.label_width, path, number + 2)
+            row = parse_rows([line], task.label_columns, in_lines(path, number + 2))
             if task.bad_values(row).any():
                 raise UserError("")
             labels[number] = row[0]
         except UserError:
-            bad_lines.append(f"{path.name}, line {number + 2}: {line!r}")
+            bad_lines.append(f"{path.name}, line {number + 2}: {shown(line)}")
     return labels, task.mask(labels)
 
 
@@ -51,13 +51,13 @@ def read_mtl_labels(path: Path, bad_lines: list[str] | None) -> dict[str, Tracks
             raise
     lines = read_lines(path)
     if not lines or lines[0].replace(" ", "") != MTL_HEADER:
-        bad_lines.append(f"{path.name}, line 1: {lines[0] if lines else ''!r} is not the header")
+        bad_lines.append(f"{path.name}, line 1: {shown(''.join(lines[:1]))} is not the header")
     kept: dict[tuple[str, int], str] = {}
     for number, line in enumerate(lines[1:], start=2):
         try:
             kept[_checked(line, path, number, kept)] = line
         except UserError:
-            bad_lines.append(f"{path.name}, line {number}: {line!r}")
+            bad_lines.append(f"{path.name}, line {number}: {shown(line)}")
     with TemporaryDirectory() as folder:  # the good lines are read like any other file
         copy = Path(folder) / path.name
         copy.write_text("\n".join([MTL_HEADER, *kept.values()]) + "\n", encoding="utf-8")
@@ -71,8 +71,10 @@ def _checked(line: str, path: Path, number: int, known: dict[tuple[str, int], st
         UserError: The line is malformed, or the frame has already been read.
     """
     location, _, rest = line.partition(",")
-    row = parse_numbers([rest], 15, path, number)
-    key = parse_location(location, path, number)
+    refuse = in_lines(path, number)
+    row = parse_rows([rest], MTL_NAMES, refuse)
+    (id,), (frame,) = parse_locations([location], refuse)
+    key = id, frame
     if key in known or any(task.bad_values(row[:, MTL_COLUMNS[task.name]]).any() for task in TASKS.values()):
         raise UserError("")
     return key

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from checkpoints.artifact import read_header, write_json
+from checkpoints.artifact import Header, read_header, write_json
 from checkpoints.errors import UserError, guarded
 from wildaffect.tasks import EXPRESSIONS, TASKS
 from wildaffect.tasks.labels import read_annotations
@@ -118,7 +118,7 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, config: Config) -> N
 
 def measure(config: Config) -> dict[str, Any]:
     """Train and score; returns the content of the result file."""
-    header = read_header(config.corpus, "synthwild.json", kind="synthwild corpus", schema=1)
+    header = read_header(config.corpus, "synthwild.json", kind="synthwild corpus", schema=1, form=Header)
     torch.manual_seed(config.seed)
     torch.set_num_threads(1)
     images, labels, _ = load_split(config.corpus / "release", "Train_Set")

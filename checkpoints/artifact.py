@@ -7,9 +7,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 from checkpoints.errors import UserError
+from checkpoints.forms import checked
+from checkpoints.reading import parse_json, read_text, shown
+
+
+class Header(TypedDict):
+    """What every header holds; each kind of artifact adds fields that its reader needs."""
+
+    kind: str
+    schema: int
+    made_by: str
+    config: dict[str, Any]
+    parents: dict[str, str]
+
+
+H = TypeVar("H", bound=Header)
 
 
 @contextmanager
@@ -50,12 +65,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: The file is missing or is not JSON.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    return parse_json(read_text(path), path)
 
 
 def file_hash(path: Path) -> str:
@@ -112,24 +122,30 @@ def write_header(
     write_json(Path(directory) / name, header)
 
 
-def read_header(directory: Path, name: str, *, kind: str, schema: int) -> dict[str, Any]:
-    """Read an artifact's header.
+def read_header(directory: Path, name: str, *, kind: str, schema: int, form: type[H]) -> H:
+    """Read an artifact's header, which must have the `form` of its kind.
 
     Raises:
-        UserError: The directory is missing, incomplete, another kind of artifact, or has an unknown schema.
+        UserError: The directory is missing, incomplete, another kind of artifact, or has an unknown schema; or a field
+            is missing or mistyped.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory} does not exist; expected a {kind} directory")
     if not (directory / name).is_file():
         raise UserError(f"{directory} holds no complete {kind}: it has no {name} (let its command finish)")
-    header = read_json(directory / name)
+    return checked_header(read_json(directory / name), directory / name, kind=kind, schema=schema, form=form)
+
+
+def checked_header(header: Any, where: object, *, kind: str, schema: int, form: type[H]) -> H:
+    """The content of a header that has been read; see :func:`read_header`."""
     found = header.get("kind") if isinstance(header, dict) else None
     if found != kind:
-        raise UserError(f"{directory / name} describes a {found or 'thing of unknown kind'}, not a {kind}")
-    if header.get("schema") != schema:
+        named = found if isinstance(found, str) and found else "thing of unknown kind"
+        raise UserError(f"{where} describes a {named[:60]}, not a {kind}")
+    if type(header.get("schema")) is not int or header["schema"] != schema:
         raise UserError(
-            f"{directory} has schema {header.get('schema')!r}; this version reads schema {schema}: "
-            f"make it again with this version, or use the version that made it ({header.get('made_by')})"
+            f"{where} has schema {shown(header.get('schema'))}; this version reads schema {schema}: make the {kind} "
+            f"again with this version, or use the version that made it ({shown(header.get('made_by'))})"
         )
-    return header
+    return checked(header, form, where)

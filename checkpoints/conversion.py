@@ -10,14 +10,15 @@ import torch
 from timm.layers import resample_abs_pos_embed
 
 from checkpoints import layouts
-from checkpoints.artifact import atomic_file, fingerprint, read_json
+from checkpoints.artifact import atomic_file, fingerprint
 from checkpoints.encoder import (
     DECODER,
-    KIND,
     Encoder,
     encoder_directory,
+    is_published,
+    load_decoder,
     load_encoder,
-    load_tensors,
+    read_encoder_header,
     refuse_misfits,
     save_encoder,
     save_tensors,
@@ -55,16 +56,11 @@ def read_encoder(source: str) -> Weights:
     """Read an encoder directory with its decoder, a timm model's folder, or a timm model by name."""
     encoder = load_encoder(source)
     directory = encoder_directory(source)
-    header = {} if source.startswith("timm:") else read_json(directory / "config.json")
-    settings = header.get("decoder", {})
-    decoder = load_tensors(directory / DECODER) if settings else {}
-    return Weights(
-        source,
-        encoder,
-        {name: tensor.float() for name, tensor in decoder.items()},
-        settings,
-        directory if header.get("kind") == KIND else None,
-    )
+    if source.startswith("timm:") or is_published(directory):
+        return Weights(source, encoder)
+    found = load_decoder(directory)
+    settings, decoder = found or ({}, {})
+    return Weights(source, encoder, {name: tensor.float() for name, tensor in decoder.items()}, settings, directory)
 
 
 def read_file(
@@ -164,12 +160,14 @@ def write_encoder(out: Path, weights: Weights, *, recipe: dict[str, Any], half: 
     made_by = "checkpoints/convert.py"
     source = Path(weights.source)
     parents = {"source": fingerprint(source)} if source.is_file() else {}
-    fields: dict[str, Any] = {"decoder": weights.settings} if weights.settings else {}
+    fields: dict[str, Any] = {}
     copied_from = weights.copied_from
     if copied_from is not None:
-        header = read_json(copied_from / "config.json")
-        made_by, recipe, parents = header["made_by"].split()[-1], header["config"], header["parents"]
+        header = read_encoder_header(copied_from)
+        made_by, recipe, parents = header["made_by"].rpartition(" ")[2], header["config"], header["parents"]
         fields = {name: value for name, value in header.items() if name not in STANDARD}
+    if weights.decoder:
+        fields["decoder"] = weights.settings | {"weights": fingerprint(out / DECODER)}
     save_encoder(out, weights.encoder, made_by=made_by, recipe=recipe, parents=parents, dtype=dtype, **fields)
     if copied_from is not None and (copied_from / CARD).exists():
         shutil.copyfile(copied_from / CARD, out / CARD)

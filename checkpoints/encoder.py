@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import timm
 import torch
@@ -19,18 +19,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from checkpoints.artifact import atomic_file, fingerprint, read_header, read_json, write_header
+from checkpoints.artifact import Header, atomic_file, fingerprint, read_header, read_json, write_header
 from checkpoints.content import changed_error
 from checkpoints.errors import UserError
+from checkpoints.forms import Ids, Size, checked
+from checkpoints.reading import shown
 
 KIND = "encoder"
 SCHEMA = 1
+HEADER = "config.json"
 WEIGHTS = "model.safetensors"
 SQUEEZE = "squeeze."
 LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in a grey picture (ITU-R BT.601)."""
 DECODER = "decoder.safetensors"
 """File beside an encoder that holds the decoder of its masked autoencoder; only stage 1 reads it."""
+BUILD_FAULTS = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError)
+"""What networks raise when the sizes that they are given do not fit together."""
 POOLINGS = ("cls", "mean", "cls_mean", "grid", "model")
 
 
@@ -53,7 +58,7 @@ class EncoderConfig:
     """
 
     architecture: str
-    image_size: int
+    image_size: Size
     kwargs: dict[str, Any] = field(default_factory=dict)
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -63,7 +68,58 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         """Check the values that come from files and command lines."""
         if self.pooling not in POOLINGS:
-            raise UserError(f"pooling {self.pooling!r} is not one of {', '.join(POOLINGS)}")
+            raise UserError(f"pooling {shown(self.pooling)} is not one of {', '.join(POOLINGS)}")
+
+
+class Provenance(TypedDict, total=False):
+    """How and on what an encoder was trained."""
+
+    stage: str
+    recipe: str
+    synthetic: bool
+    unlabelled_videos: list[str]
+    labelled_videos: Ids
+    chosen_on: Ids
+    validation_videos: list[str]
+    pictures_seen: int
+
+
+class Decoder(TypedDict):
+    """The decoder beside an encoder of stage 1."""
+
+    dim: Size
+    depth: Size
+    num_heads: Size
+    mask_ratio: float
+    norm_pix_loss: bool
+    weights: str
+
+
+class EncoderHeader(Header):
+    """Header of an encoder."""
+
+    encoder: Annotated[dict[str, Any], EncoderConfig]
+    provenance: Provenance
+    weights: str
+    decoder: NotRequired[Decoder]
+    classifier: NotRequired[str]
+
+
+class PublishedSettings(TypedDict):
+    """Input of a model that timm publishes."""
+
+    input_size: tuple[Size, Size, Size]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classifier: NotRequired[str | list[str] | None]
+
+
+class Published(TypedDict):
+    """`config.json` of a model that timm publishes."""
+
+    architecture: str
+    pretrained_cfg: PublishedSettings
+    model_args: NotRequired[dict[str, Any] | None]
 
 
 class Encoder(nn.Module):
@@ -88,6 +144,8 @@ class Encoder(nn.Module):
         self.provenance = provenance or {}
         self.fingerprint = ""
         arguments = {**config.kwargs, "img_size": config.image_size}
+        if not timm.is_model(config.architecture):  # which might else be an address to download from
+            raise UserError(f"timm has no model {shown(config.architecture)}")
         create = partial(timm.create_model, config.architecture, pretrained=pretrained, num_classes=0)
         try:
             try:
@@ -97,8 +155,11 @@ class Encoder(nn.Module):
                     raise
                 arguments.pop("img_size")  # convolutional networks accept images of any size
                 self.backbone = create(**arguments)
-        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-            raise UserError(f"timm cannot build {config.architecture!r} with {arguments}: {error}") from None
+        except BUILD_FAULTS as error:
+            given = shown(arguments, 200)
+            raise UserError(
+                f"timm cannot build {config.architecture!r} with {given}: {shown(str(error), 200)}"
+            ) from None
         self.grey = config.kwargs.get("in_chans", 3) == 1
         if not hasattr(self.backbone, "patch_embed"):
             self.backbone.to(memory_format=torch.channels_last)  # convolutions are up to twice as fast on a CPU
@@ -181,7 +242,7 @@ def save_encoder(
     save_tensors(weights, {name: tensor.to(dtype) for name, tensor in encoder.weights().items()})
     write_header(
         directory,
-        "config.json",
+        HEADER,
         kind=KIND,
         schema=SCHEMA,
         made_by=made_by,
@@ -205,14 +266,15 @@ def load_encoder(where: str | Path) -> Encoder:
     if str(where).startswith("timm:"):
         return _load_timm(str(where).removeprefix("timm:"))
     directory = encoder_directory(where)
-    if (directory / "config.json").is_file() and "pretrained_cfg" in (found := read_json(directory / "config.json")):
-        return _load_timm_folder(directory, found)
-    header = read_header(directory, "config.json", kind=KIND, schema=SCHEMA)
+    if is_published(directory):
+        return _load_timm_folder(directory)
+    header = read_encoder_header(directory)
     stored = header["encoder"]
     config = EncoderConfig(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
-    encoder = Encoder(config, provenance=header["provenance"])
+    encoder = Encoder(config, provenance=dict(header["provenance"]))
     encoder.load(load_tensors(directory / WEIGHTS), source=directory)
-    encoder.fingerprint = encoder_fingerprint(checked_weights(directory, header), config)
+    found = checked_weights(directory / WEIGHTS, header["weights"], directory / HEADER)
+    encoder.fingerprint = encoder_fingerprint(found, config)
     return encoder.eval()
 
 
@@ -222,16 +284,48 @@ def chosen_on(provenance: Mapping[str, Any]) -> dict[str, list[str]]:
     return provenance.get("chosen_on") or ({"expr": before} if before else {})
 
 
-def checked_weights(directory: Path, header: Mapping[str, Any]) -> str:
-    """Fingerprint of a directory's weights, computed from the file (about 0.55 GB/s), not copied from the header.
+def read_encoder_header(directory: Path) -> EncoderHeader:
+    """Header of an encoder directory.
 
     Raises:
-        UserError: The header was written for other weights.
+        UserError: It holds none.
     """
-    found = fingerprint(directory / WEIGHTS)
-    if header.get("weights") != found:
-        raise changed_error(directory / WEIGHTS, directory / "config.json")
+    return read_header(directory, HEADER, kind=KIND, schema=SCHEMA, form=EncoderHeader)
+
+
+def is_published(directory: Path) -> bool:
+    """Whether a folder is one in which a timm model is published."""
+    header = directory / HEADER
+    content = read_json(header) if header.is_file() else None
+    return isinstance(content, dict) and "pretrained_cfg" in content
+
+
+def checked_weights(file: Path, expected: str, header: Path) -> str:
+    """Fingerprint of a file of weights, computed from the file (about 0.55 GB/s), not copied from the header.
+
+    Raises:
+        UserError: The header was written for other weights, or there are none.
+    """
+    if not file.is_file():
+        raise UserError(f"{file} is missing, which {header} lists: restore it, or make the artifact again")
+    found = fingerprint(file)
+    if expected != found:
+        raise changed_error(file, header)
     return found
+
+
+def load_decoder(directory: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+    """Settings and weights of the decoder beside an encoder; None if it is not of stage 1.
+
+    Raises:
+        UserError: The weights are missing or were changed.
+    """
+    settings = read_encoder_header(directory).get("decoder")
+    if settings is None:
+        return None
+    tensors = load_tensors(directory / DECODER)
+    checked_weights(directory / DECODER, settings["weights"], directory / HEADER)
+    return {name: value for name, value in settings.items() if name != "weights"}, tensors
 
 
 def encoder_directory(where: str | Path) -> Path:
@@ -243,8 +337,9 @@ def encoder_directory(where: str | Path) -> Path:
     directory = Path(where)
     if (directory / "encoder").is_dir():
         return directory / "encoder"
-    header = directory / "config.json"
-    if header.is_file() and read_json(header).get("kind") == "run":
+    header = directory / HEADER
+    found = read_json(header) if header.is_file() else None
+    if isinstance(found, dict) and found.get("kind") == "run":
         raise UserError(f"{directory} is a run that is not finished: run the same command again to resume it")
     return directory
 
@@ -342,22 +437,23 @@ def _load_timm(name: str) -> Encoder:
     return encoder.eval()
 
 
-def _load_timm_folder(directory: Path, published: dict[str, Any]) -> Encoder:
+def _load_timm_folder(directory: Path) -> Encoder:
     """Load the folder in which a timm model is published, without its classifier."""
+    published = checked(read_json(directory / HEADER), Published, directory / HEADER)
     settings = published["pretrained_cfg"]
+    mean, std = settings["mean"], settings["std"]
     config = EncoderConfig(
         architecture=published["architecture"],
         image_size=settings["input_size"][-1],
         kwargs=published.get("model_args") or {},
-        mean=tuple(settings["mean"]),
-        std=tuple(settings["std"]),
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
         pooling="model",
     )
     encoder = Encoder(config, provenance={"stage": "timm", "recipe": config.architecture})
     tensors = load_tensors(directory / WEIGHTS)
-    classifiers = settings.get("classifier") or ()
-    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    dropped = tuple(f"{name}." for name in classifiers)
+    named = settings.get("classifier") or ()
+    dropped = tuple(f"{name}." for name in ((named,) if isinstance(named, str) else named))
     encoder.load({name: t for name, t in tensors.items() if not name.startswith(dropped)}, source=directory)
     encoder.fingerprint = encoder_fingerprint(fingerprint(directory / WEIGHTS), config)
     return encoder.eval()

@@ -4,14 +4,11 @@ An encoder and a head know faces as they were framed in training, so the framing
 heads, and inference frames faces in the same way.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
-
-from checkpoints.errors import UserError
 
 # Left eye, right eye, nose tip, left and right mouth corner (as seen in the picture) of 112 x 112 pixels, to which
 # ArcFace and most tools of this field align faces (Deng et al. 2019, arXiv:1801.07698).
@@ -23,6 +20,16 @@ MARGIN = 0.1
 mouth and raised brows in view."""
 TOLERANCE = 0.03
 """A measured framing within this distance of a named one, as a share of the side, is taken for that one."""
+
+
+Point = tuple[float, float]
+
+
+class FramingForm(TypedDict):
+    """A framing in a header."""
+
+    name: str
+    points: tuple[Point, Point, Point, Point, Point] | tuple[()]
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Framing:
         return bool(self.points)
 
     @property
-    def for_alignment(self) -> Framing:
+    def for_alignment(self) -> "Framing":
         """What faces are aligned to: this framing, or our own if this one is unknown."""
         return self if self.is_known else OURS
 
@@ -61,22 +68,12 @@ class Framing:
         return {"name": self.name, "points": [list(point) for point in self.points]}
 
     @classmethod
-    def from_dict(cls, content: Any) -> Framing:
-        """Read what :meth:`as_dict` wrote.
-
-        Raises:
-            UserError: It is something else.
-        """
-        try:
-            points = tuple((float(x), float(y)) for x, y in content["points"])
-            if len(points) not in (0, 5):
-                raise ValueError
-            return cls(str(content["name"]), points)
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"{content!r} is no framing: expected a name and five points") from None
+    def from_dict(cls, content: Mapping[str, Any]) -> "Framing":
+        """Read what :meth:`as_dict` wrote, which has the form of :class:`FramingForm`."""
+        return cls(content["name"], tuple((float(x), float(y)) for x, y in content["points"]))
 
     @classmethod
-    def of_points(cls, points: np.ndarray) -> Framing:
+    def of_points(cls, points: np.ndarray) -> "Framing":
         """The named framing that measured points `[5, 2]` (shares of the side) are closest to, or `measured`.
 
         Measured points are rounded to two decimals, so that two samples of the same crops mostly agree.

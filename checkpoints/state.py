@@ -9,13 +9,24 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
-from checkpoints.artifact import read_json, write_json
+from checkpoints.artifact import file_hash, read_json, write_json
+from checkpoints.content import changed_error
 from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
+from checkpoints.forms import Count, Name, checked
+
+
+class State(TypedDict):
+    """The header of a state."""
+
+    step: Count
+    hashes: dict[Name, str]
+    facts: dict[str, Any]
+
 
 TensorGroups = dict[str, dict[str, torch.Tensor]]
 
@@ -33,8 +44,8 @@ def save_state(
     temporary.mkdir(parents=True)
     for name, tensors in groups.items():
         save_tensors(temporary / f"{name}.safetensors", dict(tensors))
-    sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
-    write_json(temporary / "state.json", {"step": step, "sizes": sizes, "facts": facts})
+    hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
+    write_json(temporary / "state.json", {"step": step, "hashes": hashes, "facts": facts})
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     for old in _states(directory)[:-2]:
@@ -46,13 +57,13 @@ def load_state(directory: Path) -> tuple[int, TensorGroups, dict[str, Any]] | No
     """Read the newest intact state: (step, tensor groups, facts), or None if there is none."""
     for state in reversed(_states(directory)):
         try:
-            header = read_json(state / "state.json")
-            for name, size in header["sizes"].items():
-                if (state / name).stat().st_size != size:
-                    raise UserError(f"{state / name} is truncated")
-            groups = {Path(name).stem: load_tensors(state / name) for name in header["sizes"]}
-            return int(header["step"]), groups, header["facts"]
-        except (UserError, OSError, KeyError) as error:
+            header = checked(read_json(state / "state.json"), State, state / "state.json")
+            for name, expected in header["hashes"].items():
+                if file_hash(state / name) != expected:
+                    raise changed_error(state / name, state / "state.json")
+            groups = {Path(name).stem: load_tensors(state / name) for name in header["hashes"]}
+            return header["step"], groups, header["facts"]
+        except (UserError, OSError) as error:
             warnings.warn(f"training state {state} is damaged ({error}); loading the one before it", stacklevel=2)
     return None
 

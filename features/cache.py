@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from checkpoints.artifact import atomic_file, read_header, write_header
+from checkpoints.artifact import Header, atomic_file, read_header, write_header
 from checkpoints.content import content_hashes, refuse_changed
 from checkpoints.errors import UserError
+from checkpoints.forms import Count, Ids, Name, Size, checked
+from checkpoints.framing import FramingForm
 
 HEADER = "features.json"
 KIND = "feature cache"
@@ -27,6 +29,36 @@ SCHEMA = 2
 IMPORTED = "imported"
 """What the source of a file begins with if its features were imported, not extracted."""
 AGAIN = "delete the file and run the command that made it again"
+
+
+class CachedSequence(TypedDict):
+    """A sequence in the header of a cache."""
+
+    first_frame: Size
+    frames: Count
+    valid: Count
+    hash: str
+
+
+class CacheHeader(Header):
+    """Header of a feature cache."""
+
+    feature_id: str
+    dim: Size
+    sequences: dict[Name, CachedSequence]
+    trained_on: Ids
+    chosen_on: NotRequired[Ids]
+    encoder: NotRequired[str]
+    synthetic: NotRequired[bool]
+
+
+class Made(TypedDict, total=False):
+    """How features were made, in the configuration of a cache."""
+
+    view: str
+    flip: bool
+    pooling: str | None
+    framing: FramingForm
 
 
 @dataclass(frozen=True)
@@ -186,6 +218,7 @@ class FeatureCache:
         path: its directory.
         header: the whole header.
         feature_id: what the features mean; a head accepts only the id it was trained on.
+        made: how the features were made; more than these fields.
         dim: D.
         ids: sorted ids of the sequences.
         trained_on: task name -> ids whose labels the encoder was trained on.
@@ -199,12 +232,13 @@ class FeatureCache:
             UserError: when it is missing, incomplete, empty, or of another kind or schema.
         """
         self.path = Path(path)
-        self.header = read_header(self.path, HEADER, kind=KIND, schema=SCHEMA)
+        self.header = read_header(self.path, HEADER, kind=KIND, schema=SCHEMA, form=CacheHeader)
+        self.made = checked(self.header["config"], Made, self.path / HEADER)
         self.feature_id: str = self.header["feature_id"]
         self.dim: int = self.header["dim"]
-        self.sequences: dict[str, dict[str, Any]] = self.header["sequences"]
+        self.sequences = self.header["sequences"]
         self.ids: list[str] = sorted(self.sequences)
-        self.trained_on: dict[str, list[str]] = self.header.get("trained_on", {})
+        self.trained_on: dict[str, list[str]] = self.header["trained_on"]
         self.chosen_on: dict[str, list[str]] | None = self.header.get("chosen_on")
         self._checked = False
 
@@ -247,10 +281,12 @@ class FeatureCache:
         arrays = _load(path)
         features, valid, time_s = arrays["features"], arrays["valid"], arrays["time_s"]
         start = int(arrays["first_frame"][0])
-        if features.shape != (sequence["frames"], self.dim) or not len(features) == len(valid) == len(time_s):
+        same_frames = start == sequence["first_frame"] and len(features) == len(valid) == len(time_s)
+        if features.shape != (sequence["frames"], self.dim) or not same_frames:
             raise UserError(
-                f"{path} holds features {features.shape}, valid {valid.shape} and time_s {time_s.shape}, the cache's "
-                f"header says {sequence['frames']} frames of {self.dim} dimensions: {AGAIN}"
+                f"{path} holds features {features.shape}, valid {valid.shape} and time_s {time_s.shape} from frame "
+                f"{start} on, the cache's header says {sequence['frames']} frames of {self.dim} dimensions from frame "
+                f"{sequence['first_frame']} on: {AGAIN}"
             )
         _refuse_nonfinite(features, valid, str(path), start, AGAIN)
         first, count = (start, len(features)) if length is None else (1, length)
@@ -260,7 +296,7 @@ class FeatureCache:
         seen[inside] = valid[rows[inside]]
         return Features(fill_nearest(features, valid, rows), seen, _clock(time_s, rows), first)
 
-    def _sequence(self, id: str) -> dict[str, Any]:
+    def _sequence(self, id: str) -> CachedSequence:
         if id not in self.sequences:
             raise UserError(f"the feature cache {self.path} has no sequence {id!r}: extract features of that video")
         return self.sequences[id]

@@ -28,20 +28,20 @@ def write_report(cache_path: Path, store: FacesStore, labels: Tracks | None, unr
     cache = FeatureCache(cache_path)
     sequences = cache.header["sequences"]
     frames, valid = (np.array([item[key] for item in sequences.values()]) for key in ("frames", "valid"))
-    facts = [
+    facts: list[list[Any]] = [
         ["sequences", len(sequences)],
         ["frames", int(frames.sum())],
         ["with a face", int(valid.sum())],
         *([] if unreadable is None else [["pictures that could not be decoded", unreadable]]),
         ["dimensions", cache.dim],
         *([key, str(value)] for key, value in sorted(cache.header["config"].items())),
-        ["encoder", str(cache.header["encoder"])],
+        ["encoder", cache.header.get("encoder", "")],
         ["feature id", cache.feature_id],
     ]
     missing = sorted(
         ((1 - item["valid"] / item["frames"], id, item["frames"]) for id, item in sequences.items()), reverse=True
     )
-    rows = [[id, count, f"{share:.1%}"] for share, id, count in missing[:10] if share]
+    rows: list[list[Any]] = [[id, count, f"{share:.1%}"] for share, id, count in missing[:10] if share]
     blocks: list[Any] = [Table(["", ""], facts)]
     if rows:
         blocks.append(Table(["sequence", "frames", "without a face"], rows, "Where faces are missing most"))

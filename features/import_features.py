@@ -1,10 +1,7 @@
 """Others' features: `python features/import_features.py --source DIR --faces STORE --name NAME --out CACHE`."""
 
-import csv
 import hashlib
 import json
-import re
-from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +11,23 @@ import tyro
 
 from checkpoints.errors import UserError, guarded
 from checkpoints.ranges import check_ranges
+from checkpoints.reading import (
+    EMPTY,
+    LAST_FRAME,
+    in_lines,
+    parse_rows,
+    read_csv,
+    read_npy,
+    shown,
+    visible,
+    whole_number,
+)
 from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
 from preprocessing.faces import FacesStore, Sequence
 
 MADE_BY = "features/import_features.py"
 KEYS = {"frame", "success", "face_id", "timestamp"}
-MISSING = {"", "nan", "na", "n/a", "null", "none"}
-NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf)", re.ASCII)
-MAX_FRAMES = 10_000_000
+MISSING = {*EMPTY, "inf", "infinity"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +130,7 @@ def read_rows(source: Path, id: str) -> np.ndarray | None:
         (source / id, _read_folder),
     ):
         if path.exists():
-            try:
-                rows = read(path)
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path} cannot be read as features: {error}") from None
+            rows = read(path)
             if rows.ndim != 2 or not rows.size:
                 raise UserError(f"{path} holds an array of shape {rows.shape}, expected [T, D]")
             return rows
@@ -187,77 +190,60 @@ def oddities(sequence: Sequence, rows: np.ndarray, rate: float) -> dict[str, str
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    values = np.load(path, allow_pickle=False)
+    values = read_npy(path)
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"it holds {values.dtype}, expected real numbers")
+        raise UserError(f"{path} holds {values.dtype}, expected real numbers")
     return np.asarray(values, np.float32)
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        names = [name.strip() for name in file.readline().split(",")]
-        if all(_is_number(name) for name in names):
-            raise ValueError("its first line holds numbers, expected names of the columns")
-        lines = [(number, row) for number, row in enumerate(csv.reader(file), start=2) if row]
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
-        raise ValueError("its columns are not separated by commas: write it with commas")
-    if "" in names:
-        raise ValueError(f"column {names.index('') + 1} has no name: write it without an index")
-    values = np.array([_cells(row, names, number) for number, row in lines]).reshape(len(lines), len(names))
+    names, rows = read_csv(path)
+    refuse = in_lines(path)
+    for what, name in (("no name", ""), ("the name of another", next((n for n in names if names.count(n) > 1), None))):
+        if name in names:
+            raise refuse(-1, "", f"column {names.index(name) + 1} has {what} ({shown(name)}): leave it out")
+    # An empty cell and a number that is not finite are missing.
+    cells = [[_missing_as_nothing(cell) for cell in row] for row in rows]
+    values = parse_rows([",".join(cell or "0" for cell in row) for row in cells], names, refuse)
+    values[[[not cell for cell in row] for row in cells]] = np.nan
     if "success" in names:
         values[values[:, names.index("success")] == 0, [[k] for k, n in enumerate(names) if n not in KEYS]] = np.nan
     features = values[:, [k for k, name in enumerate(names) if name not in KEYS]].astype(np.float32)
     if "frame" not in names:
         return features
+    frames = values[:, names.index("frame")]
     first: dict[float, int] = {}
-    for (number, _), frame in zip(lines, values[:, names.index("frame")], strict=True):
-        if not 1 <= frame < MAX_FRAMES or frame != int(frame):
-            raise ValueError(f"line {number}: frame {frame:g}: frames are whole numbers, counted from 1")
-        if frame in first:
-            raise ValueError(
-                f"line {number}: frame {frame:g} stands in line {first[frame]} too: keep one face a frame, and write "
-                "other people's to files of their own, named after the sequences of the store"
+    for row, frame in enumerate(frames):
+        if not 1 <= frame <= LAST_FRAME or frame != int(frame):
+            raise refuse(row, "frame", f"{frame:.10g}: frames are whole numbers, counted from 1")
+        if first.setdefault(frame, row) != row:
+            raise refuse(
+                row,
+                "frame",
+                f"frame {frame:g} stands in line {first[frame] + 2} too: keep one face a frame, and write other "
+                "people's to files of their own, named after the sequences of the store",
             )
-        first[frame] = number
-    return _by_frame(values[:, names.index("frame")].astype(int), features)
+    return _by_frame(frames.astype(int), features)
 
 
-def _cells(row: Sequence_[str], names: Sequence_[str], number: int) -> list[float]:
-    """The numbers of a line; an empty cell or a word for a missing number is NaN."""
-    if len(row) != len(names):
-        raise ValueError(f"line {number} has {len(row)} cells, and the header {len(names)}")
-    values = []
-    for name, cell in zip(names, row, strict=True):
-        text = cell.strip()
-        missing = text.lower() in MISSING
-        if not missing and not NUMBER.fullmatch(text):
-            raise ValueError(f"line {number}, column {name!r}: {text[:40]!r} is not a number: leave the column out")
-        values.append(np.nan if missing else float(text))
-    return values
+def _missing_as_nothing(cell: str) -> str:
+    text = cell.strip(" \t")
+    return "" if text.lower().lstrip("+-") in MISSING else text
 
 
 def _read_folder(path: Path) -> np.ndarray:
-    files = sorted(file for file in path.glob("*.npy") if file.stem.isdigit())
-    if not files:
-        raise ValueError("it holds no NUMBER.npy")
-    return _by_frame(
-        np.array([int(file.stem) for file in files]), np.stack([_read_npy(file).ravel() for file in files])
-    )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    files = [(number, file) for file in visible(path.glob("*.npy")) if (number := whole_number(file.stem)) is not None]
+    rows = {number: _read_npy(file).ravel() for number, file in files}
+    if not rows:
+        raise UserError(f"{path} holds no NUMBER.npy")
+    if min(rows) < 1 or len(rows) < len(files) or len({len(row) for row in rows.values()}) > 1:
+        raise UserError(f"{path}: expected one NUMBER.npy a frame, counted from 1, all of the same length")
+    return _by_frame(np.array([*rows]), np.stack([*rows.values()]))
 
 
 def _by_frame(frames: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Rows in the order of frame numbers, from frame 1; frames that are not listed are NaN."""
-    if frames.min() < 1 or len(np.unique(frames)) != len(frames):
-        raise ValueError("frames must be distinct numbers, counted from 1")
-    rows = np.full((frames.max(), values.shape[1]), np.nan, np.float32)
+    rows = np.full((max(frames, default=0), values.shape[1]), np.nan, np.float32)
     rows[frames - 1] = values
     return rows
 

@@ -16,9 +16,10 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from checkpoints.artifact import read_json
+from checkpoints.content import content_hashes
 from checkpoints.encoder import chosen_on
 from checkpoints.errors import UserError
-from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
+from features.cache import HEADER, IMPORTED, FeatureCache, finish_cache, is_damaged, source_of, write_features
 from features.embed import Embedder
 from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
@@ -66,7 +67,17 @@ class Cache:
         header = self._header()
         same = (header.get("parents"), header.get("config")) == (self._parents, self._config)
         same = same and all(header.get(name) == ids for name, ids in self._seen.items())
-        return same and all(source_of(self.path, sequence.id) for sequence in self.store.sequences())
+        return same and not self._changed() and all(source_of(self.path, s.id) for s in self.store.sequences())
+
+    def _changed(self) -> list[Path]:
+        """Files that are not what the header says, and are therefore extracted again; empty without a header."""
+        try:
+            expected = FeatureCache(self.path).sequences
+        except UserError:
+            return []
+        files = [file for id in expected if (file := self.path / f"{id}.safetensors").is_file()]
+        found = content_hashes(self.path, [file.name for file in files])
+        return [file for file in files if found[file.name] != expected[file.stem]["hash"]]
 
     def _header(self) -> dict[str, Any]:
         """The header; empty if the cache is unfinished or damaged."""
@@ -85,7 +96,7 @@ class Cache:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         by = str(self._header().get("made_by", MADE_BY))
-        if by.rsplit(maxsplit=1)[-1] != MADE_BY:
+        if by.rpartition(" ")[2] != MADE_BY:
             raise UserError(f"{self.path} is a feature cache that {by} made: choose another --out")
         ids, kept = {sequence.id for sequence in self.store.sequences()}, set()
         for file in self.path.iterdir():
@@ -102,6 +113,9 @@ class Cache:
                 f"{self.path} holds features of other faces, such as {min(kept)!r}, and none of {self.store.path}: "
                 "choose another --out"
             )
+        for file in self._changed():
+            print(f"extracted again: {file} was changed", flush=True)
+            file.unlink()
         (self.path / HEADER).unlink(missing_ok=True)
 
     def source(self, content: str) -> str:

@@ -2,17 +2,34 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from checkpoints.artifact import read_header
-from checkpoints.encoder import SQUEEZE, Encoder, load_encoder, load_tensors, load_weights
+from checkpoints.encoder import (
+    SQUEEZE,
+    Encoder,
+    checked_weights,
+    load_encoder,
+    load_tensors,
+    load_weights,
+    read_encoder_header,
+)
 from checkpoints.errors import UserError
+from checkpoints.forms import checked
 from wildaffect.tasks import AU, EXPRESSIONS
+from wildaffect.training.rundir import read_run_header
+
+WEIGHTS = "classifier.safetensors"
+
+
+class Settings(TypedDict):
+    """What is read of a run's configuration."""
+
+    view: str
 
 
 class Classifier(nn.Module):
@@ -61,12 +78,14 @@ def load_classifier(run: Path) -> tuple[Classifier, str]:
     Raises:
         UserError: The directory holds no finished run of stage 2.
     """
-    if not (run / "classifier.safetensors").exists():
-        raise UserError(f"{run} has no classifier.safetensors: it is no finished run of finetune/run.py")
-    header = read_header(run, "config.json", kind="run", schema=1)
+    if not (run / WEIGHTS).exists():
+        raise UserError(f"{run} has no {WEIGHTS}: it is no finished run of finetune/run.py")
+    view = checked(read_run_header(run)["config"], Settings, run / "config.json")["view"]
     model = Classifier(load_encoder(run))
-    load_weights(model.head, load_tensors(run / "classifier.safetensors"), source=run)
-    return model.eval(), header["config"]["view"]
+    load_weights(model.head, load_tensors(run / WEIGHTS), source=run)
+    header = run / "encoder" / "config.json"
+    checked_weights(run / WEIGHTS, read_encoder_header(header.parent).get("classifier", ""), header)
+    return model.eval(), view
 
 
 def trainable(encoder: Encoder, *, pooling: str, drop_path: float, patch_drop: float) -> Encoder:

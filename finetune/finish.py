@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from checkpoints.artifact import read_header
+from checkpoints.artifact import fingerprint
 from checkpoints.encoder import Encoder, chosen_on, save_encoder, save_tensors
-from finetune.classifier import Classifier, product
+from finetune.classifier import WEIGHTS, Classifier, product
 from finetune.labels import Split
 from finetune.run_report import write_report
 from finetune.scoring import Scorer
@@ -12,7 +12,7 @@ from finetune.validation import BEST, BestWeights
 from preprocessing.faces import FacesStore
 from wildaffect.report.card import write_product_card
 from wildaffect.tasks.leaks import together
-from wildaffect.training.rundir import RunDirectory
+from wildaffect.training.rundir import RunDirectory, read_run_header
 
 
 def provenance(parent: Encoder, store: FacesStore, split: Split) -> dict[str, Any]:
@@ -41,16 +41,17 @@ def finish(
     probabilities = scorer.probabilities(model)
     summary = scorer.score(probabilities) | {"step": best.step}
     if accelerator.is_main_process:
-        header = read_header(run.path, "config.json", kind="run", schema=1)
+        header = read_run_header(run.path)
         encoder = product(model.encoder, parent)
         encoder.provenance = provenance(parent, store, split)
-        save_tensors(run.path / "classifier.safetensors", dict(model.head.state_dict()))
+        save_tensors(run.path / WEIGHTS, dict(model.head.state_dict()))
         save_encoder(
             run.path / "encoder",
             encoder,
             made_by="finetune/run.py",
             recipe=header["config"],
             parents=header["parents"],
+            classifier=fingerprint(run.path / WEIGHTS),
             scores={key: summary[key] for key in ("macro_f1", "accuracy", "classes", "frames", "step")},
         )
         write_product_card(run.path / "encoder")

@@ -12,7 +12,7 @@ from finetune.frames import LabelledFrames
 from preprocessing.faces import FacesStore
 from wildaffect.tasks import AU, EXPR, EXPRESSIONS
 from wildaffect.tasks.class_map import ClassMap
-from wildaffect.tasks.folds import hold_out, read_ids, without
+from wildaffect.tasks.folds import hold_out, read_known_ids, without
 from wildaffect.tasks.label_track import LabelTrack
 from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotations
 
@@ -90,7 +90,8 @@ def read_split(
             "validation), or pictures in class-named folders"
         )
     if exclude is not None:
-        before, excluded = len(train) + len(validation), read_ids(exclude)
+        before = len(train) + len(validation)
+        excluded = read_known_ids(exclude, {*spans, *train, *validation})
         train, validation = ({id: part[id] for id in without(part, excluded)} for part in (train, validation))
         notes.append(f"{before - len(train) - len(validation)} of {before} labelled videos are left out by {exclude}")
         if not train:

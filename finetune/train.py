@@ -1,13 +1,14 @@
 """Stage 2 from top to bottom: what is trained on, the network, the loop, the product."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
+from checkpoints.forms import checked
 from checkpoints.ranges import check_ranges
 from finetune.augment import picture_augmentation
 from finetune.classifier import Classifier, build_optimizer, trainable
@@ -32,6 +33,12 @@ from wildaffect.training.rundir import RunDirectory
 MADE_BY = "finetune/run.py"
 # Paths and trackers are not part of what a run is.
 APART = ("faces", "labels", "au_faces", "au_labels", "encoder", "out", "class_map", "exclude", "tracker")
+
+
+class Summary(TypedDict):
+    """What is read of the summary of a finished run."""
+
+    macro_f1: float
 
 
 def train(config: Finetune) -> dict[str, Any]:
@@ -81,9 +88,10 @@ def train(config: Finetune) -> dict[str, Any]:
         main=accelerator.is_main_process,
     )
     accelerator.wait_for_everyone()
-    if run.finished:
-        accelerator.print(f"{config.out} is finished: macro F1 {run.finished['macro_f1']:.4f}")
-        return run.finished
+    if done := run.finished:
+        score = checked(done, Summary, run.path / "finished.json")["macro_f1"]
+        accelerator.print(f"{config.out} is finished: macro F1 {score:.4f}")
+        return done
     track(accelerator, run, asdict(config))
 
     # The network and its optimizer.

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from checkpoints.errors import UserError
+from checkpoints.reading import read_lines
 from preprocessing.items import FRAME_BYTES, VIDEO_SUFFIXES, Item
 from wildaffect.tasks.challenge import is_challenge_file, read_example
+from wildaffect.tasks.folds import read_ids
 from wildaffect.tasks.labels import (
     TRAIN,
     VALIDATION,
@@ -15,7 +17,6 @@ from wildaffect.tasks.labels import (
     children,
     find_folder,
     find_mtl_file,
-    read_lines,
     subfolder,
 )
 from wildaffect.tasks.task import TASKS
@@ -69,7 +70,7 @@ def example_files(root: Path) -> list[Path]:
 def names_for_testing(root: Path, pattern: str = "*") -> list[str]:
     """The ids in the lists of test videos whose file names match a pattern."""
     lists = [path for path in children(subfolder(root, TEST_NAMES), f"{pattern}.txt") if not is_challenge_file(path)]
-    return [line.strip() for path in lists for line in read_lines(path) if line.strip()]
+    return [id for path in lists for id in read_ids(path)]
 
 
 def listed_frames(root: Path) -> dict[tuple[str, str], int]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import datasets
 import numpy as np
@@ -34,10 +34,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.dataset import ParquetFragmentScanOptions
 
-from checkpoints.artifact import atomic_file, combine_hashes, read_header, write_header
-from checkpoints.content import content_hashes, refuse_changed
+from checkpoints.artifact import Header, atomic_file, combine_hashes, read_header, write_header
+from checkpoints.content import changed_error, content_hashes, refuse_changed
 from checkpoints.errors import UserError
-from checkpoints.framing import UNKNOWN, Framing
+from checkpoints.forms import Count, Name, Size
+from checkpoints.framing import UNKNOWN, Framing, FramingForm
 from preprocessing.align import similarity
 
 ViewName = Literal[
@@ -77,6 +78,43 @@ FEATURES: dict[str, dict[str, Any]] = {
     "score": {"dtype": "float32", "_type": "Value"},
     "interpolated": {"dtype": "bool", "_type": "Value"},  # box and landmarks were bridged between two detections
 }
+
+
+class Shard(TypedDict):
+    """A shard in the header of a store."""
+
+    name: Name
+    rows: Count
+    bytes: Count
+    hash: str
+
+
+class Problem(TypedDict):
+    """A source that could not be read in full."""
+
+    source: str
+    problem: str
+
+
+class FacesHeader(Header):
+    """Header of a faces store."""
+
+    image_size: Size
+    framing: FramingForm
+    rows: Count
+    shards: list[Shard]
+    fingerprint: str
+    problems: list[Problem]
+    synthetic: NotRequired[bool]
+
+
+def read_store_header(store: Path) -> FacesHeader:
+    """Header of a finished store.
+
+    Raises:
+        UserError: There is none.
+    """
+    return read_header(store, HEADER, kind=KIND, schema=SCHEMA, form=FacesHeader)
 
 
 def arrow_schema() -> pa.Schema:
@@ -234,15 +272,17 @@ class FacesStore:
             UserError: The store is missing, empty, incomplete, damaged or of an unknown schema.
         """
         self.path = Path(path)
-        self.header = read_header(self.path, HEADER, kind=KIND, schema=SCHEMA)
+        self.header = read_store_header(self.path)
         self.fingerprint: str = self.header["fingerprint"]
         self.image_size: int = self.header["image_size"]
-        self.framing = Framing.from_dict(self.header.get("framing"))
+        self.framing = Framing.from_dict(self.header["framing"])
         self._shards = [self.path / DATA / shard["name"] for shard in self.header["shards"]]
         self.check()
         if not self.header["rows"]:
             raise UserError(f"{self.path} is an empty faces store: its sources held no readable frame")
         self._read_index()
+        if len(self) != self.header["rows"]:
+            raise changed_error(self.path / DATA, self.path / HEADER)
 
     def check(self, *, again: bool = False) -> None:
         """Compare every shard with the header, by hashes that are remembered until a file changes (or `again`).
@@ -251,6 +291,8 @@ class FacesStore:
             UserError: Names the first shard that was changed.
         """
         expected = {shard["name"]: shard["hash"] for shard in self.header["shards"]}
+        if combine_hashes(expected) != self.fingerprint:
+            raise UserError(f"{self.path / HEADER} was changed: its fingerprint is not that of its shards; restore it")
         refuse_changed(self.path / DATA, expected, f"../{HEADER}", again=again)
 
     def _read_index(self) -> None:

@@ -1,17 +1,28 @@
 """Picture data sets with labels: AffectNet in both released forms, and RAF-DB. Writes the labels of a store."""
 
-import csv
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
+from checkpoints.reading import (
+    decimal,
+    first_line,
+    in_lines,
+    read_lines,
+    read_npy,
+    shown,
+    visible,
+    whole_number,
+)
 from preprocessing.items import Item, Label
 from preprocessing.tables import table_labels
+from wildaffect.tasks.tables import Table, read_table
 from wildaffect.tasks.task import EXPRESSIONS
 
 LABELS = "labels.parquet"
@@ -19,6 +30,10 @@ LABELS = "labels.parquet"
 # The data sets' class numbers, by their names in `EXPRESSIONS`, which has no class for contempt: it becomes "Other".
 AFFECTNET = ("Neutral", "Happiness", "Sadness", "Surprise", "Fear", "Disgust", "Anger", "Other")
 AFFECTNET_NO_FACE = 10
+AFFECTNET_NO_VALUE = -2
+PLACE = "subDirectory_filePath"
+BOX = ("face_x", "face_y", "face_width", "face_height")
+RAFDB_NAME = re.compile(r"(train|test)_[\w.-]{1,100}", re.ASCII)
 RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 
 AFFECTNET_SPLITS = {"training": "train", "validation": "validation", "train_set": "train", "val_set": "validation"}
@@ -26,43 +41,53 @@ AFFECTNET_SPLITS = {"training": "train", "validation": "validation", "train_set"
 
 def find_labelled(root: Path, *, crops: bool) -> Iterator[Item] | None:
     """The labelled pictures of a known data set; None for any other folder."""
-    lists = [path for name in ("training.csv", "validation.csv") for path in sorted(root.rglob(name))]
-    lists = [path for path in lists if _header(path)[:1] == ["subDirectory_filePath"]]
+    lists = [path for name in ("training.csv", "validation.csv") for path in visible(root.rglob(name))]
+    # A list in another encoding than UTF-8 is known too, so that its reader can refuse it.
+    lists = [path for path in lists if PLACE in first_line(path).replace("\0", "")]
     if lists:
         return _affectnet_lists(root, lists)
     sets = [root / name for name in ("train_set", "val_set") if (root / name / "annotations").is_dir()]
     if sets:
         return _affectnet_sets(root, sets)
-    partition = next(iter(sorted(root.rglob("list_patition_label.txt"))), None)  # sic
+    partition = next(iter(visible(root.rglob("list_patition_label.txt"))), None)  # sic
     if partition:
         return _rafdb(root, partition, "aligned" if crops else "original")
     return None
 
 
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return next(csv.reader(file), [])
-
-
 def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
     """The first form: photographs in numbered folders, with lists that give each face's box and label."""
     for path in lists:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            base = None
-            for number, row in enumerate(csv.DictReader(file), start=2):
-                try:
-                    place = row["subDirectory_filePath"]
-                    x, y, width, height = (float(row[f"face_{name}"]) for name in ("x", "y", "width", "height"))
-                    split, expression = AFFECTNET_SPLITS[path.stem], int(row["expression"])
-                    label = _affectnet_label(split, expression, row["valence"], row["arousal"])
-                except (KeyError, TypeError, ValueError) as error:
-                    raise UserError(f"{path}, line {number}: not an AffectNet annotation: {error!r}") from None
-                base = base or _base(root, place, path)
-                if label is not None:
-                    image = base / place
-                    name = image.relative_to(root).as_posix()
-                    box = (x, y, x + width, y + height)
-                    yield Item(image.stem, image, name, "picture", _size(image), box=box, label=label)
+        table = read_table(path)
+        if missing := [name for name in (*BOX, "expression", "valence", "arousal") if name not in table]:
+            raise UserError(f"{path} is no list of AffectNet: it lacks the column(s) {', '.join(missing)}")
+        numbers = zip(*(table.numbers(name).tolist() for name in BOX), strict=True)
+        labels = _affectnet_labels(table, AFFECTNET_SPLITS[path.stem])
+        base = None
+        first: dict[tuple[str, float, float], int] = {}
+        for row, (place, (x, y, width, height), label) in enumerate(
+            zip(table.ids(PLACE), numbers, labels, strict=True)
+        ):
+            if not all(0 <= abs(value) < 1e6 for value in (x, y, width, height)):
+                raise table.error(row, BOX[0], "expected the box of a face in pixels")
+            if first.setdefault((place, x, y), row) != row:
+                raise table.error(row, PLACE, f"row {first[place, x, y] + 1} has the same face of {place}")
+            base = base or _base(root, place, path)
+            if label is not None:
+                image = base / place
+                name = image.relative_to(root).as_posix()
+                box = (x, y, x + width, y + height)
+                yield Item(image.stem, image, name, "picture", _size(image), box=box, label=label)
+
+
+def _affectnet_labels(table: Table, split: str) -> list[Label | None]:
+    """Labels of a list's rows."""
+    expressions = table.numbers("expression").tolist()
+    values = zip(table.numbers("valence").tolist(), table.numbers("arousal").tolist(), strict=True)
+    labels = []
+    for row, (expression, (valence, arousal)) in enumerate(zip(expressions, values, strict=True)):
+        labels.append(_affectnet_label(split, expression, valence, arousal, partial(table.error, row)))
+    return labels
 
 
 def _base(root: Path, place: str, path: Path) -> Path:
@@ -77,27 +102,46 @@ def _base(root: Path, place: str, path: Path) -> Path:
 def _affectnet_sets(root: Path, sets: Sequence[Path]) -> Iterator[Item]:
     """The second form: cropped faces in `images`, and three small files per face in `annotations`."""
     for folder in sets:
-        for image in sorted((folder / "images").iterdir(), key=lambda p: (len(p.stem), p.stem)):
-            values = []
-            for name in ("exp", "val", "aro"):
-                path = folder / "annotations" / f"{image.stem}_{name}.npy"
-                try:
-                    values.append(str(np.load(path, allow_pickle=False)))
-                except (OSError, ValueError) as error:
-                    raise UserError(f"{path} cannot be read as the annotation of {image.name}: {error}") from None
-            label = _affectnet_label(AFFECTNET_SPLITS[folder.name], int(float(values[0])), values[1], values[2])
+        for image in sorted(visible((folder / "images").iterdir()), key=lambda p: (len(p.stem), p.stem)):
+            files = {
+                name: folder / "annotations" / f"{image.stem}_{name[:3]}.npy"
+                for name in ("expression", "valence", "arousal")
+            }
+            values = {}
+            for name, path in files.items():
+                number = decimal(str(read_npy(path)))
+                if number is None:
+                    raise UserError(f"{path} holds no number: expected the annotation of {image.name}")
+                values[name] = number
+            refuse = partial(_in_file, files)
+            label = _affectnet_label(AFFECTNET_SPLITS[folder.name], refuse=refuse, **values)
             if label is not None:
                 video = f"{folder.name}_{image.stem}"
                 yield Item(video, image, image.relative_to(root).as_posix(), "picture", _size(image), label=label)
 
 
-def _affectnet_label(split: str, expression: int, valence: str, arousal: str) -> Label | None:
-    """The label, or None for a picture without a face. A value of -2 means valence and arousal are not annotated."""
+def _in_file(files: Mapping[str, Path], column: str, problem: str) -> UserError:
+    return UserError(f"{files[column]}: {problem}")
+
+
+def _affectnet_label(
+    split: str, expression: float, valence: float, arousal: float, refuse: Callable[[str, str], UserError]
+) -> Label | None:
+    """The label, or None for a picture without a face. A value of -2 means valence and arousal are not annotated.
+
+    Raises:
+        UserError: Made by `refuse` from the name of a column and what is wrong with it: a number is no label.
+    """
+    if expression not in range(AFFECTNET_NO_FACE + 1):
+        raise refuse("expression", f"{expression:.10g} is no class of AffectNet (0 to {AFFECTNET_NO_FACE})")
+    for name, value in (("valence", valence), ("arousal", arousal)):
+        if not (-1 <= value <= 1 or value == AFFECTNET_NO_VALUE):
+            raise refuse(name, f"{value:.10g} is out of range: expected -1 to 1, or {AFFECTNET_NO_VALUE}")
     if expression == AFFECTNET_NO_FACE:
         return None
-    known = EXPRESSIONS.index(AFFECTNET[expression]) if 0 <= expression < len(AFFECTNET) else None
-    v, a = (float(value) for value in (valence, arousal))
-    return Label(split, known, *((v, a) if v >= -1 and a >= -1 else (None, None)))
+    known = EXPRESSIONS.index(AFFECTNET[int(expression)]) if expression < len(AFFECTNET) else None
+    annotated = AFFECTNET_NO_VALUE not in (valence, arousal)
+    return Label(split, known, *((valence, arousal) if annotated else (None, None)))
 
 
 def _rafdb(root: Path, partition: Path, form: str) -> Iterator[Item]:
@@ -105,13 +149,21 @@ def _rafdb(root: Path, partition: Path, form: str) -> Iterator[Item]:
     folder = partition.parent.parent / "Image" / form
     if not folder.is_dir():
         raise UserError(f"{partition} lists pictures, but {folder} does not exist")
-    for number, line in enumerate(partition.read_text(encoding="utf-8").splitlines(), start=1):
+    refuse, lines = in_lines(partition, 1), read_lines(partition)
+    if not lines:
+        raise refuse(0, "", "it lists no picture")
+    seen = set()
+    for row, line in enumerate(lines):
         name, _, value = line.strip().partition(" ")
-        if not value.strip().isdigit() or not 1 <= int(value) <= len(RAFDB):
-            raise UserError(f"{partition}, line {number}: expected 'picture.jpg 1..7', found {line!r}")
+        number = whole_number(value.strip())
+        if not number or number > len(RAFDB) or not RAFDB_NAME.fullmatch(name):
+            raise refuse(row, "", f"expected 'train_00001.jpg 1..7' or 'test_0001.jpg 1..7', found {shown(line)}")
+        if name in seen:
+            raise refuse(row, "", f"{name} is listed twice")
+        seen.add(name)
         image = folder / (f"{Path(name).stem}_aligned.jpg" if form == "aligned" else name)
         split = "train" if name.startswith("train") else "validation"
-        label = Label(split, EXPRESSIONS.index(RAFDB[int(value) - 1]))
+        label = Label(split, EXPRESSIONS.index(RAFDB[number - 1]))
         place = image.relative_to(root).as_posix()
         yield Item(Path(name).stem, image, place, "picture", _size(image), label=label)
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoints.artifact import read_header
 from checkpoints.errors import UserError
 from checkpoints.framing import NAMED, OURS, TO_MEASURE, UNKNOWN, Framing
 from preprocessing.align import decode_jpeg
 from preprocessing.close_up import widen
 from preprocessing.detect import Detector
-from preprocessing.faces import DATA, HEADER, KIND, SCHEMA, have_pictures, read_jpegs
+from preprocessing.faces import DATA, have_pictures, read_jpegs, read_store_header
 
 SAMPLE = 64
 """Number of pictures that are measured."""
@@ -38,8 +37,7 @@ def chosen_framing(name: str, *, crops: bool) -> Framing:
     if name in NAMED:
         framing = NAMED[name]
     elif Path(name).is_dir():
-        header = read_header(Path(name), HEADER, kind=KIND, schema=SCHEMA)
-        framing = Framing.from_dict(header.get("framing"))
+        framing = Framing.from_dict(read_store_header(Path(name))["framing"])
     else:
         raise UserError(f"--framing {name}: expected auto, {', '.join(NAMED)} or the path of a faces store")
     if not crops and not framing.is_known:

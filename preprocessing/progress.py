@@ -6,16 +6,20 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from checkpoints.artifact import read_json, write_json
+from checkpoints.content import content_hashes
 from checkpoints.errors import UserError
 from checkpoints.framing import TO_MEASURE
 from preprocessing.detect import Detector
-from preprocessing.faces import DATA, HEADER, SCHEMA, finish_store
+from preprocessing.faces import DATA, HEADER, SCHEMA, finish_store, read_store_header
 from preprocessing.items import Group
 from preprocessing.labelled import write_labels
 from preprocessing.measure_framing import measure_framing
-from preprocessing.shard import LOG, Settings
+from preprocessing.shard import LOG, Settings, read_log
 from preprocessing.sheet import SHEET, write_sheet
 from wildaffect.tasks.labels import is_synthetic
 
@@ -63,7 +67,7 @@ def begin(store: Path, settings: Settings, groups: Sequence[Group]) -> None:
     for log in sorted((store / LOG).glob("*.json")):
         if log.stem in names:
             continue
-        others = set(read_json(log)["sources"])
+        others = set(read_log(store, log.stem)["sources"])
         if not others & sources:
             raise UserError(
                 f"--out {store} also holds {sorted(others)[0]!r}, which is not in any --source: "
@@ -75,17 +79,25 @@ def begin(store: Path, settings: Settings, groups: Sequence[Group]) -> None:
 
 
 def is_finished(store: Path, group: Group) -> bool:
-    """Whether a group's shard is written and its sources have not changed since."""
-    log = store / LOG / f"{group.name}.json"
-    return log.exists() and read_json(log)["digest"] == group.digest
+    """Whether a group's shard is written, and neither its sources nor its file have changed since."""
+    if not (store / LOG / f"{group.name}.json").exists():
+        return False
+    log = read_log(store, group.name)
+    shard = store / DATA / f"{group.name}.parquet"
+    found = content_hashes(shard.parent, [shard.name])[shard.name] if shard.exists() else ""
+    if log["digest"] == group.digest and log["hash"] != found:
+        print(f"{shard} was deleted or changed: made again", flush=True)
+    return log["digest"] == group.digest and log["hash"] == found
 
 
 def is_complete(store: Path, settings: Settings) -> bool:
     """Whether a store has its data sheet and its header, and the header names the framing that was asked for."""
     if not (store / HEADER).exists() or not (store / SHEET).exists():
         return False
-    header = read_json(store / HEADER)
-    return header["schema"] == SCHEMA and settings.framing.as_dict() in (TO_MEASURE.as_dict(), header["framing"])
+    found = read_json(store / HEADER)
+    if isinstance(found, dict) and found.get("schema") != SCHEMA:
+        return False
+    return settings.framing.as_dict() in (TO_MEASURE.as_dict(), read_store_header(store)["framing"])
 
 
 def reopen(store: Path) -> None:
@@ -109,10 +121,10 @@ def complete(
     Raises:
         UserError: No frame could be read, or the disk is full.
     """
-    logs = [read_json(store / LOG / f"{group.name}.json") for group in groups]
-    problems = [*renamed, *(problem for log in logs for problem in log["problems"])]
+    logs = [read_log(store, group.name) for group in groups]
+    problems: list[Any] = [*renamed, *(problem for log in logs for problem in log["problems"])]
     problems.sort(key=lambda problem: (problem["source"], problem["problem"]))
-    items, frames, faces = (sum(log[name] for log in logs) for name in ("items", "frames", "faces"))
+    items, frames, faces = np.sum([(log["items"], log["frames"], log["faces"]) for log in logs], axis=0).tolist()
     if not frames:
         shutil.rmtree(store / LOG)
         (store / CONFIG).unlink()

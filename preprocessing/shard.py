@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import cv2
 import numpy as np
 
-from checkpoints.artifact import write_json
+from checkpoints.artifact import read_json, write_json
+from checkpoints.content import content_hashes
 from checkpoints.errors import UserError
+from checkpoints.forms import Count, checked
 from checkpoints.framing import OURS, Framing
 from preprocessing.align import align, encode_jpeg
 from preprocessing.close_up import find_in_pictures
 from preprocessing.detect import Detector, Faces
-from preprocessing.faces import DATA, write_shard
+from preprocessing.faces import DATA, Problem, write_shard
 from preprocessing.items import Group, Item
 from preprocessing.pictures import read_picture
 from preprocessing.rows import Found, found_rows, numbered, ready_rows
@@ -40,6 +42,36 @@ NO_FACE = 4
 Find = Callable[[Sequence[np.ndarray], Sequence[int], Faces | None], Generator[Request, Any, list[Faces]]]
 AT_ONCE = 8
 """Videos of a shard that are processed together, so that their detections share batches."""
+
+
+class Thumbnail(TypedDict):
+    """A frame without a face."""
+
+    label: str
+    jpeg: str
+
+
+class Log(TypedDict):
+    """What is known of a shard that is finished: counts, problems, and the hash of its file ('' if it has no row)."""
+
+    digest: str
+    hash: str
+    sources: list[str]
+    items: Count
+    frames: Count
+    faces: Count
+    problems: list[Problem]
+    no_face: list[Thumbnail]
+
+
+def read_log(store: Path, name: str) -> Log:
+    """The log of a shard.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    path = store / LOG / f"{name}.json"
+    return checked(read_json(path), Log, path)
 
 
 @dataclass(frozen=True)
@@ -100,7 +132,7 @@ def give_up(store: Path, group: Group, problem: str) -> dict[str, Any]:
 
 def _new_log(group: Group) -> dict[str, Any]:
     sources = sorted({item.name for item in group.items})
-    counts = {"items": 0, "frames": 0, "faces": 0}
+    counts = {"items": 0, "frames": 0, "faces": 0, "hash": ""}
     return {"digest": group.digest, "sources": sources, **counts, "problems": [], "no_face": []}
 
 
@@ -109,7 +141,8 @@ def _write(store: Path, group: Group, log: dict[str, Any], rows: Iterator[dict[s
     store.mkdir(parents=True, exist_ok=True)
     first = next(rows, None)
     if first is not None:  # nothing readable, no rows; no rows, no file
-        write_shard(store, group.name, chain([first], rows))
+        written = write_shard(store, group.name, chain([first], rows))
+        log["hash"] = content_hashes(written.parent, [written.name], again=True)[written.name]
     else:
         (store / DATA / f"{group.name}.parquet").unlink(missing_ok=True)  # from an earlier run
     write_json(store / LOG / f"{group.name}.json", log)

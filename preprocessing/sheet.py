@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from preprocessing.align import decode_jpeg
-from preprocessing.faces import DATA, HEADER, have_pictures, read_jpegs
+from preprocessing.faces import DATA, HEADER, Problem, have_pictures, read_jpegs
+from preprocessing.shard import Thumbnail
 from wildaffect.report.figures import histogram
 from wildaffect.report.page import SYNTHETIC_NOTE, Cards, Figure, Section, Table, jpeg, write_page
 
@@ -44,7 +45,7 @@ class _Index:
     rate: dict[str, float] = field(default_factory=dict)
 
 
-def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[dict[str, str]]) -> None:
+def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[Thumbnail]) -> None:
     """Write `report.html` into a finished store, whose `faces.json` holds `header`.
 
     `no_face` are thumbnails of frames without a face, each with `label` and a base64 `jpeg`.
@@ -121,7 +122,7 @@ def _distributions(index: _Index, pictures: Sequence[np.ndarray]) -> Section:
     return Section("Distributions", blocks)
 
 
-def _problems(problems: Sequence[dict[str, str]]) -> Section:
+def _problems(problems: Sequence[Problem]) -> Section:
     if not problems:
         return Section("Problems", ["None. Every source was read completely."])
     kinds = Counter(problem["problem"].split(":")[0] for problem in problems).most_common(20)

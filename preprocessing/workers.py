@@ -11,12 +11,11 @@ from typing import Any
 import cv2
 import torch
 
-from checkpoints.artifact import read_json
 from preprocessing.detect import Detector
 from preprocessing.items import Group
 from preprocessing.progress import explain_full_disk, is_finished
 from preprocessing.rows import Found
-from preprocessing.shard import AT_ONCE, LOG, Settings, find_together, give_up, make_shard
+from preprocessing.shard import AT_ONCE, Settings, find_together, give_up, make_shard, read_log
 
 Log = dict[str, Any]
 
@@ -49,7 +48,7 @@ def make_shards(
     except BrokenProcessPool:
         for group in [group for group in left if is_finished(store, group)]:  # finished, but its log did not come back
             left.pop(group)
-            yield read_json(store / LOG / f"{group.name}.json")
+            yield dict(read_log(store, group.name))
         # One of the shards in progress killed its process. Running them one at a time shows which; then several
         # processes do the rest. Bundles start in order, so those in progress come first.
         waiting = [[group for group in bundle if group in left] for bundle in bundles]

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 
-from checkpoints.artifact import fingerprint, read_header
+from checkpoints.artifact import fingerprint
 from checkpoints.encoder import (
     DECODER,
     WEIGHTS,
@@ -16,24 +16,21 @@ from checkpoints.encoder import (
     EncoderConfig,
     chosen_on,
     encoder_directory,
+    load_decoder,
     load_encoder,
-    load_tensors,
     load_weights,
+    read_encoder_header,
     refuse_misfits,
     save_encoder,
     save_tensors,
 )
-from checkpoints.encoder import KIND as ENCODER
-from checkpoints.encoder import SCHEMA as ENCODER_SCHEMA
 from checkpoints.errors import UserError
 from pretrain.mae import DecoderConfig, MaskedAutoencoder
 from pretrain.mixture import Faces
 from pretrain.recipes import Pretrain
 from wildaffect.report.card import write_product_card
 from wildaffect.tasks.leaks import together
-from wildaffect.training.rundir import KIND as RUN
-from wildaffect.training.rundir import SCHEMA as RUN_SCHEMA
-from wildaffect.training.rundir import RunDirectory
+from wildaffect.training.rundir import RunDirectory, read_run_header
 from wildaffect.training.schedule import weight_groups
 
 
@@ -106,17 +103,14 @@ def load_mae(directory: Path) -> MaskedAutoencoder:
     """
     directory = encoder_directory(directory)
     encoder = load_encoder(directory)
-    header = read_header(directory, "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
-    if "decoder" not in header:
+    found = load_decoder(directory)
+    if found is None:
         raise UserError(f"{directory} has no decoder: it was not made by stage 1")
-    settings = header["decoder"]
+    settings, weights = found
     decoder = DecoderConfig(settings["dim"], settings["depth"], settings["num_heads"])
     model = MaskedAutoencoder(
         encoder, decoder, mask_ratio=settings["mask_ratio"], norm_pix_loss=settings["norm_pix_loss"]
     )
-    if not (directory / DECODER).exists():
-        raise UserError(f"{directory} has no {DECODER}: stage 1 can only continue from an encoder of stage 1")
-    weights = load_tensors(directory / DECODER)
     shapes = {name: tensor.shape for name, tensor in model.decoder_state().items()}
     refuse_misfits(shapes, weights, source=directory / DECODER)
     model.load_state_dict(weights, strict=False)
@@ -139,7 +133,7 @@ def parent_fingerprints(init: Path | None) -> dict[str, str]:
     if init is None:
         return {}
     directory = encoder_directory(init)
-    read_header(directory, "config.json", kind=ENCODER, schema=ENCODER_SCHEMA)
+    read_encoder_header(directory)
     return {"init": fingerprint(directory / WEIGHTS)}
 
 
@@ -169,7 +163,7 @@ def write_result(
         provenance["labelled_videos"] = before.get("labelled_videos") or {}
         provenance["chosen_on"] = together(chosen_on(before), chose)
     model.encoder.provenance = provenance
-    header = read_header(run.path, "config.json", kind=RUN, schema=RUN_SCHEMA)
+    header = read_run_header(run.path)
     decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)
     write_encoder(
         run.path / name,
@@ -193,5 +187,6 @@ def write_encoder(
     `decoder` has the fields of its `DecoderConfig`, `mask_ratio` and `norm_pix_loss`.
     """
     save_tensors(directory / DECODER, model.decoder_state())
+    decoder |= {"weights": fingerprint(directory / DECODER)}
     save_encoder(directory, model.encoder, made_by="pretrain/run.py", recipe=recipe, parents=parents, decoder=decoder)
     write_product_card(directory)

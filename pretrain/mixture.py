@@ -13,7 +13,7 @@ from checkpoints.errors import UserError
 from preprocessing.faces import FacesStore
 from preprocessing.views import row_name
 from pretrain.duplicates import duplicates_across, store_hashes
-from wildaffect.tasks.folds import group_of, read_ids, without
+from wildaffect.tasks.folds import read_known_ids, without
 
 
 class Faces(Protocol):
@@ -58,7 +58,8 @@ class FacesMixture:
         self.weights, self._seed = tuple(weights), seed
         if weights and (len(weights) != len(paths) or min(weights) <= 0):
             raise UserError(f"--weights {' '.join(map(str, weights))}: expected {len(paths)} numbers above 0")
-        self._ids = [] if exclude is None else _known(read_ids(exclude), self.stores, exclude)
+        known = (sequence.id for store in self.stores for sequence in store.sequences())
+        self._ids = [] if exclude is None else read_known_ids(exclude, known)
         self._rows, excluded = zip(*(_allowed(store, self._ids) for store in self.stores), strict=True)
         same = [np.zeros(len(rows), bool) for rows in self._rows]
         if len(self.stores) > 1:
@@ -162,15 +163,6 @@ def _divided(total: int, weights: np.ndarray) -> np.ndarray:
 def _pass(seed: int, store: int, turn: int, size: int) -> np.ndarray:
     """Order of a store's pictures in one pass."""
     return np.random.default_rng((seed, store, turn)).permutation(size)
-
-
-def _known(ids: Sequence[str], stores: Sequence[FacesStore], path: Path) -> list[str]:
-    """The ids whose recordings are in a store; warns about the others."""
-    present = {group_of(seq.id) for store in stores for seq in store.sequences()}
-    unknown = [id for id in ids if group_of(id) not in present]
-    if unknown:
-        print(f"warning: {len(unknown)} of the {len(ids)} ids in {path} are in no store, such as {unknown[0]!r}")
-    return [id for id in ids if group_of(id) in present]
 
 
 def _allowed(store: FacesStore, excluded: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -10,7 +10,6 @@ Shards are read with Arrow rather than by streaming with `datasets`, which would
 more and reads each shard from its beginning, while here a row group is found by its number.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from checkpoints.artifact import checked_header
 from checkpoints.errors import UserError
-from preprocessing.faces import DATA, HEADER, KIND, SCHEMA
+from checkpoints.reading import decode_text, parse_json
+from preprocessing.faces import DATA, HEADER, KIND, SCHEMA, FacesHeader
 from preprocessing.views import face_views
 from wildaffect.training.batches import BatchPlan, sample_rng
 from wildaffect.training.images import RandomCrop, decode, first_readable, readable, stacked
@@ -51,14 +52,15 @@ class FacesStream:
         self.address = address.rstrip("/")
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.address)
-            self.header = json.loads(self._fs.cat_file(f"{self._root}/{HEADER}"))
+            content = self._fs.cat_file(f"{self._root}/{HEADER}")
         except (OSError, ImportError, ValueError) as error:
             raise UserError(
                 f"{self.address} cannot be read as a faces store ({type(error).__name__}: {error}): expected a "
                 f"complete store with {HEADER}; s3:// and similar need their fsspec package (`pip install s3fs`)"
             ) from None
-        if self.header.get("kind") != KIND or self.header.get("schema") != SCHEMA:
-            raise UserError(f"{self.address} is not a {KIND} of schema {SCHEMA}")
+        where = f"{self.address}/{HEADER}"
+        found = parse_json(decode_text(content, where), where)
+        self.header = checked_header(found, where, kind=KIND, schema=SCHEMA, form=FacesHeader)
         self.shards = [f"{self._root}/{DATA}/{shard['name']}" for shard in self.header["shards"]]
         try:
             with ThreadPoolExecutor(16) as pool:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from checkpoints.errors import UserError
+from checkpoints.forms import checked
 from checkpoints.ranges import check_ranges
 from preprocessing.views import face_views
 from pretrain.build import build, build_optimizer, parent_fingerprints, write_result
@@ -27,6 +28,12 @@ from wildaffect.training.schedule import warmup_cosine
 MADE_BY = "pretrain/run.py"
 # Where things are stored and which tracker listens do not define a run.
 APART = ("faces", "out", "init", "exclude", "probe_faces", "probe_labels", "tracker")
+
+
+class Summary(TypedDict):
+    """What is read of the summary of a finished run."""
+
+    loss: float
 
 
 def train(config: Pretrain) -> dict[str, Any]:
@@ -60,9 +67,10 @@ def train(config: Pretrain) -> dict[str, Any]:
         main=accelerator.is_main_process,
     )
     accelerator.wait_for_everyone()
-    if run.finished:
-        accelerator.print(f"{config.out} is finished: loss {run.finished['loss']:.4f} after {steps} steps")
-        return run.finished
+    if done := run.finished:
+        loss = checked(done, Summary, run.path / "finished.json")["loss"]
+        accelerator.print(f"{config.out} is finished: loss {loss:.4f} after {steps} steps")
+        return done
     track(accelerator, run, asdict(config))
 
     # The network and its optimizer.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import tyro
 from tqdm import tqdm
 
-from checkpoints.artifact import file_hash, read_header, read_json, write_header, write_json
+from checkpoints.artifact import Header, file_hash, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
 from synthwild.plan import Video, plan
 
@@ -73,7 +73,11 @@ def check_folder(out: Path, wanted: dict[str, Any]) -> bool:
     """
     complete = (out / HEADER).exists()
     if complete or (out / STARTED).exists():
-        made = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"] if complete else read_json(out / STARTED)
+        made = (
+            read_header(out, HEADER, kind=KIND, schema=SCHEMA, form=Header)["config"]
+            if complete
+            else read_json(out / STARTED)
+        )
         if made != wanted:
             raise UserError(f"{out} holds a different corpus ({made}): choose another --out or delete it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -115,6 +119,7 @@ def generate(out: Path, config: Config) -> Path:
     """
     made = settings(config)
     if check_folder(out, made):
+        (out / STARTED).unlink(missing_ok=True)  # a kill may have left it
         print(f"{out}: complete, nothing to do")
         return out
     out.mkdir(parents=True, exist_ok=True)

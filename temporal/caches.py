@@ -3,9 +3,10 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from checkpoints.errors import UserError
-from features.cache import FeatureCache
+from features.cache import FeatureCache, Made
 from temporal.heads import Head, HeadInput
 
 
@@ -36,8 +37,7 @@ def head_inputs(caches: Sequence[FeatureCache], head: Path) -> tuple[HeadInput, 
         encoder = str(cache.header.get("encoder", ""))
         if encoder and not encoder.startswith("timm:"):
             encoder = os.path.relpath(cache.path / encoder, head)
-        names = ("view", "flip", "pooling", "framing")
-        how = {name: cache.header["config"][name] for name in names if name in cache.header["config"]}
+        how: dict[str, Any] = {name: value for name, value in cache.made.items() if name in Made.__annotations__}
         inputs.append(HeadInput(cache.feature_id, cache.dim, encoder, **how))
     return tuple(inputs)
 

@@ -4,15 +4,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
 
-from checkpoints.artifact import fingerprint, read_header, write_header
-from checkpoints.encoder import WEIGHTS, checked_weights, load_tensors, load_weights, save_tensors
+from checkpoints.artifact import Header, fingerprint, read_header, write_header
+from checkpoints.encoder import BUILD_FAULTS, WEIGHTS, checked_weights, load_tensors, load_weights, save_tensors
 from checkpoints.errors import UserError
-from checkpoints.framing import UNKNOWN
+from checkpoints.forms import Count, Ids, Size
+from checkpoints.framing import UNKNOWN, FramingForm
+from checkpoints.reading import shown
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture
 from temporal.smoothing import RAW, Smoothing
@@ -40,12 +42,54 @@ class HeadInput:
     """
 
     feature_id: str
-    dim: int
+    dim: Size
     encoder: str = ""
     view: str = "full"
     flip: bool = False
     pooling: str | None = None
-    framing: dict[str, Any] = field(default_factory=UNKNOWN.as_dict)
+    framing: Annotated[dict[str, Any], FramingForm] = field(default_factory=UNKNOWN.as_dict)
+
+
+class TaskScore(TypedDict):
+    """A task's score in a header."""
+
+    score: float
+    videos: NotRequired[Count]
+    chance: NotRequired[float]
+
+
+class Scores(TypedDict, total=False):
+    """Scores by task."""
+
+    va: TaskScore
+    expr: TaskScore
+    au: TaskScore
+
+
+class Record(TypedDict, total=False):
+    """Facts about the training of a head that are read again."""
+
+    validation: Scores | None
+    scored_on: list[str] | None
+    synthetic: bool
+    labels_are: Literal["real", "derived", "synthetic"]
+
+
+class HeadHeader(Header):
+    """Header of a head."""
+
+    task: Literal["va", "expr", "au", "joint"]
+    recipe: str
+    architecture: Annotated[dict[str, Any], Architecture]
+    inputs: list[Annotated[dict[str, Any], HeadInput]]
+    smoothing: dict[str, Annotated[dict[str, Any], Smoothing]]
+    thresholds: list[float] | None
+    prior: Annotated[dict[str, Any], Prior] | None
+    trained_on: list[str]
+    encoder_trained_on: Ids
+    encoder_chosen_on: NotRequired[Ids]
+    record: Record
+    weights: str
 
 
 @dataclass
@@ -164,9 +208,20 @@ def head_directories(path: Path | str) -> list[Path]:
     return [path / "head" if (path / "head").is_dir() else path]
 
 
-def read_head_header(path: Path | str) -> list[dict[str, Any]]:
-    """Headers of the head(s) at a path, without their weights."""
-    return [read_header(directory, HEADER, kind=KIND, schema=SCHEMA) for directory in head_directories(path)]
+def read_head_header(directory: Path) -> HeadHeader:
+    """Header of a head.
+
+    Raises:
+        UserError: It is missing or has another form, or a number of shares or thresholds that fits no task.
+    """
+    header = read_header(directory, HEADER, kind=KIND, schema=SCHEMA, form=HeadHeader)
+    parts = [(header["thresholds"], TASKS["au"]), *((part, TASKS["expr"]) for part in (header["prior"] or {}).values())]
+    for numbers, task in parts:
+        if numbers is not None and len(numbers) != task.out_dim:
+            raise UserError(
+                f"{directory / HEADER} was changed: {shown(numbers)} is not one number for each {task.name}"
+            )
+    return header
 
 
 def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
@@ -178,16 +233,21 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
     (directory, *others) = head_directories(path)
     if others:
         raise UserError(f"{path} holds {len(others) + 1} heads: name one, such as {directory.parent}")
-    header = read_header(directory, HEADER, kind=KIND, schema=SCHEMA)
+    header = read_head_header(directory)
     if set(header["architecture"]) != {item.name for item in fields(Architecture)}:
         raise UserError(f"{directory / HEADER} describes an architecture that this version does not know")
     tasks = tasks_of(header["task"])
     inputs = tuple(HeadInput(**item) for item in header["inputs"])
     architecture = Architecture(**header["architecture"])
     architecture = replace(architecture, tcn_channels=tuple(architecture.tcn_channels))
-    network = HeadNetwork(architecture, [item.dim for item in inputs], sum(task.out_dim for task in tasks))
-    load_weights(network, load_tensors(directory / WEIGHTS), source=directory)
-    checked_weights(directory, header)
+    tensors = load_tensors(directory / WEIGHTS)
+    checked_weights(directory / WEIGHTS, header["weights"], directory / HEADER)
+    try:
+        network = HeadNetwork(architecture, [item.dim for item in inputs], sum(task.out_dim for task in tasks))
+    except BUILD_FAULTS as error:
+        problem = shown(str(error), 200)
+        raise UserError(f"{directory / HEADER} describes a network that cannot be built: {problem}") from None
+    load_weights(network, tensors, source=directory)
     return Head(
         network=network.to(device).eval(),
         tasks=tasks,
@@ -200,7 +260,7 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
         trained_on=header["trained_on"],
         encoder_trained_on=header["encoder_trained_on"],
         encoder_chosen_on=header.get("encoder_chosen_on", {}),
-        record=header["record"],
+        record=dict(header["record"]),
     )
 
 

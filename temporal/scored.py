@@ -10,7 +10,7 @@ import numpy as np
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from temporal.data import frame_rate
-from temporal.heads import read_head_header
+from temporal.heads import HeadHeader, head_directories, read_head_header
 from temporal.plots import write_evaluation
 from temporal.scoring import Scored, describe, p_mtl, score_sequences
 from temporal.settings import Evaluate
@@ -23,7 +23,6 @@ from wildaffect.tasks.leaks import scoreable, together
 from wildaffect.tasks.predictions import read_predictions
 from wildaffect.tasks.split_words import TEST, TRAIN, VALIDATION
 
-Header = dict[str, Any]
 Decoded = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 """Ascending frame numbers `[T]`, decoded labels `[T, W]`, and values `[T, C]` if they are known."""
 UNKNOWN = "Without --heads nobody knows which of these videos taught or chose what made the predictions."
@@ -38,7 +37,7 @@ def score_files(config: Evaluate) -> dict[str, Any]:
     Raises:
         UserError: an annotated frame has no prediction or two, an input cannot be read, or no video may be scored.
     """
-    headers = [header for path in config.heads for header in read_head_header(path)]
+    headers = [read_head_header(directory) for path in config.heads for directory in head_directories(path)]
     notes = [] if headers else [UNKNOWN]
     if not headers and (config.rule_clean or config.allow_leak):
         raise UserError("--rule-clean and --allow-leak need --heads: predictions do not say what taught and chose them")
@@ -63,7 +62,7 @@ def score_files(config: Evaluate) -> dict[str, Any]:
 
 
 def load_scored(
-    name: str, form: str, predictions: Path, labels: Path, headers: Sequence[Header] = (), split: str = "validation"
+    name: str, form: str, predictions: Path, labels: Path, headers: Sequence[HeadHeader] = (), split: str = "validation"
 ) -> list[Scored]:
     """Pair the labels of one task with the predictions for their frames.
 
@@ -115,7 +114,7 @@ def read_challenge_predictions(task: Task, form: str, path: Path) -> dict[str, D
     return result
 
 
-def read_table_predictions(task: Task, path: Path, headers: Sequence[Header] = ()) -> dict[str, Decoded]:
+def read_table_predictions(task: Task, path: Path, headers: Sequence[HeadHeader] = ()) -> dict[str, Decoded]:
     """Predictions of one task in tables of ours, by id, decoded as the heads with these headers do it.
 
     Raises:
@@ -137,7 +136,7 @@ def read_table_predictions(task: Task, path: Path, headers: Sequence[Header] = (
     return result
 
 
-def decoding_of(headers: Sequence[Header], task: Task) -> tuple[np.ndarray | None, Smoothing]:
+def decoding_of(headers: Sequence[HeadHeader], task: Task) -> tuple[np.ndarray | None, Smoothing]:
     """Mean AU thresholds of the heads of a task (None: 0.5) and the first one's smoothing, as in prediction."""
     able = [header for header in headers if header["task"] in (task.name, "joint")]
     chosen = [header["thresholds"] for header in able if header["thresholds"] and task.name == "au"]
@@ -181,7 +180,7 @@ def same_frames(some: Tracks, every: Tracks) -> bool:
     return frames[0] == frames[1]
 
 
-def leave_out_leaks(items: list[Scored], headers: Sequence[Header], config: Evaluate) -> list[Scored]:
+def leave_out_leaks(items: list[Scored], headers: Sequence[HeadHeader], config: Evaluate) -> list[Scored]:
     """Leave out, with a warning, the videos that taught or chose the heads or their encoders; see `scoreable`.
 
     Raises:
@@ -192,7 +191,7 @@ def leave_out_leaks(items: list[Scored], headers: Sequence[Header], config: Eval
         if config.rule_clean:
             raise UserError(f"--rule-clean: {text}")
         print(f"warning: {text}", file=sys.stderr)
-    encoder = [header.get(key, {}) for header in headers for key in ("encoder_trained_on", "encoder_chosen_on")]
+    encoder = [part for h in headers for part in (h["encoder_trained_on"], h.get("encoder_chosen_on", {}))]
     kept = set(
         scoreable(
             [item.id for item in items],

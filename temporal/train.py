@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from accelerate import Accelerator
 
 from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
+from checkpoints.forms import checked
 from checkpoints.ranges import check_ranges
 from temporal.caches import head_inputs, open_caches
 from temporal.data import FrameTable, build_table, with_a_face
-from temporal.heads import Head, HeadInput, tasks_of
+from temporal.heads import Head, HeadInput, Scores, tasks_of
 from temporal.labels import labels_id, labels_seen, read_labels
 from temporal.network import HeadNetwork
 from temporal.predict import ByTask, predict_labelled, predict_spans
@@ -41,6 +42,13 @@ from wildaffect.training.rundir import RunDirectory
 from wildaffect.training.schedule import warmup_cosine, weight_groups
 
 MADE_BY = "temporal/run.py"
+
+
+class Summary(TypedDict):
+    """What is read of the summary of a finished run."""
+
+    held_out: Scores | None
+    validation: Scores | None
 
 
 def train(config: Temporal) -> dict[str, Any]:
@@ -85,7 +93,8 @@ def train(config: Temporal) -> dict[str, Any]:
     parents = features | {"labels": labels_id(tracks)}
     if (Path(config.out) / "finished.json").exists():
         finished = RunDirectory(config.out, made_by=MADE_BY, config=settings, parents=parents).finished or {}
-        print(f"{config.out} is finished\n{describe_run(finished)}")
+        finished_scores = checked(finished, Summary, Path(config.out) / "finished.json")
+        print(f"{config.out} is finished\n{describe_run(finished_scores)}")
         return finished
     used = {*train, *reported}
     table = build_table(

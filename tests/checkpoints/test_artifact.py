@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from checkpoints.artifact import atomic_file, fingerprint, read_header, read_json, write_header, write_json
+from checkpoints.artifact import Header, atomic_file, fingerprint, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
 
 
@@ -54,26 +54,32 @@ def test_fingerprint_sees_names_and_bytes_but_not_order(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"schema": 99}, "schema 99"), ({"kind": "other"}, "describes a other, not a thing")],
+    [
+        ({"schema": 99}, "schema 99"),
+        ({"schema": True}, "schema True"),
+        ({"kind": "other"}, "describes a other, not a thing"),
+        ({"config": []}, r"config is \[\], expected an object"),
+        ({"parents": {"a": 1}}, r"parents\.a is 1, expected text"),
+    ],
 )
 def test_header_of_another_schema_or_kind_is_refused(tmp_path, changes, message):
     header(tmp_path, **changes)
     with pytest.raises(UserError, match=message):
-        read_header(tmp_path, "thing.json", kind="thing", schema=1)
+        read_header(tmp_path, "thing.json", kind="thing", schema=1, form=Header)
 
 
 def test_header_missing(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        read_header(tmp_path / "no", "thing.json", kind="thing", schema=1)
+        read_header(tmp_path / "no", "thing.json", kind="thing", schema=1, form=Header)
     with pytest.raises(UserError, match="no complete thing"):
-        read_header(tmp_path, "thing.json", kind="thing", schema=1)
+        read_header(tmp_path, "thing.json", kind="thing", schema=1, form=Header)
 
 
 def test_header_names_no_absolute_path_and_no_time(tmp_path):
     header(tmp_path)
     content = json.loads((tmp_path / "thing.json").read_text())
     assert set(content) == {"kind", "schema", "made_by", "config", "parents"}
-    assert read_header(tmp_path, "thing.json", kind="thing", schema=1) == content
+    assert read_header(tmp_path, "thing.json", kind="thing", schema=1, form=Header) == content
 
 
 def test_what_a_worker_refuses_is_said_in_one_line(capsys):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from checkpoints.errors import UserError
-from checkpoints.framing import ARCFACE, ARCFACE_112, NAMED, OURS, UNKNOWN, Framing
+from checkpoints.forms import checked
+from checkpoints.framing import ARCFACE, ARCFACE_112, NAMED, OURS, UNKNOWN, Framing, FramingForm
 
 
 @pytest.mark.parametrize("size", [112, 224])
@@ -23,8 +24,8 @@ def test_measured_points_are_named_if_they_are_close_to_a_name():
 def test_what_is_no_framing_is_refused():
     assert all(Framing.from_dict(framing.as_dict()) == framing for framing in NAMED.values())
     for content in (None, {}, {"name": "a"}, {"name": "a", "points": [[1, 2]]}, {"name": "a", "points": [1] * 5}):
-        with pytest.raises(UserError, match="no framing"):
-            Framing.from_dict(content)
+        with pytest.raises(UserError, match=r"a\.json is damaged"):
+            checked(content, FramingForm, "a.json")
 
 
 def test_identities_differ_where_points_do():

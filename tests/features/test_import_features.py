@@ -79,7 +79,7 @@ def test_refusals(corpus, tmp_path):
     with pytest.raises(UserError, match=r"train0.npy holds an array of shape \(7,\)"):
         main(config(corpus, tmp_path, tmp_path / "cache"))
     np.save(tmp_path / "train0.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(UserError, match=r"train0.npy cannot be read as features"):
+    with pytest.raises(UserError, match=r"train0.npy cannot be read as an array"):
         main(config(corpus, tmp_path, tmp_path / "cache"))
     np.save(tmp_path / "train0.npy", np.zeros((7, 2)))
     np.save(tmp_path / "train1.npy", np.zeros((7, 3)))
@@ -106,7 +106,7 @@ def test_a_folder_of_others_is_left_alone(corpus, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
-    [("val0.csv", "1,2\n3,4\n", "first line holds numbers"), ("val0", None, "holds no NUMBER.npy")],
+    [("val0.csv", "1,2\n3,4\n", "line 1: it holds numbers"), ("val0", None, "holds no NUMBER.npy")],
 )
 def test_sources_that_would_be_misread(corpus, tmp_path, name, text, message):
     (tmp_path / name).write_text(text) if text else (tmp_path / name).mkdir()

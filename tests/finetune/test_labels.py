@@ -140,7 +140,7 @@ class TestFaults:
             read_split(FacesStore(corpus.faces), labels)
 
     def test_label_outside(self, corpus, tmp_path):
-        with pytest.raises(UserError, match=r"train0\.txt, line 3: 8 is no expr label"):
+        with pytest.raises(UserError, match=r"train0\.txt, line 3, column expression: 8 is no expr label"):
             read_split(FacesStore(corpus.faces), expr_folder(tmp_path, {"train0": [1, 8]}))
 
     def test_no_labels_at_all(self, corpus, tmp_path):
@@ -171,6 +171,9 @@ class TestFaults:
 def test_recordings_can_be_left_out(pictures, tmp_path):
     labels = expr_folder(tmp_path / "release", {f"t{n}": [n] for n in range(1, 5)})
     (tmp_path / "leave.txt").write_text("# for a fold\nt2_right\nzz\n")
+    with pytest.raises(UserError, match="1 of its 2 ids match nothing here: 'zz'"):
+        read_split(pictures, labels, exclude=tmp_path / "leave.txt")
+    (tmp_path / "leave.txt").write_text("# for a fold\nt2_right\n")
     split = read_split(pictures, labels, exclude=tmp_path / "leave.txt")
     assert sorted([*split.train.ids, *split.validation.ids]) == ["t1", "t3", "t4"]
     assert any("1 of 4 labelled videos are left out" in note for note in split.notes)

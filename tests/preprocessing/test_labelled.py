@@ -52,7 +52,7 @@ def test_affectnet_as_lists(affectnet_lists):
 def test_a_bad_line_is_named(affectnet_lists):
     with (affectnet_lists / "training.csv").open("a") as file:
         file.write("1/ee.jpg,a,b\n")
-    with pytest.raises(UserError, match=r"training\.csv, line 4"):
+    with pytest.raises(UserError, match=r"training\.csv, row 3"):
         items_of(affectnet_lists)
 
 

@@ -130,5 +130,5 @@ def test_refusals(store, tmp_path):
     shutil.copytree(store, tmp_path / "other")
     header = (tmp_path / "other" / HEADER).read_text()
     (tmp_path / "other" / HEADER).write_text(header.replace('"faces store"', '"something else"'))
-    with pytest.raises(UserError, match="is not a faces store"):
+    with pytest.raises(UserError, match="describes a something else, not a faces store"):
         FacesStream(f"file://{tmp_path}/other")

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import av
 
-from checkpoints.artifact import combine_hashes, file_hash, read_header, read_json, write_header, write_json
+from checkpoints.artifact import Header, combine_hashes, file_hash, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError
+from checkpoints.forms import Name
 from preprocessing.items import Item
 from wildaffect.inference.annotate import annotate_clip
-from wildaffect.inference.clip_facts import SYNTHETIC, credit, facts_of, kinds_of, warnings_of
+from wildaffect.inference.clip_facts import SYNTHETIC, Facts, credit, facts_of, kinds_of, warnings_of
 from wildaffect.inference.clip_page import write_report
 from wildaffect.inference.plots import overview
 from wildaffect.inference.predictor import Predictor
@@ -26,8 +27,16 @@ from wildaffect.report.page import png
 
 HEADER = "predictions.json"
 KIND = "clip predictions"
-SCHEMA = 1
+SCHEMA = 2
 WORK = ".work"
+
+
+class ClipHeader(Header):
+    """Header of the folder of a clip."""
+
+    facts: Annotated[dict[str, Any], Facts]
+    warnings: list[str]
+    files: dict[Name, str]
 
 
 def predict_clips(
@@ -138,6 +147,7 @@ def predict_clip(
         heads=predictor.models.sources,
         kinds=predictor.models.kinds,
         warnings=warnings,
+        files={file.name: file_hash(file) for file in sorted(folder.iterdir()) if file.is_file()},
     )
     shutil.rmtree(folder / WORK, ignore_errors=True)
     return Outcome(facts.as_dict(), {name: end - start for (_, start), (name, end) in pairwise(clock)})
@@ -150,12 +160,30 @@ def clip_hash(path: Path) -> str:
     return file_hash(path)
 
 
-def finished(folder: Path, parents: dict[str, str], config: dict[str, Any]) -> dict[str, Any] | None:
-    """The header of a clip's folder if it was made from the same clip, heads and options; otherwise None."""
+def finished(folder: Path, parents: dict[str, str], config: dict[str, Any]) -> ClipHeader | None:
+    """The header of a clip's folder if it was made from the same clip, heads and options and is whole; else None."""
     if not (folder / HEADER).exists():
         return None
-    header = read_header(folder, HEADER, kind=KIND, schema=SCHEMA)
-    return header if (header["parents"], header["config"]) == (parents, config) else None
+    header = read_clip_header(folder)
+    if (header["parents"], header["config"]) != (parents, config):
+        return None
+    for name, expected in header["files"].items():
+        if not (folder / name).is_file() or file_hash(folder / name) != expected:
+            print(f"{folder / name} was deleted or changed: the clip is predicted again", flush=True)
+            return None
+    if (folder / WORK).exists():
+        print(f"{folder / WORK} was left by an interrupted run: removed", flush=True)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+    return header
+
+
+def read_clip_header(folder: Path) -> ClipHeader:
+    """The header of a clip's folder.
+
+    Raises:
+        UserError: There is none.
+    """
+    return read_header(folder, HEADER, kind=KIND, schema=SCHEMA, form=ClipHeader)
 
 
 def begin(folder: Path, parents: dict[str, str]) -> None:
@@ -165,7 +193,7 @@ def begin(folder: Path, parents: dict[str, str]) -> None:
         UserError: The folder holds other files, or the predictions of another clip.
     """
     work = folder / WORK
-    if (folder / HEADER).exists() and read_json(folder / HEADER)["parents"]["clip"] != parents["clip"]:
+    if (folder / HEADER).exists() and read_clip_header(folder)["parents"].get("clip") != parents["clip"]:
         raise UserError(
             f"{folder} holds the predictions of another clip of this name, or of this clip before it was changed: "
             "choose another --out, or remove that folder"

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from preprocessing.detect import Detector, Faces
-from preprocessing.faces import HEADER, FacesStore, finish_store
+from preprocessing.faces import HEADER, FacesStore, finish_store, read_store_header
 from preprocessing.items import Item
 from preprocessing.shard import Settings, make_shard
 from preprocessing.sources import find_items, make_groups
@@ -82,7 +81,7 @@ def find_faces_of(
     """
     header = path / HEADER
     if header.exists():
-        made = read_json(header)
+        made = read_store_header(path)
         if made["made_by"].endswith(MADE_BY) and made["config"] != settings.as_dict():
             header.unlink()  # an interrupted run with other heads
     if not header.exists():

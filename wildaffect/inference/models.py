@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from checkpoints.artifact import combine_hashes, fingerprint, read_header
+from checkpoints.artifact import Header, combine_hashes, fingerprint, read_header
 from checkpoints.encoder import WEIGHTS, Encoder, chosen_on, encoder_directory, load_encoder
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN, Framing
@@ -26,6 +26,12 @@ VARIABLE = "WILDAFFECT_HEADS"
 BUNDLE = "bundle.json"
 KINDS = ("real", "derived", "synthetic")
 """What a head learnt from: see :attr:`temporal.recipes.Temporal.labels_are`."""
+
+
+class BundleHeader(Header):
+    """Header of a bundle."""
+
+    files: dict[str, str]
 
 
 @dataclass
@@ -264,7 +270,7 @@ def check_bundle(path: Path, *, weights: bool = True) -> None:
     Raises:
         UserError: The bundle is not complete, or a file was added, removed or changed.
     """
-    header = read_header(path, BUNDLE, kind="bundle", schema=1)
+    header = read_header(path, BUNDLE, kind="bundle", schema=1, form=BundleHeader)
     files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
     files = {name: file for name, file in files.items() if name != BUNDLE and not file.name.startswith(".")}
     differ = files.keys() ^ header["files"].keys()

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from checkpoints.artifact import read_json
-from checkpoints.encoder import checked_weights
+from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from features import cache
 from preprocessing import faces
-from temporal import heads
+from temporal.heads import HEADER, load_head
 from wildaffect.inference.models import BUNDLE, check_bundle
 
 
@@ -21,12 +21,12 @@ def verify(folder: Path) -> None:
     checks: dict[str, Callable[[Path], object]] = {
         "faces store": lambda path: faces.FacesStore(path).check(again=True),
         "feature cache": lambda path: cache.FeatureCache(path).check(again=True),
-        "encoder": _check_weights,
-        "head": _check_weights,
+        "encoder": load_encoder,
+        "head": load_head,
         "bundle": check_bundle,
     }
     found, wrong = 0, []
-    names = (faces.HEADER, cache.HEADER, heads.HEADER, BUNDLE)
+    names = (faces.HEADER, cache.HEADER, HEADER, BUNDLE)
     for header in sorted(path for name in names for path in folder.rglob(name)):
         try:
             content = read_json(header)
@@ -43,7 +43,3 @@ def verify(folder: Path) -> None:
         raise UserError(f"{len(wrong)} of {found} artifacts below {folder} are not what their headers say: {wrong[0]}")
     if not found:
         raise UserError(f"{folder} holds no faces store, feature cache, encoder, head or bundle")
-
-
-def _check_weights(directory: Path) -> None:
-    checked_weights(directory, read_json(directory / heads.HEADER))  # an encoder's header has the same name

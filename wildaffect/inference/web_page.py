@@ -12,12 +12,11 @@ import gradio
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from preprocessing.faces import PICTURE_SUFFIXES
 from preprocessing.items import Item
 from preprocessing.video import read_times
-from wildaffect.inference.clip import HEADER, predict_clip
+from wildaffect.inference.clip import predict_clip, read_clip_header
 from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, SYNTHETIC, describe_kinds, describe_models
 from wildaffect.inference.clip_page import time_lines
 from wildaffect.inference.predictor import Predictor
@@ -155,7 +154,7 @@ def process(
         except UserError as error:
             raise UserError(f"This file {str(error).removeprefix(str(clip.path)).strip()}.") from None
         result = job / "result"
-        warnings = read_json(result / HEADER)["warnings"]
+        warnings = read_clip_header(result)["warnings"]
         markup = time_lines(read_table(result / "predictions.parquet"))
         names = ("predictions.csv", "predictions.parquet", "annotated.mp4", "report.html", "plot.png")
         files = [str(result / name) for name in names if (result / name).exists()]

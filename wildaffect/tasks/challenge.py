@@ -18,7 +18,8 @@ import numpy as np
 
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
-from wildaffect.tasks.labels import MTL_HEADER, parse_location, parse_numbers, read_lines
+from checkpoints.reading import Refuse, first_line, in_lines, parse_rows, read_lines, shown
+from wildaffect.tasks.labels import MTL_HEADER, parse_locations
 from wildaffect.tasks.task import TASKS
 
 # Lines after the header in the files of the 6th ABAW, and the width of a line's labels.
@@ -74,19 +75,14 @@ def form_of(path: Path) -> str:
         if first == header(form):
             return form
     raise UserError(
-        f"{path}, line 1: '{first}' is no challenge file's header; expected one of "
+        f"{path}, line 1: {shown(first)} is no challenge file's header; expected one of "
         + "; ".join(f"'{header(form)}'" for form in FORMS)
     )
 
 
 def is_challenge_file(path: Path) -> bool:
     """Whether a file's first line begins as a challenge file's does, whatever the file is called."""
-    try:
-        with Path(path).open("rb") as file:
-            first = file.readline(1000).decode("utf-8-sig", errors="replace")
-    except OSError:
-        return False
-    return first.split(",")[0].strip().lower() in ("image_location", "image")
+    return first_line(path).split(",")[0].strip().lower() in ("image_location", "image")
 
 
 def read_example(path: Path) -> Example:
@@ -95,23 +91,19 @@ def read_example(path: Path) -> Example:
     Raises:
         UserError: A line is not an image location, or a frame is listed twice.
     """
-    lines = read_lines(Path(path))
+    lines, refuse = read_lines(path), in_lines(path)
     if not lines or not lines[0].lower().startswith("image"):
-        raise UserError(
-            f"{path}, line 1: expected a header that begins with 'image', found '{lines[0] if lines else ''}'"
-        )
-    locations = [line.split(",", 1)[0].strip() for line in lines[1:]]
-    return _index(locations, Path(path))
+        raise refuse(-1, "", f"expected a header that begins with 'image', found {shown(''.join(lines[:1]))}")
+    return _index([line.split(",", 1)[0].strip() for line in lines[1:]], refuse)
 
 
-def _index(locations: list[str], path: Path) -> Example:
+def _index(locations: list[str], refuse: Refuse) -> Example:
     rows: dict[str, list[int]] = {}
     frames: dict[str, list[int]] = {}
     seen: dict[str, set[int]] = {}
-    for row, location in enumerate(locations):
-        id, frame = parse_location(location, path, row + 2)
+    for row, (id, frame) in enumerate(zip(*parse_locations(locations, refuse), strict=True)):
         if frame in seen.setdefault(id, set()):
-            raise UserError(f"{path}, line {row + 2}: {location} is listed twice")
+            raise refuse(row, "", f"{locations[row]} is listed twice")
         seen[id].add(frame)
         rows.setdefault(id, []).append(row)
         frames.setdefault(id, []).append(frame)
@@ -175,17 +167,20 @@ def read_challenge_file(path: Path, form: str) -> ChallengeFile:
             a prediction (out of range, or a marker), a frame listed twice.
     """
     path = Path(path)
-    lines = read_lines(path)
+    lines, refuse = read_lines(path), in_lines(path)
     if not lines or lines[0] != header(form):
-        raise UserError(f"{path}, line 1: expected the header '{header(form)}', found '{lines[0] if lines else ''}'")
+        raise refuse(-1, "", f"expected the header '{header(form)}', found {shown(''.join(lines[:1]))}")
     split = [line.split(",", 1) for line in lines[1:]]
-    for number, fields in enumerate(split):
-        if len(fields) != 2 or '"' in lines[number + 1]:
-            raise UserError(
-                f"{path}, line {number + 2}: expected an image location and {width(form)} value(s), comma-separated "
-                f"and without quotes, found '{lines[number + 1]}'"
+    for row, fields in enumerate(split):
+        if len(fields) != 2 or '"' in lines[row + 1]:
+            raise refuse(
+                row,
+                "",
+                f"expected an image location and {width(form)} value(s), comma-separated and without quotes, found "
+                + shown(lines[row + 1]),
             )
-    numbers = parse_numbers([rest for _, rest in split], width(form), path, first_line=2)
+    columns = [name for part in parts(form) for name in TASKS[part].label_columns]
+    numbers = parse_rows([rest for _, rest in split], columns, refuse)
     values: dict[str, np.ndarray] = {}
     start = 0
     for name in parts(form):
@@ -195,8 +190,10 @@ def read_challenge_file(path: Path, form: str) -> ChallengeFile:
         bad = task.bad_values(values[name]) | (values[name] == task.marker)
         if bad.any():
             row, column = (int(index[0]) for index in np.nonzero(bad))
-            raise UserError(f"{path}, line {row + 2}: {values[name][row, column]:g} is no {name} prediction")
-    return ChallengeFile(_index([location for location, _ in split], path), values)
+            found = f"{values[name][row, column]:.10g} is no {name} prediction"
+            raise refuse(row, task.label_columns[column], found)
+        values[name] = values[name].astype(np.float32)
+    return ChallengeFile(_index([location for location, _ in split], refuse), values)
 
 
 def check_challenge_file(path: Path, form: str, example_path: Path) -> int:

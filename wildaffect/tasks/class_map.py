@@ -6,6 +6,7 @@ from pathlib import Path
 
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
+from checkpoints.reading import shown
 from wildaffect.tasks.task import EXPRESSIONS
 
 # In lower case; None: frames of that class are left out. Contempt has no class of its own here: it counts as "Other".
@@ -42,10 +43,14 @@ class ClassMap:
         given = {} if path is None else read_json(path)
         if not isinstance(given, dict):
             raise UserError(f'{path}: expected a JSON object such as {{"contempt": "Other", "unknown": null}}')
+        self._given: dict[str, str | None] = {}
         for name, target in given.items():
             if target is not None and target not in EXPRESSIONS:
-                raise UserError(f"{path}: {name!r} is mapped to {target!r}, which is none of {', '.join(EXPRESSIONS)}")
-        self._given = {name.lower(): target for name, target in given.items()}
+                known = ", ".join(EXPRESSIONS)
+                raise UserError(f"{path}: {shown(name)} is mapped to {shown(target)}, which is none of {known}")
+            if name.lower() in self._given:
+                raise UserError(f"{path}: {shown(name)} stands in it twice, in other letter case: keep one")
+            self._given[name.lower()] = target
         self.used: dict[str, str | None] = {}
         self.notes: list[str] = []
 
@@ -61,9 +66,10 @@ class ClassMap:
         """
         name = str(name)
         if not self.knows(name):
+            example = f'{{"{name[:60]}": "Other"}}'
             raise UserError(
-                f"{where} has a class {name!r}, which is none of the eight expressions ({', '.join(EXPRESSIONS)}): say "
-                f'what it is with --class-map FILE, a JSON object such as {{"{name}": "Other"}} (null leaves it out)'
+                f"{where} has a class {shown(name)}, none of the eight expressions ({', '.join(EXPRESSIONS)}): "
+                f"say what it is with --class-map FILE, a JSON object such as {example} (null leaves it out)"
             )
         key = name.lower()
         return self._take(name, self._given[key] if key in self._given else SYNONYMS[key])

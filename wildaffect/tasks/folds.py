@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoints.errors import UserError
+from checkpoints.errors import UserError, some
+from checkpoints.reading import LONGEST_NAME, in_lines, read_lines, shown
 from wildaffect.tasks.labels import Tracks, all_annotations
 from wildaffect.tasks.task import TASKS
 
@@ -138,15 +139,32 @@ def read_ids(path: Path) -> list[str]:
     """Ids of a list, one per line; empty lines and comments after `#` are ignored.
 
     Raises:
-        UserError: The file cannot be read, or lists no id.
+        UserError: The file cannot be read, lists no id, or an id is too long to be one.
     """
-    try:
-        lines = [line.split("#")[0].strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a list of ids: {error}") from None
-    if not any(lines):
+    ids = [line.split("#")[0].strip() for line in read_lines(path)]
+    for row, id in enumerate(ids):
+        if len(id) > LONGEST_NAME:
+            raise in_lines(path, 1)(row, "", f"expected an id, found {shown(id)}")
+    if not any(ids):
         raise UserError(f"{path} lists no id: expected one per line")
-    return [line for line in lines if line]
+    return [id for id in ids if id]
+
+
+def read_known_ids(path: Path, known: Iterable[str]) -> list[str]:
+    """Ids of a list, each of which must be of a recording that is `known`.
+
+    Raises:
+        UserError: See :func:`read_ids`; or ids match nothing.
+    """
+    ids = read_ids(path)
+    recordings = {group_of(id) for id in known}
+    unknown = [id for id in ids if group_of(id) not in recordings]
+    if unknown:
+        raise UserError(
+            f"{path}: {len(unknown)} of its {len(ids)} ids match nothing here: {some([*map(shown, unknown)], 3)}: "
+            "correct them, or remove their lines"
+        )
+    return ids
 
 
 def without(ids: Iterable[str], excluded: Iterable[str]) -> list[str]:

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from checkpoints.errors import UserError
+from checkpoints.reading import decimal, in_lines, shown, visible
 from wildaffect.tasks.class_map import ClassMap
-from wildaffect.tasks.label_track import Spans, Tracks, refuse_bad, tracks_from_rows
+from wildaffect.tasks.label_track import Spans, Tracks, checked_labels, tracks_from_rows
 from wildaffect.tasks.split_words import TRAIN, VALIDATION, split_of_word
 from wildaffect.tasks.tables import Table, read_table
 from wildaffect.tasks.task import AUS, EXPRESSIONS, Task
@@ -29,6 +30,7 @@ PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", "
 LABEL_COLUMNS = {"va": ("valence", "arousal"), "au": AUS}
 CLASS_COLUMNS = ("expression", "label", "emotion")
 KEYS = ("video", "subject", "frame", "split")
+MOST_VOTES = 1e9
 NO_SPLIT = ("", "none")
 
 
@@ -39,23 +41,28 @@ def read_label_table(path: Path, task: Task, split: str | None, class_map: Class
         UserError: Names the row, the column and the remedy.
     """
     table = read_table(path)
+    if "video" not in table:
+        raise UserError(f"{path} has no column video, which says whose labels the rows are")
     found = _expressions(table, class_map) if task.name == "expr" else _numbers(table, LABEL_COLUMNS[task.name], task)
     if found is None:
         return {}
     labels, soft = found
-    if "video" not in table:
-        raise UserError(f"{path} has no column video, which says whose labels the rows are")
     keep = np.flatnonzero(_rows_of_split(table, split))
     if soft is not None and (lost := int((~task.mask(labels[keep])).sum())):
         where = f" of {split}" if split else ""
         class_map.notes.append(f"{lost:,} rows{where} have no vote, or most of their votes are for classes left out")
     subjects = table.texts("subject") if "subject" in table else [""] * len(table)
-    videos = table.texts("video")
+    videos = table.ids("video")
     ids = [f"{videos[row]}_{subjects[row]}" if subjects[row] else videos[row] for row in keep]
+
+    def tracks(ids: list[str], rows: np.ndarray, frames: np.ndarray) -> Tracks:
+        def refuse(row: int, column: str, problem: str) -> UserError:
+            return table.error(int(rows[row]), column or "frame", problem)
+
+        return tracks_from_rows(ids, frames, labels[rows], task, path, refuse, None if soft is None else soft[rows])
+
     if "frame" in table:
-        return tracks_from_rows(
-            ids, table.whole_numbers("frame", 1)[keep], labels[keep], task, path, None if soft is None else soft[keep]
-        )
+        return tracks(ids, keep, table.frames()[keep])
     if spans is None:
         raise UserError(f"{path} has no column frame, which says which frames the rows label")
     if repeated := [id for id, count in Counter(ids).items() if count > 1]:
@@ -64,7 +71,7 @@ def read_label_table(path: Path, task: Task, split: str | None, class_map: Class
     rows = np.repeat(keep, [last - first + 1 for first, last in ranges])
     frames = np.concatenate([np.zeros(0, int), *(np.arange(first, last + 1) for first, last in ranges)])
     every = [id for id, (first, last) in zip(ids, ranges, strict=True) for _ in range(first, last + 1)]
-    return tracks_from_rows(every, frames, labels[rows], task, path, None if soft is None else soft[rows])
+    return tracks(every, rows, frames)
 
 
 def _rows_of_split(table: Table, split: str | None) -> np.ndarray:
@@ -75,7 +82,7 @@ def _rows_of_split(table: Table, split: str | None) -> np.ndarray:
     for row, word in enumerate(table.texts("split")):
         meant = split_of_word(word)
         if meant is None and word.lower() not in NO_SPLIT:
-            raise table.error(row, "split", f"{word!r} is no split: expected train, validation or test")
+            raise table.error(row, "split", f"{shown(word)} is no split: expected train, validation or test")
         found.append(split is None or meant == split)
     return np.array(found, bool)
 
@@ -89,10 +96,7 @@ def _numbers(table: Table, columns: Sequence[str], task: Task) -> tuple[np.ndarr
         raise UserError(f"{table.path} lacks the column(s) {', '.join(missing)}")
     labels = np.stack([table.numbers(name) for name in columns], axis=1)
     labels = np.where(np.isnan(labels), task.marker, labels)
-    bad = task.bad_targets(labels)
-    column = int(np.flatnonzero(bad.any(axis=0))[0]) if bad.any() else 0
-    refuse_bad(bad, labels, task, table.path, lambda row: f"row {row + 1}, column {columns[column]}")
-    return labels.astype(np.float32), None
+    return checked_labels(labels, task.bad_targets(labels), task, table.error), None
 
 
 def _expressions(table: Table, class_map: ClassMap) -> tuple[np.ndarray, np.ndarray | None] | None:
@@ -109,8 +113,9 @@ def _expressions(table: Table, class_map: ClassMap) -> tuple[np.ndarray, np.ndar
     if others:
         class_map.notes.append(f"these columns of {table.path.name} are not named for a class: {', '.join(others)}")
     counts = np.nan_to_num(np.stack([table.numbers(name) for name in votes], axis=1))
-    if (counts < 0).any():
-        row, place = (int(index[0]) for index in np.nonzero(counts < 0))
+    bad = (counts < 0) | (counts > MOST_VOTES)
+    if bad.any():
+        row, place = (int(index[0]) for index in np.nonzero(bad))
         raise table.error(row, votes[place], f"{counts[row, place]:g} is no number of votes")
     soft = votes_to_targets(counts, [class_map(name, table.path) for name in votes])
     return np.where(soft.sum(axis=1) > 0, soft.argmax(axis=1), -1).astype(np.float32)[:, None], soft
@@ -123,10 +128,7 @@ def _classes(table: Table, column: str, class_map: ClassMap) -> np.ndarray:
         if cell in known:
             continue
         where = f"{table.path}, row {row + 1}, column {column}"
-        try:
-            number = float(cell)
-        except ValueError:
-            number = None
+        number = decimal(cell)
         if column == "expression" and number is not None:
             found = class_map.of_number(number, where)
         else:
@@ -164,8 +166,8 @@ def votes_to_targets(votes: np.ndarray, classes: Sequence[int | None]) -> np.nda
 def is_class_folder(root: Path) -> bool:
     """Whether a folder holds pictures in subfolders and no annotation files (other text files do not matter)."""
     splits = {TRAIN.lower(), VALIDATION.lower()}
-    annotated = any(splits & {file.parent.name.lower(), file.stem.lower()} for file in root.rglob("*.txt"))
-    return not annotated and any(file.suffix.lower() in PICTURE_SUFFIXES for file in root.rglob("*"))
+    annotated = any(splits & {file.parent.name.lower(), file.stem.lower()} for file in visible(root.rglob("*.txt")))
+    return not annotated and any(file.suffix.lower() in PICTURE_SUFFIXES for file in visible(root.rglob("*")))
 
 
 def read_class_folder(root: Path, task: Task, split: str | None, class_map: ClassMap, ids: Iterable[str]) -> Tracks:
@@ -178,7 +180,9 @@ def read_class_folder(root: Path, task: Task, split: str | None, class_map: Clas
         class_map: What the folders' names mean.
         ids: Ids that a store or cache has, to recognise what preprocessing called each picture.
     """
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES and file.parent != root)
+    files = [
+        file for file in visible(root.rglob("*")) if file.suffix.lower() in PICTURE_SUFFIXES and file.parent != root
+    ]
     stems = Counter(file.stem for file in files)
     splits = [next(filter(None, map(split_of_word, file.relative_to(root).parts[:-1])), None) for file in files]
     known = set(ids)
@@ -190,7 +194,7 @@ def read_class_folder(root: Path, task: Task, split: str | None, class_map: Clas
             names = _names_in_store(file.relative_to(root), unique=stems[file.stem] == 1)
             found[next((name for name in names if name in known), names[0])] = number
     labels = np.array([*found.values()], np.float32).reshape(-1, 1)
-    return tracks_from_rows([*found], np.ones(len(found), int), labels, task, root)
+    return tracks_from_rows([*found], np.ones(len(found), int), labels, task, root, in_lines(root))
 
 
 def _names_in_store(relative: Path, *, unique: bool) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from checkpoints.errors import UserError
+from checkpoints.reading import Refuse
 from wildaffect.tasks.task import Task
 
 
@@ -41,21 +41,17 @@ Spans = Mapping[str, tuple[int, int]]
 """Id -> first and last frame of the sequence, as a faces store or a feature cache has it."""
 
 
-def make_track(labels: np.ndarray, task: Task, path: Path, where: Callable[[int], str]) -> LabelTrack:
-    """Check the values and mask the markers.
+def checked_labels(labels: np.ndarray, bad: np.ndarray, task: Task, refuse: Refuse) -> np.ndarray:
+    """Labels `[N, label_width]` float64 as float32.
 
     Raises:
-        UserError: A value is neither a label nor the marker; `where(row)` is part of the message.
+        UserError: Made by `refuse`, about the first that is `bad`.
     """
-    refuse_bad(task.bad_values(labels), labels, task, path, where)
-    return LabelTrack(labels, task.mask(labels), path)
-
-
-def refuse_bad(bad: np.ndarray, labels: np.ndarray, task: Task, path: Path, where: Callable[[int], str]) -> None:
-    """Raise a UserError about the first bad value, if there is one."""
     if bad.any():
         row, column = (int(index[0]) for index in np.nonzero(bad))
-        raise UserError(f"{path}, {where(row)}: {labels[row, column]:g} is no {task.name} label ({task.range})")
+        problem = f"{labels[row, column]:.10g} is no {task.name} label ({task.range})"
+        raise refuse(row, task.label_columns[column], problem)
+    return labels.astype(np.float32)
 
 
 def tracks_from_rows(
@@ -64,6 +60,7 @@ def tracks_from_rows(
     labels: np.ndarray,
     task: Task,
     path: Path,
+    refuse: Refuse,
     soft: np.ndarray | None = None,
 ) -> Tracks:
     """Group single labelled frames into tracks.
@@ -73,7 +70,8 @@ def tracks_from_rows(
         frames: `[N]` frame numbers, from 1.
         labels: `[N, label_width]`, checked already.
         task: Which labels.
-        path: The file, for messages.
+        path: The file.
+        refuse: Makes the errors about rows.
         soft: `[N, out_dim]`, see :class:`LabelTrack`.
 
     Returns:
@@ -91,8 +89,9 @@ def tracks_from_rows(
         mine = np.array(rows[id])
         numbers = frames[mine]
         if len(np.unique(numbers)) != len(numbers):
-            values, counts = np.unique(numbers, return_counts=True)
-            raise UserError(f"{path}: frame {values[counts > 1][0]} of {id} is listed twice")
+            order = np.argsort(numbers, kind="stable")
+            again = int(mine[order[1:][np.diff(numbers[order]) == 0].min()])
+            raise refuse(again, "", f"frame {frames[again]} of {id} is listed twice")
         dense = np.full((int(numbers.max()), task.label_width), task.marker, np.float32)
         dense[numbers - 1] = labels[mine]
         track = LabelTrack(dense, task.mask(dense), path, listed=True)

@@ -7,7 +7,7 @@ long as its label file says. The MTL challenge's file lists single frames. Table
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,15 +15,27 @@ from pathlib import Path
 import numpy as np
 
 from checkpoints.errors import UserError
+from checkpoints.reading import (
+    LONGEST_NAME,
+    Refuse,
+    first_line,
+    in_lines,
+    parse_rows,
+    read_lines,
+    shown,
+    visible,
+    whole_number,
+)
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.label_tables import is_class_folder, read_class_folder, read_label_table
-from wildaffect.tasks.label_track import LabelTrack, Spans, Tracks, make_track, refuse_bad, tracks_from_rows
+from wildaffect.tasks.label_track import LabelTrack, Spans, Tracks, checked_labels, tracks_from_rows
 from wildaffect.tasks.split_words import TRAIN, VALIDATION
 from wildaffect.tasks.task import TASKS, Task
 
 MTL_FOLDER = "MTL_Challenge"
 MTL_HEADER = "image,valence,arousal,expression,aus"
 MTL_COLUMNS = {"va": slice(0, 2), "expr": slice(2, 3), "au": slice(3, 15)}  # of the 15 numbers of a line
+MTL_NAMES = tuple(name for task in TASKS.values() for name in task.label_columns)
 MTL_FILES = {TRAIN: "train_set.txt", VALIDATION: "validation_set.txt"}
 
 
@@ -165,18 +177,17 @@ def find_mtl_file(root: Path, split: str | None) -> Path | None:
 
 def is_mtl_file(path: Path) -> bool:
     """Whether a file's first line is the MTL challenge's, whatever the file is called."""
-    with path.open("rb") as file:
-        return file.readline(100).decode("utf-8-sig", errors="replace").replace(" ", "").strip() == MTL_HEADER
+    return first_line(path).replace(" ", "") == MTL_HEADER
 
 
 def children(folder: Path | None, pattern: str) -> list[Path]:
     """What a folder holds by a name or a glob pattern, sorted; nothing if there is no such folder.
 
-    Letter case does not matter: editions write `Train_Set` and `train_set`.
+    Hidden files are passed over. Letter case does not matter: editions write `Train_Set` and `train_set`.
     """
     if folder is None or not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if fnmatchcase(path.name.lower(), pattern.lower()))
+    return visible(path for path in folder.iterdir() if fnmatchcase(path.name.lower(), pattern.lower()))
 
 
 def subfolder(folder: Path, name: str) -> Path | None:
@@ -195,80 +206,42 @@ def read_annotation_file(path: Path, task: Task) -> LabelTrack:
     Raises:
         UserError: Names the line: a wrong header, not `label_width` numbers, an impossible value.
     """
-    lines = read_lines(path)
+    lines, refuse = read_lines(path), in_lines(path)
     if not lines or lines[0].replace(" ", "") != task.header:
-        raise UserError(
-            f"{path}, line 1: expected the {task.name} header '{task.header}', found '{lines[0] if lines else ''}'"
-        )
-    labels = parse_numbers(lines[1:], task.label_width, path, first_line=2)
-    return make_track(labels, task, path, lambda row: f"line {row + 2}")
-
-
-def read_lines(path: Path) -> list[str]:
-    """Lines of a text file without blank ones at its end.
-
-    Raises:
-        UserError: It cannot be read as text.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return lines
-
-
-def parse_numbers(lines: list[str], width: int, path: Path, first_line: int) -> np.ndarray:
-    """`[len(lines), width]` float32 from comma-separated lines; names the first that is not `width` numbers."""
-    if not lines:
-        return np.zeros((0, width), np.float32)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            numbers = np.loadtxt(lines, delimiter=",", dtype=np.float32, ndmin=2, comments=None)
-        if numbers.shape == (len(lines), width):
-            return numbers
-    except (ValueError, UserWarning):
-        pass
-    rows = np.zeros((len(lines), width), np.float32)
-    for number, line in enumerate(lines):  # slow, but only to find the fault
-        fields = line.split(",")
-        try:
-            rows[number] = [float(field) for field in fields]
-        except ValueError:
-            raise UserError(
-                f"{path}, line {first_line + number}: expected {width} comma-separated number(s), found '{line}'"
-            ) from None
-        if len(fields) != width:
-            raise UserError(
-                f"{path}, line {first_line + number}: expected {width} comma-separated number(s), found {len(fields)}"
-            )
-    return rows
+        raise refuse(-1, "", f"expected the {task.name} header '{task.header}', found {shown(''.join(lines[:1]))}")
+    numbers = parse_rows(lines[1:], task.label_columns, refuse)
+    labels = checked_labels(numbers, task.bad_values(numbers), task, refuse)
+    return LabelTrack(labels, task.mask(labels), path)
 
 
 def read_mtl(path: Path, task: Task) -> Tracks:
     """One task's labels from an MTL challenge file (16 columns under a header of five names)."""
-    lines = read_lines(path)
+    lines, refuse = read_lines(path), in_lines(path)
     if not lines or lines[0].replace(" ", "") != MTL_HEADER:
-        raise UserError(f"{path}, line 1: expected the MTL header '{MTL_HEADER}', found '{lines[0] if lines else ''}'")
+        raise refuse(-1, "", f"expected the MTL header '{MTL_HEADER}', found {shown(''.join(lines[:1]))}")
     names = [line.split(",", 1) for line in lines[1:]]
-    for number, parts in enumerate(names):
+    for row, parts in enumerate(names):
         if len(parts) != 2:
-            raise UserError(
-                f"{path}, line {number + 2}: expected 'video/frame.jpg' and 15 numbers, found '{lines[number + 1]}'"
-            )
-    numbers = parse_numbers([rest for _, rest in names], 15, path, first_line=2)
-    keys = [parse_location(name, path, number + 2) for number, (name, _) in enumerate(names)]
-    labels = numbers[:, MTL_COLUMNS[task.name]]
-    refuse_bad(task.bad_values(labels), labels, task, path, lambda row: f"line {row + 2}")
-    return tracks_from_rows([id for id, _ in keys], np.array([frame for _, frame in keys], int), labels, task, path)
+            raise refuse(row, "", f"expected 'video/frame.jpg' and 15 numbers, found {shown(lines[row + 1])}")
+    numbers = parse_rows([rest for _, rest in names], MTL_NAMES, refuse)
+    ids, frames = parse_locations([location for location, _ in names], refuse)
+    part = numbers[:, MTL_COLUMNS[task.name]]
+    labels = checked_labels(part, task.bad_values(part), task, refuse)
+    return tracks_from_rows(ids, np.array(frames, int), labels, task, path, refuse)
 
 
-def parse_location(location: str, path: Path, line: int) -> tuple[str, int]:
-    """`video/00017.jpg` -> (video, 17)."""
-    id, slash, name = location.strip().rpartition("/")
-    stem = name.split(".", 1)[0]
-    if not slash or not id or not stem.isdigit() or int(stem) < 1:
-        raise UserError(f"{path}, line {line}: expected an image location like 'video/00001.jpg', found '{location}'")
-    return id, int(stem)
+def parse_locations(locations: Sequence[str], refuse: Refuse) -> tuple[list[str], list[int]]:
+    """`video/00017.jpg` -> (video, 17), for each.
+
+    Raises:
+        UserError: Made by `refuse`: one is no image location.
+    """
+    ids, frames = [], []
+    for row, location in enumerate(locations):
+        id, _, name = location.strip().rpartition("/")
+        frame = whole_number(name.split(".", 1)[0])
+        if not frame or not id or len(id) > LONGEST_NAME:
+            raise refuse(row, "", f"expected an image location like 'video/00001.jpg', found {shown(location)}")
+        ids.append(id)
+        frames.append(frame)
+    return ids, frames

@@ -18,10 +18,12 @@ from pyarrow import csv, parquet
 
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
-from wildaffect.tasks.tables import read_table
+from checkpoints.reading import shown, visible
+from wildaffect.tasks.tables import Table, read_table
 from wildaffect.tasks.task import TASKS, Task
 
 FIXED = ("subject", "frame", "time_s", "face")
+ROUNDING = 1e-6
 
 
 def value_columns(task: Task) -> tuple[str, ...]:
@@ -72,7 +74,10 @@ def write_predictions(path: Path, subjects: Mapping[str, PredictionTrack]) -> No
                 columns.setdefault(column, []).append(numbers)
     table = pa.table({name: np.concatenate(parts) for name, parts in columns.items()})
     with atomic_file(path) as temporary:
-        (parquet.write_table if path.suffix == ".parquet" else csv.write_csv)(table, temporary)
+        if path.suffix == ".parquet":
+            parquet.write_table(table, temporary, write_page_checksum=True)
+        else:
+            csv.write_csv(table, temporary)
 
 
 def read_predictions(path: Path) -> dict[str, PredictionTrack]:
@@ -92,13 +97,13 @@ def read_predictions(path: Path) -> dict[str, PredictionTrack]:
                 f"{path} does not exist: expected a prediction table, a folder of them, or a challenge file"
             )
         return _read_table(path)
-    files = [file for file in (*path.iterdir(), *path.glob("*/predictions.*")) if not file.name.startswith(".")]
+    files = visible((*path.iterdir(), *path.glob("*/predictions.*")))
     parquets = {file.with_suffix("") for file in files if file.suffix == ".parquet"}
     tables = [f for f in files if f.suffix == ".parquet" or (f.suffix == ".csv" and f.with_suffix("") not in parquets)]
     if not tables:
         raise UserError(f"{path} holds no prediction tables (.parquet or .csv)")
     found: dict[str, PredictionTrack] = {}
-    for file in sorted(tables):
+    for file in tables:
         for id, track in _read_table(file).items():
             if id in found:
                 raise UserError(f"{path} holds two tables of {id}, one of them {file}")
@@ -114,11 +119,11 @@ def _read_table(path: Path) -> dict[str, PredictionTrack]:
             f"{path} is no prediction table: it needs 'frame' and the columns of a task "
             "(valence, arousal; p_Neutral, ...; p_AU1, ...)"
         )
-    frames = table.whole_numbers("frame", 1)
+    frames = table.frames()
     subjects = np.array(table.texts("subject") if "subject" in table else [""] * len(table), object)
     faces = table.truths("face") if "face" in table else np.ones(len(table), bool)
     times = np.nan_to_num(table.numbers("time_s")) if "time_s" in table else np.zeros(len(table))
-    values = {task.name: np.stack([table.numbers(name) for name in value_columns(task)], 1) for task in tasks}
+    values = {task.name: np.stack([_values(table, name, task) for name in value_columns(task)], 1) for task in tasks}
     video = path.resolve().parent.name if path.stem == "predictions" else path.stem
     tracks = {}
     for subject in dict.fromkeys(subjects):
@@ -126,13 +131,28 @@ def _read_table(path: Path) -> dict[str, PredictionTrack]:
         rows = rows[np.argsort(frames[rows], kind="stable")]
         twice = np.flatnonzero(np.diff(frames[rows]) == 0)
         if len(twice):
-            who = f" of subject {subject!r}" if subject else ""
-            raise UserError(f"{path}: frame {frames[rows][twice[0]]}{who} is predicted twice")
+            who = f" of subject {shown(subject)}" if subject else ""
+            row = int(rows[twice[0] + 1])
+            raise table.error(row, "frame", f"frame {frames[row]}{who} is predicted twice")
         mine = {name: numbers[rows].astype(np.float32) for name, numbers in values.items()}
         carried = max(_carry(numbers, faces[rows], frames[rows]) for numbers in mine.values())
         name = f"{video}_{subject}" if subject else video
         tracks[name] = PredictionTrack(frames[rows], times[rows], faces[rows], mine, carried)
     return tracks
+
+
+def _values(table: Table, name: str, task: Task) -> np.ndarray:
+    """A column of valences, arousals or probabilities `[N]`; NaN where nothing is predicted.
+
+    Raises:
+        UserError: One is out of range by more than float32 rounds.
+    """
+    values = table.numbers(name)
+    least = -1 if task.name == "va" else 0
+    bad = np.flatnonzero((values < least - ROUNDING) | (values > 1 + ROUNDING))
+    if len(bad):
+        raise table.error(int(bad[0]), name, f"{values[bad[0]]:.10g} is out of range: expected {least} to 1")
+    return values.clip(least, 1)
 
 
 def _carry(values: np.ndarray, face: np.ndarray, frames: np.ndarray) -> int:

@@ -14,11 +14,14 @@ import numpy as np
 
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
+from checkpoints.reading import shown
 from wildaffect.tasks.task import EXPRESSIONS
 
 FLOOR = 1e-4
 """Smallest share of a class in a prior: what never occurred in training cannot be made likely by dividing by zero."""
 STEPS = 100
+MOST = 1e9
+"""Largest share that a file may say: shares are relative."""
 TOLERANCE = 1e-5
 
 
@@ -161,9 +164,9 @@ def named_prior(name: str, trained: np.ndarray, stated: np.ndarray) -> np.ndarra
         raise UserError(f'{name}: expected shares by expression, such as {{"Neutral": 0.5, "Happiness": 0.5}}')
     for key, share in given.items():
         if key not in EXPRESSIONS:
-            raise UserError(f"{name}: {key!r} is none of {', '.join(EXPRESSIONS)}")
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
-            raise UserError(f"{name}: the share of {key} is {share!r}; expected a number of 0 or more")
+            raise UserError(f"{name}: {shown(key)} is none of {', '.join(EXPRESSIONS)}")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= MOST:
+            raise UserError(f"{name}: the share of {key} is {shown(share)}; expected a number from 0 to {MOST:g}")
     shares = np.array([float(given.get(expression, 0)) for expression in EXPRESSIONS])
     if not shares.sum() > 0:
         raise UserError(f"{name}: all shares are 0")

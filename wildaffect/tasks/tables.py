@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from checkpoints.errors import UserError
+from checkpoints.reading import EMPTY, LAST_FRAME, LONGEST_NAME, parse_rows, read_csv, shown
 
-EMPTY = ("", "na", "n/a", "nan", "null", "none", "<na>")
-"""Cells that hold nothing, in lower case, as pandas and spreadsheets write them."""
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 
 
@@ -43,9 +39,30 @@ class Table:
         return self.length
 
     def texts(self, name: str) -> list[str]:
-        """Cells as texts without spaces around them; an empty cell is ''."""
-        cells = self._cells(name)
-        return ["" if str(cell).strip().lower() in EMPTY else str(cell).strip() for cell in cells]
+        """Cells as texts without spaces around them; an empty cell is ''.
+
+        Raises:
+            UserError: The column holds neither texts nor numbers.
+        """
+        column = self.columns[name.lower()]
+        if isinstance(column, pa.ChunkedArray):
+            if not _is_plain(column.type):
+                raise UserError(f"{self.path}, column {name}: it holds {column.type}, expected texts or numbers")
+            column = ["" if cell is None else str(cell) for cell in column.to_pylist()]
+        cells = (cell.strip(" \t") for cell in column)
+        return ["" if cell.lower() in EMPTY else cell for cell in cells]
+
+    def ids(self, name: str) -> list[str]:
+        """Cells that name a video or an id.
+
+        Raises:
+            UserError: A cell is empty, or no such name.
+        """
+        cells = self.texts(name)
+        for row, cell in enumerate(cells):
+            if not cell or len(cell) > LONGEST_NAME or not cell.isprintable():
+                raise self.error(row, name, f"expected a name, {shown(cell) if cell else 'nothing'} was found")
+        return cells
 
     def numbers(self, name: str) -> np.ndarray:
         """Cells as float64 `[N]`; an empty cell is NaN.
@@ -55,29 +72,27 @@ class Table:
         """
         column = self.columns[name.lower()]
         if isinstance(column, pa.ChunkedArray) and _is_numeric(column.type):
-            values = column.cast(pa.float64()).to_numpy().copy()
+            values = column.cast(pa.float64(), safe=False).to_numpy().copy()
             if infinite := np.flatnonzero(np.isinf(values)).tolist():
                 raise self.error(infinite[0], name, f"{values[infinite[0]]} is not a number")
             return values
-        values = np.empty(self.length)
-        for row, cell in enumerate(self.texts(name)):
-            if cell and not _NUMBER.fullmatch(cell):
-                raise self.error(row, name, f"{cell[:40]!r} is not a number")
-            values[row] = float(cell) if cell else np.nan
+        cells = self.texts(name)
+        values = parse_rows([cell or "0" for cell in cells], [name], self.error)[:, 0]
+        values[[not cell for cell in cells]] = np.nan
         return values
 
-    def whole_numbers(self, name: str, least: int) -> np.ndarray:
-        """Cells as int64 `[N]`, none of them empty or below `least` (pandas may have written 3 as 3.0).
+    def frames(self) -> np.ndarray:
+        """Column `frame` as int64 `[N]`, from 1 (pandas may have written 3 as 3.0).
 
         Raises:
             UserError: A cell is empty, not a whole number, or out of range.
         """
-        values = self.numbers(name)
-        bad = ~((values == np.round(values)) & (values >= least) & (values < 2**31))
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            shown = "it is empty" if np.isnan(values[row]) else f"{values[row]:g} was found"
-            raise self.error(row, name, f"expected a whole number from {least} on, {shown}: correct or remove the row")
+        values = self.numbers("frame")
+        bad = np.flatnonzero(~((values == np.round(values)) & (values >= 1) & (values <= LAST_FRAME)))
+        if len(bad):
+            found = "it is empty" if np.isnan(values[bad[0]]) else f"{values[bad[0]]:.10g} was found"
+            wanted = f"expected a whole number from 1 to {LAST_FRAME:,}, {found}: correct or remove the row"
+            raise self.error(int(bad[0]), "frame", wanted)
         return values.astype(np.int64)
 
     def truths(self, name: str) -> np.ndarray:
@@ -89,21 +104,13 @@ class Table:
         values = np.empty(self.length, bool)
         for row, cell in enumerate(self.texts(name)):
             if cell.lower() not in _TRUTH:
-                raise self.error(row, name, f"expected true or false, found {cell[:40]!r}")
+                raise self.error(row, name, f"expected true or false, found {shown(cell)}")
             values[row] = _TRUTH[cell.lower()]
         return values
 
     def error(self, row: int, name: str, problem: str) -> UserError:
         """An error about one cell; rows count from 1, without the header."""
         return UserError(f"{self.path}, row {row + 1}, column {name}: {problem}")
-
-    def _cells(self, name: str) -> list[Any]:
-        column = self.columns[name.lower()]
-        return (
-            ["" if cell is None else cell for cell in column.to_pylist()]
-            if isinstance(column, pa.ChunkedArray)
-            else column
-        )
 
 
 def read_table(path: Path) -> Table:
@@ -115,45 +122,36 @@ def read_table(path: Path) -> Table:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        try:
-            content = parquet.read_table(path, partitioning=None)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-        names, cells = content.column_names, content.columns
-        length = content.num_rows
+        content = _read_parquet(path)
+        names, cells, length = content.column_names, content.columns, content.num_rows
     elif suffix == ".csv":
-        names, rows = _read_csv(path)
+        names, rows = read_csv(path)
         cells, length = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names], len(rows)
     else:
         raise UserError(f"{path}: a table is a .csv or .parquet file")
     keys = [name.strip().lower() for name in names]
     twice = sorted({key for key in keys if keys.count(key) > 1 and key})
     if twice:
-        raise UserError(f"{path} has two columns called {twice[0]!r}")
+        raise UserError(f"{path} has two columns called {shown(twice[0])}")
     columns = {key: column for key, column in zip(keys, cells, strict=True) if key}
     return Table(path, columns, [name.strip() for name in names if name.strip()], length)
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+def _read_parquet(path: Path) -> pa.Table:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file, strict=True) if row]
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: save the table as UTF-8") from None
-    except (OSError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not rows:
-        raise UserError(f"{path} is empty: expected a line with the names of the columns")
-    header, *rows = rows
-    if len(header) == 1 and re.search(r"[;\t|]", header[0]):
-        raise UserError(
-            f"{path}, line 1: the columns are not separated by commas: save the table with commas between the columns "
-            "and points in decimal numbers"
-        )
-    for number, row in enumerate(rows):
-        if len(row) != len(header):
-            raise UserError(f"{path}, row {number + 1}: {len(row)} cells under {len(header)} column names")
-    return header, rows
+        content = parquet.read_table(path, partitioning=None, page_checksum_verification=True)
+        content.validate(full=True)
+        return content
+    except (pa.ArrowException, OSError, ValueError) as error:
+        problem = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} cannot be read as a Parquet table: {shown(problem, 200)}") from None
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether cells are texts or numbers."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return _is_numeric(kind) or pa.types.is_decimal(kind) or kind in (pa.string(), pa.large_string(), pa.null())
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -56,6 +56,11 @@ class Task(ABC):
         return len(self.columns)
 
     @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Names of the numbers in a line of a label file."""
+        return self.columns if self.label_width == self.out_dim else (self.title.lower(),)
+
+    @property
     def header(self) -> str:
         """First line of an annotation file."""
         return ",".join(self.columns)

@@ -7,15 +7,26 @@ resume from), `encoder/` or `head/` (the result) and, written last, `finished.js
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from checkpoints.artifact import atomic_file, read_header, read_json, write_header, write_json
+from checkpoints.artifact import Header, atomic_file, read_header, read_json, write_header, write_json
+from checkpoints.content import content_hashes, refuse_changed
 from checkpoints.errors import UserError
+from checkpoints.forms import checked
+from checkpoints.reading import parse_json
 
 KIND = "run"
 SCHEMA = 1
+PRODUCT = (".safetensors", ".json", ".parquet")
+"""Endings of the files that a run's result consists of; reports and pictures may be deleted."""
 FREE = ("micro_batch_size", "workers", "save_every", "log_every", "compile")
 """Settings that may change when a run is resumed: how the work is done, not what is learnt."""
+
+
+class Finished(TypedDict):
+    """What marks a run as finished: its summary, and the hashes of the files of its result."""
+
+    files: dict[str, str]
 
 
 class RunDirectory:
@@ -44,7 +55,7 @@ class RunDirectory:
         found = {item.name for item in self.path.iterdir()} if self.path.is_dir() else set()
         found = {name for name in found if not name.startswith(".")}
         if found == {"config.json"}:  # was refused or killed before its first step: any run may replace it
-            read_header(self.path, "config.json", kind=KIND, schema=SCHEMA)
+            read_run_header(self.path)
         elif "config.json" in found:
             self._check_same(made_by, config, parents)
             return
@@ -56,8 +67,8 @@ class RunDirectory:
             )
 
     def _check_same(self, made_by: str, config: dict[str, Any], parents: dict[str, str]) -> None:
-        header = read_header(self.path, "config.json", kind=KIND, schema=SCHEMA)
-        if header["made_by"].split()[-1] != made_by:
+        header = read_run_header(self.path)
+        if header["made_by"].rpartition(" ")[2] != made_by:
             raise UserError(f"{self.path} holds a run of {header['made_by']}: choose another --out")
         # Settings that only one of two versions knows are not compared. A finished run may be read on any hardware.
         free = {*FREE, *(config.keys() ^ header["config"].keys())} | ({"arithmetic"} if self.finished else set())
@@ -76,14 +87,25 @@ class RunDirectory:
 
     @property
     def finished(self) -> dict[str, Any] | None:
-        """The summary of the finished run; None if it is not finished."""
+        """The summary of the finished run and the hashes of its files; None if it is not finished.
+
+        Raises:
+            UserError: A file of the result is not as the run left it.
+        """
         path = self.path / "finished.json"
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        found = checked(read_json(path), Finished, path)
+        refuse_changed(self.path, found["files"], path.name)
+        return dict(found)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the run as finished."""
         if self.main:
-            write_json(self.path / "finished.json", summary)
+            made = [file for suffix in PRODUCT for file in self.path.rglob(f"*{suffix}") if file.name[0] != "."]
+            names = [file.relative_to(self.path).as_posix() for file in made]
+            files = content_hashes(self.path, sorted(name for name in names if "state" not in name.split("/")))
+            write_json(self.path / "finished.json", summary | {"files": files})
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to `metrics.jsonl`."""
@@ -105,13 +127,28 @@ class RunDirectory:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
 
+def read_run_header(path: Path) -> Header:
+    """The header of a run.
+
+    Raises:
+        UserError: There is none.
+    """
+    return read_header(path, "config.json", kind=KIND, schema=SCHEMA, form=Header)
+
+
+class Record(TypedDict):
+    """A line of `metrics.jsonl`."""
+
+    step: int
+
+
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Read the records of a run's `metrics.jsonl`; a half-written last line, left by a kill, is ignored."""
     path = Path(run) / "metrics.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    records: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            records.append(dict(checked(parse_json(line, path), Record, path)))
+        except UserError:
             break
     return records

@@ -66,8 +66,8 @@ def test_the_forms_are_the_official_ones(tmp_path):
         (["a/00001.jpg,1", "a/00001.jpg,1"], r"line 3: a/00001.jpg is listed twice"),
         (["a/00001.jpg,1", "a/00002.jpg"], r"line 3: expected an image location and 1 value"),
         (["a/00001.jpg,1", '"a/00002.jpg",1'], r"line 3: .*without quotes"),
-        (["a/00001.jpg,1", "a/00002.jpg,-1"], r"line 3: -1 is no expr prediction"),
-        (["a/00001.jpg,1", "a/00002.jpg,[1]"], r"line 3: expected 1 comma-separated"),
+        (["a/00001.jpg,1", "a/00002.jpg,-1"], r"line 3, column expression: -1 is no expr prediction"),
+        (["a/00001.jpg,1", "a/00002.jpg,[1]"], r"line 3, column expression: '\[1\]' is not a number"),
         (["a/00001.jpg,1", "00002.jpg,1"], r"line 3: expected an image location like"),
     ],
 )

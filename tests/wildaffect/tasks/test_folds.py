@@ -116,7 +116,7 @@ def test_lists_of_ids(tmp_path):
     path.write_text("# nothing\n")
     with pytest.raises(UserError, match="lists no id"):
         read_ids(path)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="does not exist"):
         read_ids(tmp_path / "none.txt")
 
 

@@ -51,13 +51,13 @@ def test_release_tree_from_every_level(tmp_path):
     [
         ("va", ["0.1,0.2", "0.1"], "line 3: expected 2 comma-separated"),
         ("va", ["0.1,0.2", "", "0.1,0.2"], "line 3: expected 2"),
-        ("va", ["0.1,x"], "line 2: expected 2"),
-        ("va", ["0.1,nan"], "line 2: nan is no va label"),
-        ("va", ["0.1,1.2"], "line 2: 1.2 is no va label"),
-        ("expr", ["0", "8"], "line 3: 8 is no expr label"),
-        ("expr", ["0", "1.5"], "line 3: 1.5 is no expr label"),
+        ("va", ["0.1,x"], "line 2, column arousal: 'x' is not a number"),
+        ("va", ["0.1,nan"], "line 2, column arousal: 'nan' is not a number"),
+        ("va", ["0.1,1.2"], "line 2, column arousal: 1.2 is no va label"),
+        ("expr", ["0", "8"], "line 3, column expression: 8 is no expr label"),
+        ("expr", ["0", "1.5"], "line 3, column expression: 1.5 is no expr label"),
         ("expr", ["0", "1,2"], "line 3: expected 1 comma-separated"),
-        ("au", ["0" + ",0" * 10 + ",2"], "line 2: 2 is no au label"),
+        ("au", ["0" + ",0" * 10 + ",2"], "line 2, column AU26: 2 is no au label"),
     ],
 )
 def test_faults_name_the_line(tmp_path, name, lines, message):
@@ -70,7 +70,7 @@ def test_wrong_header_and_binary_files(tmp_path):
     with pytest.raises(UserError, match="line 1: expected the au header"):
         read_annotation_file(path, TASKS["au"])
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="not UTF-8 text"):
         read_annotation_file(path, TASKS["va"])
     path.write_bytes("\ufeffvalence,arousal\r\n0.5,0.5\r\n".encode())
     assert len(read_annotation_file(path, TASKS["va"])) == 1
