@@ -30,8 +30,8 @@ def make_folds(affwild2: Path, out: Path, k: int, seed: int, identities: Path | 
     people = known_people(identities, affwild2, everyone) if identities else {}
     folds = grouped_folds(counts, k, seed, people)
     write_folds(out / "folds.csv", folds, annotations)
-    lists = {f"fold{number}": fold for number, fold in enumerate(folds)} | evaluated(affwild2, annotations)
-    known = sorted({*counts, *(id for ids in lists.values() for id in ids)})
+    lists = {f"fold{number}": fold for number, fold in enumerate(folds)} | scored
+    known = sorted(everyone)
     for name, ids in lists.items():
         write_list(out / "leave_out" / f"{name}.txt", name, ids, known, people)
     print(as_text(folds, annotations))
