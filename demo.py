@@ -26,6 +26,7 @@ import temporal.run
 import temporal.submit
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
+from checkpoints.lock import sole_writer
 
 TASKS: tuple[Literal["va", "expr", "au"], ...] = ("va", "expr", "au")
 EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}
@@ -65,6 +66,7 @@ class Stages:
             write_json(self.path, self.seconds)
 
 
+@sole_writer
 def main(config: Demo) -> dict[str, Any]:
     """Run all stages and return the summary."""
     out, stages = config.out, Stages(config.out)

@@ -28,6 +28,7 @@ from checkpoints import convert
 from checkpoints.artifact import atomic_file, write_json
 from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
 from checkpoints.errors import UserError, guarded
+from checkpoints.lock import sole_writer
 from demo import Stages
 from features.cache import FeatureCache
 from finetune.labels import read_split
@@ -75,6 +76,7 @@ class Starter:
     """Epochs of the first pass of stage 2."""
 
 
+@sole_writer
 def main(config: Starter) -> dict[str, Any]:
     """Run all stages and return the summary.
 

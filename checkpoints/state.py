@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from checkpoints.artifact import read_json, write_json
+from checkpoints.artifact import read_json, temporary_sibling, write_json
 from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
 
@@ -28,15 +28,17 @@ def save_state(
     The `groups` are tensors by group name (`model`, `ema`, `optimizer`), the `facts` are JSON values.
     """
     final = directory / f"step_{step:08d}"
-    temporary = directory / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_sibling(final)
     temporary.mkdir(parents=True)
-    for name, tensors in groups.items():
-        save_tensors(temporary / f"{name}.safetensors", dict(tensors))
-    sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
-    write_json(temporary / "state.json", {"step": step, "sizes": sizes, "facts": facts})
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    try:
+        for name, tensors in groups.items():
+            save_tensors(temporary / f"{name}.safetensors", dict(tensors))
+        sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
+        write_json(temporary / "state.json", {"step": step, "sizes": sizes, "facts": facts})
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     for old in _states(directory)[:-2]:
         shutil.rmtree(old)
     return final

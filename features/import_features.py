@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
 from preprocessing.faces import FacesStore, Sequence
@@ -46,6 +47,7 @@ class ImportFeatures:
     """Rows per second; each frame gets the row nearest to its time. 0: one row per frame."""
 
 
+@sole_writer
 def main(config: ImportFeatures) -> dict[str, Any]:
     """Import; returns numbers of sequences and frames.
 

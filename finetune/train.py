@@ -7,6 +7,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from checkpoints.encoder import load_encoder
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from finetune.augment import picture_augmentation
 from finetune.classifier import Classifier, build_optimizer, trainable
@@ -33,6 +34,7 @@ MADE_BY = "finetune/run.py"
 APART = ("faces", "labels", "encoder", "out", "class_map", "exclude", "tracker")
 
 
+@sole_writer
 def train(config: Finetune) -> dict[str, Any]:
     """Fine-tune, from the parent encoder or from where a killed run stopped; returns what `finished.json` says.
 

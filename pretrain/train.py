@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from checkpoints.errors import UserError
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from preprocessing.views import face_views
 from pretrain.build import build, build_optimizer, parent_fingerprints, write_result
@@ -29,6 +30,7 @@ MADE_BY = "pretrain/run.py"
 APART = ("faces", "out", "init", "exclude", "probe_faces", "probe_labels", "tracker")
 
 
+@sole_writer
 def train(config: Pretrain) -> dict[str, Any]:
     """Train from scratch, from `config.init`, or from the state of an interrupted run; returns `finished.json`.
 

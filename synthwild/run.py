@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from checkpoints.artifact import read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
+from checkpoints.lock import LOCK, locked
 from synthwild.plan import Video, plan
 
 KIND, SCHEMA, HEADER = "synthwild corpus", 1, "synthwild.json"
@@ -52,7 +53,7 @@ def check_folder(out: Path, config: Config) -> bool:
         made = read_header(out, HEADER, kind=KIND, schema=SCHEMA)["config"] if complete else read_json(out / STARTED)
         if made != settings(config):
             raise UserError(f"{out} holds a different corpus ({made}): choose another --out or delete it")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif any(path.name != LOCK for path in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no SynthWild corpus: choose another --out")
     return complete
 
@@ -89,12 +90,16 @@ def generate(out: Path, config: Config) -> Path:
     Raises:
         UserError: The folder holds something else.
     """
+    with locked(out):
+        return _generate(out, config)
+
+
+def _generate(out: Path, config: Config) -> Path:
     from synthwild import release  # heavy, and `--help` does not need it
 
     if check_folder(out, config):
         print(f"{out}: complete, nothing to do")
         return out
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / STARTED, settings(config))
     videos = plan(config.size, config.seed, config.leaky)
     frames = sum(video.frames for video in videos)

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from temporal.caches import head_inputs, open_caches
 from temporal.data import FrameTable, build_table, with_a_face
@@ -43,6 +44,7 @@ from wildaffect.training.schedule import warmup_cosine, weight_groups
 MADE_BY = "temporal/run.py"
 
 
+@sole_writer
 def train(config: Temporal) -> dict[str, Any]:
     """Train a head, or one per fold and seed. A run that was killed resumes where it stopped.
 

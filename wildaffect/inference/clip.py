@@ -1,6 +1,5 @@
 """Turns one clip into a folder with tables, plot, annotated video and report."""
 
-import errno
 import shutil
 import sys
 import time
@@ -12,8 +11,17 @@ from typing import Any
 
 import av
 
-from checkpoints.artifact import combine_hashes, file_hash, read_header, read_json, write_header, write_json
-from checkpoints.errors import UserError
+from checkpoints.artifact import (
+    atomic_file,
+    combine_hashes,
+    file_hash,
+    read_header,
+    read_json,
+    write_header,
+    write_json,
+)
+from checkpoints.errors import FULL, UserError
+from checkpoints.lock import LOCK, locked
 from preprocessing.items import Item
 from wildaffect.inference.annotate import annotate_clip
 from wildaffect.inference.clip_facts import SYNTHETIC, credit, facts_of, kinds_of, warnings_of
@@ -36,8 +44,8 @@ def predict_clips(
     """Predict clips into `out/CLIP`. A clip that cannot be read does not stop the others.
 
     Raises:
-        UserError: Some clips could not be read or something was `left_out` (raised after the last clip), or the disk
-            is full (raised at once).
+        UserError: Some clips could not be read or something was `left_out` (raised after the last clip).
+        OSError: The disk is full (raised at once).
     """
     failed = []
     for number, clip in enumerate(clips, 1):
@@ -46,8 +54,8 @@ def predict_clips(
             with Bars(f"[{number}/{len(clips)}] {clip.video}") as progress:
                 outcome = predict_clip(predictor, clip, folder, annotate=annotate, progress=progress)
         except (UserError, OSError, av.FFmpegError) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"the disk is full ({folder}): free some space, then run the same command") from None
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise  # the others would fail too
             message = str(error) if isinstance(error, UserError) else f"{clip.path}: {error}"
             failed.append(message)
             print(f"[{number}/{len(clips)}] {message}", file=sys.stderr, flush=True)
@@ -93,8 +101,16 @@ def predict_clip(
     """Write everything about one clip to a folder. A clip that is finished already is left as it is.
 
     Raises:
-        UserError: The clip cannot be read.
+        UserError: The clip cannot be read, or the folder is being written by another process.
+        OSError: The folder cannot be written.
     """
+    with locked(folder):
+        return _predict_clip(predictor, clip, folder, annotate=annotate, progress=progress)
+
+
+def _predict_clip(
+    predictor: Predictor, clip: Item, folder: Path, *, annotate: bool, progress: Progress | None
+) -> Outcome:
     parents = {"clip": clip_hash(clip.path), "heads": predictor.models.fingerprint}
     config = {"annotate": annotate}
     done = finished(folder, parents, config)
@@ -119,7 +135,8 @@ def predict_clip(
         folder / "predictions.parquet",
     )
     title = f"{clip.video} ({kinds})"
-    (folder / "plot.png").write_bytes(png(overview(table, "", title, origin)))
+    with atomic_file(folder / "plot.png") as temporary:
+        temporary.write_bytes(png(overview(table, "", title, origin)))
     mark("tables and plot")
     if annotate and clip.kind == "video":
         annotate_clip(clip.path, table, folder / "annotated.mp4", footer=kinds, comment=origin, progress=progress)
@@ -170,7 +187,8 @@ def begin(folder: Path, parents: dict[str, str]) -> None:
             f"{folder} holds the predictions of another clip of this name, or of this clip before it was changed: "
             "choose another --out, or remove that folder"
         )
-    if folder.is_dir() and any(folder.iterdir()) and not work.exists() and not (folder / HEADER).exists():
+    found = {path.name for path in folder.iterdir()} - {LOCK}
+    if found and not {WORK, HEADER} & found:
         raise UserError(f"{folder} holds other files and no predictions: choose another --out")
     (folder / HEADER).unlink(missing_ok=True)
     marker = work / "clip.json"
