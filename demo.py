@@ -27,6 +27,7 @@ import temporal.submit
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
 from checkpoints.lock import sole_writer
+from checkpoints.ranges import check_ranges
 
 TASKS: tuple[Literal["va", "expr", "au"], ...] = ("va", "expr", "au")
 EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}
@@ -69,6 +70,7 @@ class Stages:
 @sole_writer
 def main(config: Demo) -> dict[str, Any]:
     """Run all stages and return the summary."""
+    check_ranges(config)
     out, stages = config.out, Stages(config.out)
     corpus, release = out / "corpus", out / "corpus" / "release"
     corpus_settings = synthwild.run.Config(size=config.size, workers=config.workers)

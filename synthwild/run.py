@@ -15,6 +15,7 @@ from tqdm import tqdm
 from checkpoints.artifact import read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
 from checkpoints.lock import LOCK, locked
+from checkpoints.ranges import check_ranges
 from synthwild.plan import Video, plan
 
 KIND, SCHEMA, HEADER = "synthwild corpus", 1, "synthwild.json"
@@ -88,8 +89,9 @@ def generate(out: Path, config: Config) -> Path:
     """Write the corpus and return its folder.
 
     Raises:
-        UserError: The folder holds something else.
+        UserError: An option is out of range, or the folder holds something else.
     """
+    check_ranges(config)
     with locked(out):
         return _generate(out, config)
 
