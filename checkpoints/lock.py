@@ -77,8 +77,9 @@ def locked(directory: Path, name: str = LOCK, *, shared: bool = False, wait: boo
     finally:
         if descriptor is not None:
             _held.discard(path)
-            if not shared:
-                path.unlink(missing_ok=True)  # before it is unlocked: who waits for it looks for a new one
+            with suppress(OSError):  # others share it
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()  # before it is unlocked: who waits for it looks for a new one
             os.close(descriptor)
         with suppress(OSError):  # not empty
             for folder in made:

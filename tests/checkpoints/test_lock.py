@@ -85,6 +85,7 @@ def test_parts_share_and_exclude_the_whole(tmp_path):
             pass
         with pytest.raises(UserError, match="is being written"), locked(tmp_path):
             pass
+    assert not list(tmp_path.iterdir())  # the last one cleans up
 
 
 def test_nothing_is_left_where_nothing_was_written(tmp_path):
