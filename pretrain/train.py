@@ -112,7 +112,7 @@ def train(config: Pretrain) -> dict[str, Any]:
     summary: dict[str, Any] = {"steps": steps, "pictures_seen": steps * config.batch_size, "stores": statistics}
     summary["bad_pictures"] = loop.facts.get("bad_pictures", 0)
     if accelerator.is_main_process:
-        summary["loss"] = next(record["loss"] for record in reversed(run.metrics()) if "loss" in record)
+        summary["loss"] = loop.facts["loss"]
         summary |= monitor.best(loop.facts)
         write_result(run, model, faces, config, summary["pictures_seen"])
         write_report(run, model, faces, summary)

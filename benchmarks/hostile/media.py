@@ -14,7 +14,6 @@ from PIL import Image
 
 from benchmarks.hostile.mutate import damage
 from benchmarks.hostile.outcome import Tally, judged
-from checkpoints.errors import UserError
 from preprocessing.pictures import picture_kind, read_picture
 from preprocessing.video import count_frames, holds_video, read_frames, read_times
 
@@ -67,7 +66,9 @@ def make_pictures(rng: np.random.Generator) -> dict[str, bytes]:
         for mode in ("RGB", "L", "P", "RGBA", "CMYK", "I;16", "1"):
             pixels = rng.integers(0, 255, (33, 41, 3), np.uint8)
             picture = Image.fromarray(pixels)
-            picture = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else picture.convert(mode)
+            picture = (
+                Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else picture.convert(mode)
+            )
             buffer = io.BytesIO()
             try:
                 picture.save(buffer, kind)
@@ -121,7 +122,9 @@ def fuzz_media(work: Path, rng: np.random.Generator, count: int) -> Tally:
             read(path)
         path.unlink()
     for number in range(count):
-        name, data, read = (videos if number % 2 else pictures)[int(rng.integers(len(videos if number % 2 else pictures)))]
+        name, data, read = (videos if number % 2 else pictures)[
+            int(rng.integers(len(videos if number % 2 else pictures)))
+        ]
         other = targets[int(rng.integers(len(targets)))][1]
         what, damaged = damage(data, other, rng)
         suffix = Path(targets[int(rng.integers(len(targets)))][0]).suffix if rng.random() < 0.1 else Path(name).suffix
@@ -145,6 +148,3 @@ def folder_with_one_good(work: Path, good: bytes, rng: np.random.Generator, bad:
         _, damaged = damage(data, parts[int(rng.integers(len(parts)))][1], rng)
         (folder / f"bad{number}{Path(name).suffix}").write_bytes(damaged)
     return folder
-
-
-__all__ = ["UserError", "folder_with_one_good", "fuzz_media", "make_pictures", "make_videos", "read_video"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+WAYS = ("cut", "flip", "many flips", "zeros", "noise", "repeat", "remove", "splice", "head", "empty")
+
 
 def damage(data: bytes, other: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
     """Damage a file.
@@ -16,7 +18,9 @@ def damage(data: bytes, other: bytes, rng: np.random.Generator) -> tuple[str, by
     Returns:
         What was done, and the damaged bytes.
     """
-    way = str(rng.choice(["cut", "flip", "many flips", "zeros", "noise", "repeat", "remove", "splice", "head", "empty"]))
+    way = str(
+        rng.choice(["cut", "flip", "many flips", "zeros", "noise", "repeat", "remove", "splice", "head", "empty"])
+    )
     size = max(len(data), 1)
     at = int(rng.integers(size))
     length = int(min(size - at, 1 + rng.integers(64)))

@@ -79,7 +79,6 @@ def run_command(arguments: Sequence[str], *, seconds: float = 120.0, most_bytes:
         seconds: Until it is killed.
         most_bytes: Largest file that it may write: what a full disk does to it.
     """
-
     return in_child(script(arguments), seconds=seconds, most_bytes=most_bytes)
 
 

@@ -20,7 +20,7 @@ from checkpoints.artifact import (
     write_header,
     write_json,
 )
-from checkpoints.errors import FULL, UserError
+from checkpoints.errors import FULL, UserError, some
 from checkpoints.lock import LOCK, locked
 from preprocessing.items import Item
 from wildaffect.inference.annotate import annotate_clip
@@ -56,7 +56,7 @@ def predict_clips(
         except (UserError, OSError, av.FFmpegError) as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise  # the others would fail too
-            message = str(error) if isinstance(error, UserError) else f"{clip.path}: {error}"
+            message = str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
             failed.append(message)
             print(f"[{number}/{len(clips)}] {message}", file=sys.stderr, flush=True)
             continue
@@ -64,7 +64,7 @@ def predict_clips(
     if predictor.models.synthetic:
         print(f"warning: {SYNTHETIC}", flush=True)
     if failed:
-        left_out = [f"{len(failed)} of {len(clips)} clips could not be read: {'; '.join(failed)}", *left_out]
+        left_out = [f"{len(failed)} of {len(clips)} clips could not be read: {some(failed, 5)}", *left_out]
     if left_out:
         raise UserError("; ".join(left_out))
 

@@ -6,6 +6,7 @@ resume from), `encoder/` or `head/` (the result) and, written last, `finished.js
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,12 @@ class RunDirectory:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Read the records of a run's `metrics.jsonl`; a half-written last line, left by a kill, is ignored."""
+    """Read the records of a run's `metrics.jsonl`; what is missing or damaged, as after a kill, is left out."""
     path = Path(run) / "metrics.jsonl"
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                records.append(record)
     return records
