@@ -12,8 +12,9 @@ import av
 import numpy as np
 from PIL import Image
 
+from benchmarks.hostile.line import Line, picture
 from benchmarks.hostile.mutate import damage
-from benchmarks.hostile.outcome import Tally, judged
+from benchmarks.hostile.outcome import Tally, judged, run_command
 from preprocessing.pictures import picture_kind, read_picture
 from preprocessing.video import count_frames, holds_video, read_frames, read_times
 
@@ -136,15 +137,33 @@ def fuzz_media(work: Path, rng: np.random.Generator, count: int) -> Tally:
     return tally
 
 
-def folder_with_one_good(work: Path, good: bytes, rng: np.random.Generator, bad: int) -> Path:
-    """A folder of damaged pictures and videos, among which one picture is whole."""
-    folder = work / "mixed"
-    videos = [(path.name, path.read_bytes()) for path in make_videos(work / "parts", rng)]
-    parts = [*make_pictures(rng).items(), *videos]
-    folder.mkdir(parents=True)
-    (folder / "good.jpg").write_bytes(good)
-    for number in range(bad):
-        name, data = parts[int(rng.integers(len(parts)))]
-        _, damaged = damage(data, parts[int(rng.integers(len(parts)))][1], rng)
-        (folder / f"bad{number}{Path(name).suffix}").write_bytes(damaged)
-    return folder
+def mixed_folders(line: Line, work: Path, rng: np.random.Generator, count: int, bad: int = 12) -> Tally:
+    """Folders of damaged pictures and videos, among which one picture is whole, for preprocessing and for `predict`."""
+    tally = Tally()
+    for number in range(count):
+        folder, out = work / f"mixed{number}", work / f"out{number}"
+        parts = [*make_pictures(rng).items()]
+        parts += [(path.name, path.read_bytes()) for path in make_videos(work / "whole", rng)]
+        folder.mkdir(parents=True)
+        (folder / "good.jpg").write_bytes(picture(number))
+        for other in range(bad):
+            name, data = parts[int(rng.integers(len(parts)))]
+            _, damaged = damage(data, parts[int(rng.integers(len(parts)))][1], rng)
+            (folder / f"bad{other}{Path(name).suffix}").write_bytes(damaged)
+        end = run_command(
+            ["preprocessing/run.py", "--source", str(folder), "--workers", "1", "--out", str(out / "faces")]
+        )
+        fault = end.fault or ("" if end.status == 0 else f"status {end.status}: {end.output}")
+        tally.add(f"preprocessing of mixed folder {number}", f"status {end.status}", fault)
+        end = run_command(
+            [
+                *("wildaffect/cli.py", "predict", str(folder), "--heads", str(line.head)),
+                *("--device", "cpu", "--out", str(out / "predictions")),
+            ],
+            seconds=300,
+        )
+        named = end.status == 0 or "bad" in end.output.rpartition("error: ")[2]
+        good = (out / "predictions" / "good" / "predictions.json").exists()
+        fault = end.fault or ("" if named and good else f"good: {good}, the bad are named: {named}: {end.output}")
+        tally.add(f"predict of mixed folder {number}", f"status {end.status}", fault)
+    return tally
