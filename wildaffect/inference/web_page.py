@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import gradio
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -163,6 +164,8 @@ def process(
             outcome = predict_clip(predictor, clip, job / "result", progress=show)
         except UserError as error:
             raise UserError(f"This file {str(error).removeprefix(str(clip.path)).strip()}.") from None
+        except (OSError, av.FFmpegError) as error:
+            raise UserError(f"This file could not be processed: {error.strerror}.") from None
         result = job / "result"
         warnings = read_json(result / HEADER)["warnings"]
         markup = time_lines(read_table(result / "predictions.parquet"))
