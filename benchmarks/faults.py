@@ -7,6 +7,7 @@ wrong value, no half product. Ends with status 1 if anything fell short.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -41,6 +42,8 @@ WRITERS = ["preprocessing", "pretrain", "finetune", "features", "temporal", "exp
 KILLED = ["preprocessing", "pretrain", "finetune", "features", "temporal", "predict"]
 AT_ONCE = 2
 MOST_LISTED = 40
+TEXTS = "benchmarks.faults_text"
+HAS_TEXTS = importlib.util.find_spec(TEXTS) is not None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def kinds_of(config: Faults, line: Line, work: Path) -> dict[str, Callable[[np.r
         return max(1, round(number * config.scale))
 
     return {
+        **({"damaged texts": partial(damage_texts, count(50_000))} if HAS_TEXTS else {}),
         "kills": lambda rng: kill(line, work / "kills", KILLED, rng, count(10)),
         "nonsense options": lambda rng: nonsense(line, work, rng, count(150)),
         "full disks (small file system)": lambda rng: fill_real_disks(line, work, WRITERS, rng, count(3)),
@@ -74,6 +78,17 @@ def kinds_of(config: Faults, line: Line, work: Path) -> dict[str, Callable[[np.r
         "damaged media": lambda rng: fuzz_media(work / "media", rng, count(1500)),
         "folders with one good picture": lambda rng: mixed_folders(line, work / "mixed", rng, count(4)),
     }
+
+
+def damage_texts(texts: int, rng: np.random.Generator) -> Tally:
+    """Damaged label files, tables, lists and headers: see `benchmarks/faults_text.py`."""
+    counted, faults = importlib.import_module(TEXTS).run(texts, int(rng.integers(2**31)))
+    tally = Tally()
+    for ends in counted.values():
+        tally.tried += sum(ends.values())
+        tally.ended.update(ends)
+    tally.short.update({f"text {number}": fault for number, fault in enumerate(faults)})
+    return tally
 
 
 def main(config: Faults) -> dict[str, Any]:
@@ -106,7 +121,7 @@ def main(config: Faults) -> dict[str, Any]:
     }
     print(f"\n{'tried':>7} {'fell short':>11}  kind (seed {config.seed})")
     for name, tally in tallies.items():
-        print(f"{tally['tried']:7,} {len(tally['fell_short']):11,}  {name}: {tally['ended']}")
+        print(f"{tally['tried']:7,} {tally['fell_short']:11,}  {name}: {tally['ended']}")
     if config.json is not None:
         write_json(config.json, result)
     if any(tally["fell_short"] for tally in tallies.values()):
@@ -129,7 +144,7 @@ def _run(chosen: dict[str, Callable[[np.random.Generator], Tally]], seed: int, w
     return {
         name: json.loads(path.read_text())
         if (path := work / f"result{number}.json").exists()
-        else {"tried": 0, "ended": {}, "fell_short": {"all": "its process ended"}}
+        else {"tried": 0, "ended": {}, "fell_short": 1, "cases": {"all": "its process ended"}}
         for number, name in enumerate(chosen)
     }
 
@@ -137,9 +152,8 @@ def _run(chosen: dict[str, Callable[[np.random.Generator], Tally]], seed: int, w
 def _one(kind: Callable[[np.random.Generator], Tally], rng: np.random.Generator, out: Path) -> None:
     tally = kind(rng)
     short = dict(list(tally.short.items())[:MOST_LISTED])
-    if len(tally.short) > MOST_LISTED:
-        short["..."] = f"and {len(tally.short) - MOST_LISTED} more"
-    out.write_text(json.dumps({"tried": tally.tried, "ended": dict(tally.ended), "fell_short": short}))
+    facts = {"tried": tally.tried, "ended": dict(tally.ended), "fell_short": len(tally.short), "cases": short}
+    out.write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def read_bundle(path: Path) -> list[Any]:
 def read_tables(path: Path) -> list[Any]:
     """Values of a folder of prediction tables."""
     tracks = read_predictions(path).items()
-    return [part for id, track in tracks for part in (id, track.frames, track.seen, *track.values.values())]
+    return [part for id, track in tracks for part in (id, track.frames, track.face, *track.values.values())]
 
 
 def read_state(path: Path) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.hostile.line import Line, commands
 from benchmarks.hostile.outcome import Tally, run_command
 
-NUMBERS = ("-1", "0", "1e30", "nan", "-inf", "99999999999999999999", "nosuch", "", "0x10", "3.5", "1_000", "٣")
+NUMBERS = ("-1", "0", "1e30", "nan", "-inf", "99999999999999999999", "nosuch", "", "0x10", "3.5")
 WORDS = ("nosuch", "", "cuda:99", "meta", "-1", "/", "\n", "a" * 5000, "..", "~", "%s{}", "\x1b[31m")
 SEARCHED: dict[str, dict[str, tuple[str, ...]]] = {
     "preprocessing": {"numbers": ("workers", "size"), "words": ("device", "shard", "framing", "source")},
@@ -41,7 +41,7 @@ SEARCHED: dict[str, dict[str, tuple[str, ...]]] = {
     "export": {"numbers": (), "words": ("heads",)},
     "synthwild": {"numbers": ("seed", "workers"), "words": ("size",)},
 }
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 
 
 def nonsense(line: Line, work: Path, rng: np.random.Generator, count: int) -> Tally:

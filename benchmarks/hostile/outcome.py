@@ -66,7 +66,7 @@ class End:
             return f"traceback: {self.output}"
         if self.status not in GOOD:
             return f"status {self.status}: {self.output}"
-        if self.status == 2 and not any(word in self.output for word in ("error: ", "usage: ", "options")):
+        if self.status == 2 and not any(word in self.output for word in ("error: ", "For full helptext")):
             return f"status 2 without a message: {self.output}"
         return ""
 

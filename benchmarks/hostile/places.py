@@ -109,7 +109,8 @@ def pairs(line: Line, work: Path, names: list[str]) -> Tally:
         second = run_command(arguments)
         refused = second.status == 2 and "is being written by" in second.output
         ended = wait_for(*first, 300.0)
-        if not refused and not second.fault and second.status == 0:  # it came after the first had ended
+        late = second.status == 0 or "not empty" in second.output or "already holds" in second.output
+        if not refused and late and not second.fault:  # it came after the first had ended
             tally.add(f"{name}: the second", "too late")
         else:
             fault = "" if refused else f"not refused by name: status {second.status}: {second.output}"
