@@ -23,7 +23,7 @@ def damage(data: bytes, other: bytes, rng: np.random.Generator) -> tuple[str, by
     )
     size = max(len(data), 1)
     at = int(rng.integers(size))
-    length = int(min(size - at, 1 + rng.integers(64)))
+    length = min(size - at, 1 + int(rng.integers(64)))
     array = bytearray(data)
     if way == "cut":
         return f"cut at {at}", data[:at]
@@ -42,7 +42,6 @@ def damage(data: bytes, other: bytes, rng: np.random.Generator) -> tuple[str, by
     elif way == "noise":
         array[at : at + length] = bytes(rng.integers(0, 256, length, np.uint8))
     else:
-        places = rng.integers(size, size=50) if way == "many flips" else [at]
-        for place in places:
-            array[int(place) % len(array)] ^= 1 << int(rng.integers(8))
+        for place in rng.integers(size, size=50).tolist() if way == "many flips" else [at]:
+            array[place % len(array)] ^= 1 << int(rng.integers(8))
     return f"{way} at {at}", bytes(array)
