@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 LOCKED := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-'))
 
-.PHONY: demo demo-full starter test wheel lint format setup clean
+.PHONY: demo demo-full starter test faults wheel lint format setup clean
 
 demo: setup  ## the whole line on the synthetic corpus, from the shipped stage-1 weights; ends in runs/demo/report.html
 	$(BIN)/python demo.py --out runs/demo
@@ -18,6 +18,9 @@ starter: setup  ## the starter weights from labelled faces: make starter DATA=FO
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+faults: setup  ## tries to break every command and reader (make faults SEED=1); some minutes, needs no network
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --seed $(or $(SEED),0)
 
 wheel: setup  ## builds the wheel in dist/ and installs and runs it in an empty environment; needs the network, takes minutes
 	$(BIN)/python -m tests.wheel --out dist

@@ -26,6 +26,8 @@ import temporal.run
 import temporal.submit
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
+from checkpoints.lock import sole_writer
+from checkpoints.ranges import check_ranges
 
 TASKS: tuple[Literal["va", "expr", "au"], ...] = ("va", "expr", "au")
 EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}
@@ -65,8 +67,10 @@ class Stages:
             write_json(self.path, self.seconds)
 
 
+@sole_writer
 def main(config: Demo) -> dict[str, Any]:
     """Run all stages and return the summary."""
+    check_ranges(config)
     out, stages = config.out, Stages(config.out)
     corpus, release = out / "corpus", out / "corpus" / "release"
     corpus_settings = synthwild.run.Config(size=config.size, workers=config.workers)

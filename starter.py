@@ -30,6 +30,8 @@ from checkpoints import convert
 from checkpoints.artifact import atomic_file, write_json
 from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
 from checkpoints.errors import UserError, guarded
+from checkpoints.lock import sole_writer
+from checkpoints.ranges import check_ranges
 from demo import Stages
 from features.cache import FeatureCache
 from finetune.labels import read_split
@@ -84,12 +86,14 @@ class Starter:
     """Number of rendered pictures."""
 
 
+@sole_writer
 def main(config: Starter) -> dict[str, Any]:
     """Run all stages and return the summary.
 
     Raises:
         UserError: The folder lacks one of the data sets.
     """
+    check_ranges(config)
     check_data(config.data)
     stages = Stages(config.out)
     stages.run("faces", lambda: find_faces(config))

@@ -9,6 +9,8 @@ from pathlib import Path
 import tyro
 
 from checkpoints.errors import guarded
+from checkpoints.lock import locked
+from checkpoints.ranges import check_ranges
 
 
 @dataclass
@@ -33,7 +35,9 @@ def main() -> None:
     config = tyro.cli(Config, description=__doc__)
     from audit.fold_files import make_folds  # heavy, and `--help` does not need it
 
-    make_folds(config.affwild2, config.out, config.k, config.seed, config.identities)
+    check_ranges(config)
+    with locked(config.out):
+        make_folds(config.affwild2, config.out, config.k, config.seed, config.identities)
 
 
 if __name__ == "__main__":

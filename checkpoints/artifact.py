@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
+
+from safetensors import SafetensorError
 
 from checkpoints.errors import UserError
 from checkpoints.forms import checked
@@ -26,25 +30,45 @@ class Header(TypedDict):
 
 H = TypeVar("H", bound=Header)
 
+TEMPORARY = f".*.{'[0-9a-f]' * 8}.tmp"
+"""Pattern of the names of files and folders that are being written."""
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write to; it is renamed into place on success and removed on failure.
 
-    So a reader sees the whole file or none, no matter when the writer is killed. The temporary name is always the same,
-    so a killed writer leaves at most one stray file, which the next attempt overwrites.
+    So a reader sees the whole file or none, no matter when the writer is killed. What a killed writer leaves is removed
+    by the next one to lock the directory (:mod:`checkpoints.lock`).
+
+    Raises:
+        OSError: The file cannot be written; `filename` is `path`, where the system did not name a file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_sibling(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
         temporary.replace(path)
+    except SafetensorError as error:  # it passes on the number of the system's error in its text alone
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A name of its own beside `path`, matched by `TEMPORARY`."""
+    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.tmp")
 
 
 def _umask() -> int:

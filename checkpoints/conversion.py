@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,9 @@ def write_mae(out: Path, weights: Weights) -> None:
     if weights.settings:
         arguments |= {"decoder_heads": weights.settings["num_heads"]}
         arguments |= {name: weights.settings[name] for name in ("mask_ratio", "norm_pix_loss")}
+    buffer = BytesIO()  # torch's own writer does not say that a disk is full
+    torch.save({"model": tensors, "args": arguments}, buffer)
     with atomic_file(out) as temporary:
-        torch.save({"model": tensors, "args": arguments}, temporary)
+        temporary.write_bytes(buffer.getbuffer())
     if (config.mean, config.std) != (layouts.IMAGENET_MEAN, layouts.IMAGENET_STD):
         weights.notes.append("MAE's scripts normalise with another mean and std than these weights expect")

@@ -15,6 +15,8 @@ from typing import Literal
 import tyro
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.lock import locked
+from checkpoints.ranges import check_ranges
 
 FILE_OPTIONS = ("architecture", "heads", "decoder_heads", "drop")  # directories and timm models know these themselves
 
@@ -52,6 +54,7 @@ def main(config: Convert) -> None:
         UserError: The source cannot be read, or its keys do not fit; the message lists those that are missing or
             unknown or have the wrong shape.
     """
+    check_ranges(config)
     from checkpoints import conversion
 
     source = Path(config.source)
@@ -74,7 +77,8 @@ def main(config: Convert) -> None:
         conversion.write_mae(config.out, weights)
     else:
         recipe = {"source": source.name, "image_size": config.image_size, "pooling": config.pooling}
-        conversion.write_encoder(config.out, weights, recipe=recipe, half=config.half)
+        with locked(config.out):
+            conversion.write_encoder(config.out, weights, recipe=recipe, half=config.half)
     settings = weights.encoder.config
     size = sum(parameter.numel() for parameter in weights.encoder.parameters()) / 1e6
     for note in weights.notes:

@@ -1,5 +1,7 @@
 """Errors that a user can cause, and how a command reports them."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,17 +13,50 @@ class UserError(Exception):
     """
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a full disk."""
+REMEDIES = {
+    **dict.fromkeys(FULL, "free some space, then run the same command again to continue"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "choose a place that you have the right to use"),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+        "choose another path",
+    ),
+}
+"""What to do about an error of the system."""
+
+
 def guarded(main: Callable[[], object]) -> None:
-    """Run a command's `main`; a :class:`UserError` prints one clear line and exits with status 2, Ctrl-C with 130."""
+    """Run a command's `main`.
+
+    A :class:`UserError`, or an error of the system such as a full disk, prints one clear line and exits with status 2,
+    Ctrl-C with 130.
+    """
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         # An error from a loader's worker has the whole traceback as its message, with ours in the last line.
         print(f"error: {str(error).rpartition(f'{UserError.__module__}.UserError: ')[2].strip()}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has gone, like `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.errno is None:  # a library's, not the system's
+            raise
+        print(f"error: {described(error)}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
+
+
+def described(error: OSError) -> str:
+    """An error of the system as one line: the file, what is wrong and what to do."""
+    remedy = REMEDIES.get(error.errno or 0)
+    words = (error.filename, os.strerror(error.errno or 0), remedy)
+    return ": ".join(str(word) for word in words if word)
 
 
 def some(names: Sequence[str], most: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 import torch
 
-from checkpoints.artifact import file_hash, read_json, write_json
+from checkpoints.artifact import file_hash, read_json, temporary_sibling, write_json
 from checkpoints.content import changed_error
 from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
@@ -39,15 +39,17 @@ def save_state(
     The `groups` are tensors by group name (`model`, `ema`, `optimizer`), the `facts` are JSON values.
     """
     final = directory / f"step_{step:08d}"
-    temporary = directory / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_sibling(final)
     temporary.mkdir(parents=True)
-    for name, tensors in groups.items():
-        save_tensors(temporary / f"{name}.safetensors", dict(tensors))
-    hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
-    write_json(temporary / "state.json", {"step": step, "hashes": hashes, "facts": facts})
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    try:
+        for name, tensors in groups.items():
+            save_tensors(temporary / f"{name}.safetensors", dict(tensors))
+        hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
+        write_json(temporary / "state.json", {"step": step, "hashes": hashes, "facts": facts})
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     for old in _states(directory)[:-2]:
         shutil.rmtree(old)
     return final

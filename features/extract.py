@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from checkpoints.encoder import load_encoder
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from features.cache_report import write_report
 from features.embed import Embedder, with_pooling
@@ -18,6 +19,7 @@ from wildaffect.tasks.labels import read_every_split
 from wildaffect.training.launch import chosen_precision, start
 
 
+@sole_writer
 def extract(config: Extract) -> dict[str, Any]:
     """Extract what is missing or stale; returns what was done.
 

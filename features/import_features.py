@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from checkpoints.errors import UserError, guarded
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from checkpoints.reading import (
     EMPTY,
@@ -52,6 +53,7 @@ class ImportFeatures:
     """Rows per second; each frame gets the row nearest to its time. 0: one row per frame."""
 
 
+@sole_writer
 def main(config: ImportFeatures) -> dict[str, Any]:
     """Import; returns numbers of sequences and frames.
 

@@ -9,6 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from checkpoints.forms import checked
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from finetune.augment import picture_augmentation
 from finetune.classifier import Classifier, build_optimizer, trainable
@@ -41,6 +42,7 @@ class Summary(TypedDict):
     macro_f1: float
 
 
+@sole_writer
 def train(config: Finetune) -> dict[str, Any]:
     """Fine-tune, from the parent encoder or from where a killed run stopped; returns what `finished.json` says.
 

@@ -32,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from datasets.exceptions import DatasetGenerationError
 from pyarrow.dataset import ParquetFragmentScanOptions
 
 from checkpoints.artifact import Header, atomic_file, combine_hashes, read_header, write_header
@@ -386,16 +387,26 @@ class FacesStore:
 
     @cached_property
     def _table(self) -> dict[str, tuple[np.ndarray, list[pa.Array]]]:
-        """Memory-mapped columns as (first row of each chunk, chunks)."""
-        with _quiet():
-            mapped = datasets.load_dataset(
-                "parquet",
-                data_files=[glob.escape(str(path.resolve())) for path in self._shards],
-                split="train",
-                cache_dir=str(self.path / CACHE) if os.access(self.path, os.W_OK) else None,
-                # Row group by row group: otherwise whole shards are read ahead, which a long video fills memory with.
-                fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
-            )
+        """Memory-mapped columns as (first row of each chunk, chunks).
+
+        Raises:
+            UserError: The copy that is mapped cannot be written.
+        """
+        try:
+            with _quiet():
+                mapped = datasets.load_dataset(
+                    "parquet",
+                    data_files=[glob.escape(str(path.resolve())) for path in self._shards],
+                    split="train",
+                    cache_dir=str(self.path / CACHE) if os.access(self.path, os.W_OK) else None,
+                    # Row group by row group: otherwise whole shards are read ahead, and a long video fills memory.
+                    fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
+                )
+        except (OSError, DatasetGenerationError) as error:
+            reason = error.__cause__ or error
+            raise UserError(
+                f"the copy of {self.path} that is read cannot be written to {CACHE}: {reason}: free some space"
+            ) from None
         columns = {}
         for name in ("image", "landmarks"):
             chunks = mapped.data.column(name).chunks

@@ -151,7 +151,7 @@ def check_device(device: str) -> None:
         UserError: There is no such device.
     """
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu()  # refused by devices that compute nothing
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from None
 

@@ -1,10 +1,8 @@
 """A faces store while it is being made: its settings, which shards are finished, and what completes it."""
 
-import errno
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from checkpoints.artifact import read_json, write_json
 from checkpoints.content import content_hashes
 from checkpoints.errors import UserError
 from checkpoints.framing import TO_MEASURE
+from checkpoints.lock import LOCK, locked
 from preprocessing.detect import Detector
 from preprocessing.faces import DATA, HEADER, SCHEMA, finish_store, read_store_header
 from preprocessing.items import Group
@@ -24,28 +23,22 @@ from preprocessing.sheet import SHEET, write_sheet
 from wildaffect.tasks.labels import is_synthetic
 
 CONFIG = "config.json"
-LOCK = ".lock"
+TURN = ".turn"
 
 
 @contextmanager
-def locked(store: Path) -> Iterator[None]:
+def writing(store: Path, part: int, parts: int) -> Iterator[None]:
+    """Lock a store; the parts of an array job exclude every other run, and their own doubles, but not each other."""
+    with ExitStack() as locks:
+        locks.enter_context(locked(store, shared=parts > 1))
+        if parts > 1:
+            locks.enter_context(locked(store, f"{LOCK}-{part}-of-{parts}"))
+        yield
+
+
+def turn(store: Path) -> AbstractContextManager[None]:
     """Keep the other parts of an array job out: they may begin or end at the same moment."""
-    with (store / LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def explain_full_disk(store: Path) -> Iterator[None]:
-    """Turn the error of a full disk into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"the disk of {store} is full: free some space and run the same command again; finished shards are kept"
-        ) from None
+    return locked(store, TURN, wait=True)
 
 
 def begin(store: Path, settings: Settings, groups: Sequence[Group]) -> None:
@@ -119,7 +112,8 @@ def complete(
     given, and `renamed` the problems from listing them.
 
     Raises:
-        UserError: No frame could be read, or the disk is full.
+        UserError: No frame could be read.
+        OSError: The disk is full.
     """
     logs = [read_log(store, group.name) for group in groups]
     problems: list[Any] = [*renamed, *(problem for log in logs for problem in log["problems"])]
@@ -128,26 +122,24 @@ def complete(
     if not frames:
         shutil.rmtree(store / LOG)
         (store / CONFIG).unlink()
-        (store / LOCK).unlink()
         raise UserError(f"no frame could be read: {problems[0]['source']} {problems[0]['problem']}")
     names = sorted({item.name.split("/")[0] for group in groups for item in group.items})
     try:
-        with explain_full_disk(store):
-            write_labels(store, [item for group in groups for item in group.items])
-            finish_store(
-                store,
-                made_by="preprocessing/run.py",
-                config=settings.as_dict() | {"sources": names},
-                image_size=settings.size,
-                framing=measure_framing(store, load_detector) if settings.framing == TO_MEASURE else settings.framing,
-                problems=problems,
-                items=items,
-                frames=frames,
-                faces=faces,
-                synthetic=all(is_synthetic(source) for source in sources),
-            )
-            write_sheet(store, read_json(store / HEADER), [image for log in logs for image in log["no_face"]])
-    except UserError:
+        write_labels(store, [item for group in groups for item in group.items])
+        finish_store(
+            store,
+            made_by="preprocessing/run.py",
+            config=settings.as_dict() | {"sources": names},
+            image_size=settings.size,
+            framing=measure_framing(store, load_detector) if settings.framing == TO_MEASURE else settings.framing,
+            problems=problems,
+            items=items,
+            frames=frames,
+            faces=faces,
+            synthetic=all(is_synthetic(source) for source in sources),
+        )
+        write_sheet(store, read_json(store / HEADER), [image for log in logs for image in log["no_face"]])
+    except (UserError, OSError):
         reopen(store)
         raise
     for problem in problems[:10]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from checkpoints.errors import UserError, guarded
 from checkpoints.framing import TO_MEASURE
+from checkpoints.ranges import check_ranges
 
 
 @dataclass
@@ -50,11 +51,13 @@ def run(config: Config) -> None:
     """Make a faces store, or go on making it.
 
     Raises:
-        UserError: A source is missing or empty, the store was begun with other settings, or the disk is full.
+        UserError: A source is missing or empty, or the store was begun with other settings or is being written.
+        OSError: The disk is full.
     """
     # Heavy, and `--help` needs none of them.
     from preprocessing import measure_framing, progress, shard, sources, workers
 
+    check_ranges(config)
     part, parts = _part(config.shard)
     framing = measure_framing.chosen_framing(config.framing, crops=config.crops)
     load_detector = None
@@ -70,36 +73,36 @@ def run(config: Config) -> None:
     items, renamed = sources.find_items(config.source, crops=config.crops)
     groups = sources.make_groups(items)
     settings = shard.Settings(config.size, config.crops, framing)
-    config.out.mkdir(parents=True, exist_ok=True)
-    with progress.locked(config.out):
-        progress.begin(config.out, settings, groups)
+    with progress.writing(config.out, part, parts):
+        with progress.turn(config.out):
+            progress.begin(config.out, settings, groups)
 
-    mine = groups[part - 1 :: parts]
-    todo = [group for group in mine if not progress.is_finished(config.out, group)]
-    processes = min(config.workers or os.cpu_count() or 1, max(len(todo), 1))
-    print(
-        f"{len(items)} items in {len(groups)} shards; part {config.shard}: {len(mine)} shards, "
-        f"{len(mine) - len(todo)} already finished; {processes} workers"
-    )
-    if not todo and progress.is_complete(config.out, settings):
-        print(f"{config.out} is already complete")
-        return
-    if todo:
-        progress.reopen(config.out)
-        gpu, aligning = config.device != "cpu", None if config.crops else load_detector
-        logs = workers.make_shards(config.out, settings, todo, aligning, gpu=gpu, workers=processes)
-        frames = 0
-        with tqdm(total=len(todo), unit="shard") as bar:
-            for log in logs:
-                frames += log["frames"]
-                bar.set_postfix_str(f"{frames} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.0f}/s")
-                bar.update()
+        mine = groups[part - 1 :: parts]
+        todo = [group for group in mine if not progress.is_finished(config.out, group)]
+        processes = min(config.workers or os.cpu_count() or 1, max(len(todo), 1))
+        print(
+            f"{len(items)} items in {len(groups)} shards; part {config.shard}: {len(mine)} shards, "
+            f"{len(mine) - len(todo)} already finished; {processes} workers"
+        )
+        if not todo and progress.is_complete(config.out, settings):
+            print(f"{config.out} is already complete")
+            return
+        if todo:
+            progress.reopen(config.out)
+            gpu, aligning = config.device != "cpu", None if config.crops else load_detector
+            logs = workers.make_shards(config.out, settings, todo, aligning, gpu=gpu, workers=processes)
+            frames = 0
+            with tqdm(total=len(todo), unit="shard") as bar:
+                for log in logs:
+                    frames += log["frames"]
+                    bar.set_postfix_str(f"{frames} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.0f}/s")
+                    bar.update()
 
-    if all(progress.is_finished(config.out, group) for group in groups):
-        with progress.locked(config.out):
-            progress.complete(config.out, settings, load_detector, config.source, groups, renamed)
-    else:
-        print("other parts are still missing; the last one to finish completes the store")
+        if all(progress.is_finished(config.out, group) for group in groups):
+            with progress.turn(config.out):
+                progress.complete(config.out, settings, load_detector, config.source, groups, renamed)
+        else:
+            print("other parts are still missing; the last one to finish completes the store")
 
 
 def _part(text: str) -> tuple[int, int]:

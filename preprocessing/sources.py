@@ -43,6 +43,8 @@ def find_items(
     problems: list[dict[str, str]] = []
     taken: Counter[str] = Counter()
     for source in sources:
+        if not str(source).strip():  # otherwise the folder that the command is started in
+            raise UserError("--source is empty: give a folder or a file")
         name = _source_name(str(source))
         taken[name] += 1
         if taken[name] > 1:  # another source with this name

@@ -385,14 +385,21 @@ def _fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def read_times(path: Path) -> list[float]:
-    """Presentation times of a video's frames in seconds, without decoding; empty if the video cannot be read."""
+    """Presentation times of a video's frames in seconds, without decoding; empty if the video cannot be read.
+
+    Packets without a time stamp follow the others at the stream's rate; without a rate their times are NaN.
+    """
     try:
+        if animated(path):
+            return [frame.time_s for frame in _animation(path)]
         with _opened(path) as container:
             stream = _video_stream(container, lambda problem: None)
             base = float(stream.time_base or 0)
             packets = _packets(container, stream, lambda problem: None)
-            stamps = sorted(pts for packet in packets if (pts := _shown_at(packet)) is not None)
+            shown = [packet.pts for packet in packets if packet.size and not packet.is_discard]
             step = float(1 / stream.average_rate) if stream.average_rate else float("nan")
     except (av.FFmpegError, OSError, UserError):
         return []
-    return [time_s for time_s, _, _ in _rising(((pts * base, None) for pts in stamps), step)]
+    stamps: list[float | None] = [pts * base for pts in sorted(pts for pts in shown if pts is not None)]
+    stamps += [None] * (len(shown) - len(stamps))
+    return [time_s for time_s, _, _ in _rising(((stamp, None) for stamp in stamps), step)]

@@ -13,7 +13,7 @@ import torch
 
 from preprocessing.detect import Detector
 from preprocessing.items import Group
-from preprocessing.progress import explain_full_disk, is_finished
+from preprocessing.progress import is_finished
 from preprocessing.rows import Found
 from preprocessing.shard import AT_ONCE, Settings, find_together, give_up, make_shard, read_log
 
@@ -120,8 +120,7 @@ def _start_worker(store: Path, settings: Settings, load_detector: Callable[[], D
 def _make(bundle: list[Group]) -> list[Log]:
     """Make the shards of a bundle, in a worker."""
     store, settings, detector = _worker["store"], _worker["settings"], _worker["detector"]
-    with explain_full_disk(store):
-        ready: list[Found | None] = [None] * len(bundle)
-        if len(bundle) > 1:
-            ready = [*find_together(store, bundle, settings, detector)]
-        return [make_shard(store, group, settings, detector, found) for group, found in zip(bundle, ready, strict=True)]
+    ready: list[Found | None] = [None] * len(bundle)
+    if len(bundle) > 1:
+        ready = [*find_together(store, bundle, settings, detector)]
+    return [make_shard(store, group, settings, detector, found) for group, found in zip(bundle, ready, strict=True)]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import cv2
 import numpy as np
@@ -48,8 +49,10 @@ def store_hashes(store: FacesStore) -> np.ndarray:
         for part in tqdm(parts, f"hashing {store.path.name}", unit="k", delay=5):
             hashes[part] = [*pool.map(lambda row: perceptual_hash(store.jpeg(row) or b""), part.tolist())]
     if os.access(store.path, os.W_OK):
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.save(file, hashes)
+        buffer = BytesIO()  # numpy's own writer does not say that a disk is full
+        np.save(buffer, hashes)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
     return hashes
 
 

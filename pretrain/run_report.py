@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -54,13 +55,14 @@ def write_grid(run: Path, model: MaskedAutoencoder, faces: Faces, step: int) -> 
 
 
 def growth(run: Path, size: int, most: int = 10) -> Figure | None:
-    """Show the predictions of a run's grids side by side, by step; None if there are no grids."""
-    files = sorted((run / GRIDS).glob("step_*.png"))
-    if not files:
+    """Show the predictions of a run's grids side by side, by step; None if there are no grids that can be read."""
+    found = [(file, cv2.imread(str(file))) for file in sorted((run / GRIDS).glob("step_*.png"))]
+    whole = [(file, grid) for file, grid in found if grid is not None and grid.shape == (4 * size, 3 * size, 3)]
+    if not whole:
         return None
-    files = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, most).astype(int))]
-    grids = [np.asarray(Image.open(file)) for file in files]
-    columns = ["masked", *(f"step {int(file.stem.removeprefix('step_'))}" for file in files), "original"]
+    whole = [whole[k] for k in np.unique(np.linspace(0, len(whole) - 1, most).astype(int))]
+    grids = [np.ascontiguousarray(grid[..., ::-1]) for _, grid in whole]
+    columns = ["masked", *(f"step {int(file.stem.removeprefix('step_'))}" for file, _ in whole), "original"]
     rows = []
     for top in range(0, len(grids[0]), size):
         parts = [grid[top : top + size] for grid in grids]

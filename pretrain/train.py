@@ -9,6 +9,7 @@ import torch
 
 from checkpoints.errors import UserError
 from checkpoints.forms import checked
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from preprocessing.views import face_views
 from pretrain.build import build, build_optimizer, parent_fingerprints, write_result
@@ -36,6 +37,7 @@ class Summary(TypedDict):
     loss: float
 
 
+@sole_writer
 def train(config: Pretrain) -> dict[str, Any]:
     """Train from scratch, from `config.init`, or from the state of an interrupted run; returns `finished.json`.
 
@@ -118,7 +120,7 @@ def train(config: Pretrain) -> dict[str, Any]:
     summary: dict[str, Any] = {"steps": steps, "pictures_seen": steps * config.batch_size, "stores": statistics}
     summary["bad_pictures"] = loop.facts.get("bad_pictures", 0)
     if accelerator.is_main_process:
-        summary["loss"] = next(record["loss"] for record in reversed(run.metrics()) if "loss" in record)
+        summary["loss"] = loop.facts["loss"]
         summary |= monitor.best(loop.facts)
         write_result(run, model, faces, config, summary["pictures_seen"])
         write_report(run, model, faces, summary)

@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from checkpoints.artifact import Header, file_hash, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
+from checkpoints.lock import LOCK, locked
+from checkpoints.ranges import check_ranges
 from synthwild.plan import Video, plan
 
 KIND, SCHEMA, HEADER = "synthwild corpus", 1, "synthwild.json"
@@ -80,7 +82,7 @@ def check_folder(out: Path, wanted: dict[str, Any]) -> bool:
         )
         if made != wanted:
             raise UserError(f"{out} holds a different corpus ({made}): choose another --out or delete it")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif any(path.name != LOCK for path in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no SynthWild corpus: choose another --out")
     return complete
 
@@ -115,14 +117,19 @@ def generate(out: Path, config: Config) -> Path:
     """Write the corpus and return its folder.
 
     Raises:
-        UserError: The folder holds something else.
+        UserError: An option is out of range, or the folder holds something else.
     """
+    check_ranges(config)
+    with locked(out):
+        return _generate(out, config)
+
+
+def _generate(out: Path, config: Config) -> Path:
     made = settings(config)
     if check_folder(out, made):
         (out / STARTED).unlink(missing_ok=True)  # a kill may have left it
         print(f"{out}: complete, nothing to do")
         return out
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / STARTED, made)
     n, videos = make_stills(out, config) if config.stills else make_release(out, config)
     write_header(

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
 from checkpoints.forms import checked
+from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from temporal.caches import head_inputs, open_caches
 from temporal.data import FrameTable, build_table, with_a_face
@@ -51,6 +52,7 @@ class Summary(TypedDict):
     validation: Scores | None
 
 
+@sole_writer
 def train(config: Temporal) -> dict[str, Any]:
     """Train a head, or one per fold and seed. A run that was killed resumes where it stopped.
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -106,3 +108,48 @@ def test_guarded_ends_with_one_line_and_status_2(capsys):
         guarded(main)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: labels.txt line 3: not a number\n"
+
+
+def test_an_error_of_the_system_is_one_line_too(tmp_path):
+    """A disk that is full in the middle of a file, whoever writes it; `RLIMIT_FSIZE` plays the disk."""
+    code = """if True:
+        import resource, sys
+        from pathlib import Path
+        import numpy as np
+        from safetensors.numpy import save_file
+        from checkpoints.artifact import atomic_file, write_json
+        from checkpoints.errors import guarded
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        def safetensors():
+            with atomic_file(Path("weights")) as temporary:
+                save_file({"x": np.zeros(9999)}, temporary)
+        guarded({"json": lambda: write_json(Path("header"), "x" * 9999), "safetensors": safetensors}[sys.argv[1]])
+    """
+    for what, file in (("json", "header"), ("safetensors", "weights")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, what], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        said = f"error: {file}: File too large: free some space, then run the same command again to continue\n"
+        assert done.stderr == said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_nobody_reads_ends_quietly_and_a_full_log_does_not():
+    def shell(code, rest):
+        command = f'{sys.executable} -c "from checkpoints.errors import guarded; guarded({code})" {rest}'
+        return subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+
+    done = shell("lambda: print('much')", ">/dev/full")
+    said = "error: No space left on device: free some space, then run the same command again to continue\n"
+    assert (done.returncode, done.stderr) == (2, said)
+    done = shell("lambda: [print('much') for _ in range(99999)]", "| head -1")
+    assert (done.stdout, done.stderr) == ("much\n", "")
+
+
+def test_a_librarys_error_keeps_its_traceback():
+    def main():
+        raise OSError("cannot identify the picture")
+
+    with pytest.raises(OSError, match="cannot identify"):
+        guarded(main)

@@ -4,6 +4,7 @@ import pickle
 import datasets
 import numpy as np
 import pytest
+from datasets.exceptions import DatasetGenerationError
 
 from checkpoints.errors import UserError
 from preprocessing.faces import DATA, FEATURES, HEADER, FacesStore, arrow_schema, finish_store, write_shard
@@ -167,3 +168,19 @@ def test_ids_that_two_sequences_share_are_refused(tmp_path):
     finish(tmp_path)
     with pytest.raises(UserError, match="2 sequences are called 'clip_2'"):
         FacesStore(tmp_path).sequences()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("Not enough disk space"), DatasetGenerationError("An error occurred while generating the dataset")],
+)
+def test_a_disk_too_small_for_the_mapped_copy_is_named(tmp_path, monkeypatch, error):
+    def full(*_, **__):
+        raise error from OSError(28, "No space left on device")
+
+    write_shard(tmp_path, "a", [{"video": "a", "subject": "", "frame": 1, "time_s": 0.0, "image": b"jpeg"}])
+    finish_store(tmp_path, made_by="test", config={}, image_size=8, problems=[])
+    store = FacesStore(tmp_path)
+    monkeypatch.setattr("datasets.load_dataset", full)
+    with pytest.raises(UserError, match=r"\.arrow: .*No space left on device: free some space"):
+        store.jpeg(0)

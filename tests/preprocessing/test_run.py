@@ -262,7 +262,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path, workers):
         check=False,
     )
     assert done.returncode == 2
-    assert "is full" in done.stderr.splitlines()[-1]
+    assert "No space left on device: free some space" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "store" / HEADER).exists()
     run(Config(source=[str(source)], out=tmp_path / "store", crops=True, workers=1))

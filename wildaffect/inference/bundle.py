@@ -1,14 +1,15 @@
 """Bundles: heads and their encoders in one directory that can be moved, optionally with ONNX graphs."""
 
 import shutil
-import tempfile
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from checkpoints.artifact import fingerprint, read_json, write_header, write_json
+from checkpoints.artifact import TEMPORARY, fingerprint, read_json, temporary_sibling, write_header, write_json
 from checkpoints.encoder import WEIGHTS, encoder_directory
 from checkpoints.errors import UserError
+from checkpoints.lock import LOCK, locked, remove_leftovers
 from wildaffect.inference.clip_facts import describe_kinds, describe_models
 from wildaffect.inference.models import Models, load_models
 from wildaffect.inference.onnx_export import export_bundle
@@ -38,16 +39,18 @@ def write_bundle(
     Raises:
         UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not empty or not a directory: choose another --out")
-    models = load_models(heads)
     out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
     # Everything is written beside `out` and then renamed, so that there is never half a bundle.
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        made = Path(folder) / "bundle"
-        _write(models, made, out, onnx=onnx, data=data, scores=scores)
+    made = temporary_sibling(out)
+    try:
+        with locked(out):
+            if any(path.name != LOCK for path in out.iterdir()):
+                raise UserError(f"{out} is not empty: choose another --out")
+            remove_leftovers(out.parent.glob(f".{escape(out.name[:50])}{TEMPORARY[2:]}"))
+            _write(load_models(heads), made, out, onnx=onnx, data=data, scores=scores)
         made.replace(out)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence[str], scores: Sequence[str]) -> None:

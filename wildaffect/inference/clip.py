@@ -1,6 +1,5 @@
 """Turns one clip into a folder with tables, plot, annotated video and report."""
 
-import errno
 import shutil
 import sys
 import time
@@ -12,9 +11,19 @@ from typing import Annotated, Any
 
 import av
 
-from checkpoints.artifact import Header, combine_hashes, file_hash, read_header, read_json, write_header, write_json
-from checkpoints.errors import UserError
+from checkpoints.artifact import (
+    Header,
+    atomic_file,
+    combine_hashes,
+    file_hash,
+    read_header,
+    read_json,
+    write_header,
+    write_json,
+)
+from checkpoints.errors import FULL, UserError, some
 from checkpoints.forms import Name
+from checkpoints.lock import LOCK, locked
 from preprocessing.items import Item
 from wildaffect.inference.annotate import annotate_clip
 from wildaffect.inference.clip_facts import SYNTHETIC, Facts, credit, facts_of, kinds_of, warnings_of
@@ -45,8 +54,8 @@ def predict_clips(
     """Predict clips into `out/CLIP`. A clip that cannot be read does not stop the others.
 
     Raises:
-        UserError: Some clips could not be read or something was `left_out` (raised after the last clip), or the disk
-            is full (raised at once).
+        UserError: Some clips could not be read or something was `left_out` (raised after the last clip).
+        OSError: The disk is full (raised at once).
     """
     failed = []
     for number, clip in enumerate(clips, 1):
@@ -55,9 +64,9 @@ def predict_clips(
             with Bars(f"[{number}/{len(clips)}] {clip.video}") as progress:
                 outcome = predict_clip(predictor, clip, folder, annotate=annotate, progress=progress)
         except (UserError, OSError, av.FFmpegError) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"the disk is full ({folder}): free some space, then run the same command") from None
-            message = str(error) if isinstance(error, UserError) else f"{clip.path}: {error}"
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise  # the others would fail too
+            message = str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
             failed.append(message)
             print(f"[{number}/{len(clips)}] {message}", file=sys.stderr, flush=True)
             continue
@@ -65,7 +74,7 @@ def predict_clips(
     if predictor.models.synthetic:
         print(f"warning: {SYNTHETIC}", flush=True)
     if failed:
-        left_out = [f"{len(failed)} of {len(clips)} clips could not be read: {'; '.join(failed)}", *left_out]
+        left_out = [f"{len(failed)} of {len(clips)} clips could not be read: {some(failed, 5)}", *left_out]
     if left_out:
         raise UserError("; ".join(left_out))
 
@@ -102,8 +111,16 @@ def predict_clip(
     """Write everything about one clip to a folder. A clip that is finished already is left as it is.
 
     Raises:
-        UserError: The clip cannot be read.
+        UserError: The clip cannot be read, or the folder is being written by another process.
+        OSError: The folder cannot be written.
     """
+    with locked(folder):
+        return _predict_clip(predictor, clip, folder, annotate=annotate, progress=progress)
+
+
+def _predict_clip(
+    predictor: Predictor, clip: Item, folder: Path, *, annotate: bool, progress: Progress | None
+) -> Outcome:
     parents = {"clip": clip_hash(clip.path), "heads": predictor.models.fingerprint}
     config = {"annotate": annotate}
     done = finished(folder, parents, config)
@@ -128,7 +145,8 @@ def predict_clip(
         folder / "predictions.parquet",
     )
     title = f"{clip.video} ({kinds})"
-    (folder / "plot.png").write_bytes(png(overview(table, "", title, origin)))
+    with atomic_file(folder / "plot.png") as temporary:
+        temporary.write_bytes(png(overview(table, "", title, origin)))
     mark("tables and plot")
     if annotate and clip.kind == "video":
         annotate_clip(clip.path, table, folder / "annotated.mp4", footer=kinds, comment=origin, progress=progress)
@@ -198,7 +216,8 @@ def begin(folder: Path, parents: dict[str, str]) -> None:
             f"{folder} holds the predictions of another clip of this name, or of this clip before it was changed: "
             "choose another --out, or remove that folder"
         )
-    if folder.is_dir() and any(folder.iterdir()) and not work.exists() and not (folder / HEADER).exists():
+    found = {path.name for path in folder.iterdir()} - {LOCK}
+    if found and not {WORK, HEADER} & found:
         raise UserError(f"{folder} holds other files and no predictions: choose another --out")
     (folder / HEADER).unlink(missing_ok=True)
     marker = work / "clip.json"

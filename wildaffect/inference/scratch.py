@@ -15,9 +15,18 @@ def scratch_array(rows: int, width: int, folder: Path | None = None) -> np.ndarr
     """Zeros `[rows, width]` float16, at least `[1, 1]`, in a file that disappears with the array.
 
     The file is in `folder`, or in the folder of temporary files if `folder` cannot be written.
+
+    Raises:
+        OSError: The disk is full.
     """
-    place = folder if folder is not None and os.access(folder, os.W_OK) else None
+    place = folder if folder is not None and os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=place) as file:
+        if hasattr(os, "posix_fallocate"):  # the kernel would kill a process that writes to a page without a disk block
+            try:
+                os.posix_fallocate(file.fileno(), 0, max(1, 2 * rows * width))
+            except OSError as error:
+                error.filename = str(place)
+                raise
         return np.memmap(file, np.float16, "w+", shape=(rows, width))
 
 

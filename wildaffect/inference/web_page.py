@@ -1,20 +1,26 @@
 """The local web page (`wildaffect app`): upload a clip, watch the annotated video beside the curves."""
 
 import html
+import ipaddress
+import math
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import gradio
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from checkpoints.errors import UserError
-from preprocessing.faces import PICTURE_SUFFIXES
 from preprocessing.items import Item
+from preprocessing.pictures import picture_kind
 from preprocessing.video import read_times
 from wildaffect.inference.clip import predict_clip, read_clip_header
 from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, SYNTHETIC, describe_kinds, describe_models
@@ -41,6 +47,7 @@ setInterval(() => {
   if (video && frame) frame.contentWindow.postMessage({ wildaffect: "playing", seconds: video.currentTime }, "*");
 }, 100);
 </script>"""
+LOCAL = {"localhost", "127.0.0.1", "::1"}
 STYLE = "#curves iframe { width: 100%; border: 0; background: #fff; border-radius: 8px; }"
 
 
@@ -78,7 +85,10 @@ def serve(page: Any, limits: Limits, host: str, port: int) -> None:
             head=LINK,
             css=STYLE,
             theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            app_kwargs={"middleware": [Middleware(Policy)]},
+            app_kwargs={
+                "middleware": [Middleware(Policy, host=host)],
+                "exception_handlers": {TypeError: refuse},
+            },
         )
     except OSError as error:
         raise UserError(f"the page cannot be served on {host}:{port} ({error}): try another --port") from None
@@ -153,6 +163,8 @@ def process(
             outcome = predict_clip(predictor, clip, job / "result", progress=show)
         except UserError as error:
             raise UserError(f"This file {str(error).removeprefix(str(clip.path)).strip()}.") from None
+        except (OSError, av.FFmpegError) as error:
+            raise UserError(f"This file could not be processed: {error.strerror}.") from None
         result = job / "result"
         warnings = read_clip_header(result)["warnings"]
         markup = time_lines(read_table(result / "predictions.parquet"))
@@ -166,21 +178,23 @@ def process(
 
 
 def take(upload: Path, job: Path) -> Item:
-    """Copy an upload to a file with a name of ours. Only the suffix of the visitor's name is used, for the kind."""
+    """Copy an upload to a file with a name of ours. The visitor's name, if there is one, is not used."""
     path = job / "clip"
     shutil.copyfile(upload, path)
-    kind: Any = "picture" if upload.suffix.lower() in PICTURE_SUFFIXES else "video"
-    return Item("clip", path, "clip", kind, path.stat().st_size)
+    return Item("clip", path, "clip", picture_kind(path) or "video", path.stat().st_size)
 
 
 def check_length(clip: Item, minutes: float) -> None:
     """Refuse a clip that is too long. Its length is taken from its packets, not from its header.
+
+    Frames without any clock count as 30 per second.
 
     Raises:
         UserError: The clip is longer than `minutes`.
     """
     times = read_times(clip.path) if clip.kind == "video" else []
     length = (times[-1] - times[0]) / 60 if times else 0.0
+    length = length if math.isfinite(length) else len(times) / 30 / 60
     if length > minutes:
         raise UserError(f"This clip is {length:.1f} minutes long; this page takes at most {minutes:g}.")
 
@@ -192,14 +206,52 @@ def in_frame(markup: str) -> str:
     return f'<iframe title="curves" sandbox="allow-scripts" height="720" srcdoc="{html.escape(text)}"></iframe>'
 
 
-class Policy:
-    """Middleware that adds the content security policy to every response."""
+def own_names(host: str) -> set[str]:
+    """What a page that listens on an address may be called."""
+    if host in LOCAL:
+        return LOCAL
+    return {host.lower(), *LOCAL, socket.gethostname().lower(), socket.getfqdn().lower()}
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+
+def is_ours(header: str, names: Collection[str]) -> bool:
+    """Whether a `Host` header is one of a page's own names, with or without a port.
+
+    A page that listens on all addresses is also called by their numbers, which nobody can point somewhere else.
+    """
+    name = header.strip().lower()
+    if name.rpartition(":")[2].isdecimal() and (name.count(":") == 1 or "]" in name):
+        name = name.rpartition(":")[0]
+    name = name.removeprefix("[").removesuffix("]")
+    if name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return "0.0.0.0" in names or "::" in names
+
+
+def refuse(_: Request, error: Exception) -> PlainTextResponse:
+    """Answer a request that gradio cannot make sense of, such as an upload without a name."""
+    return PlainTextResponse(f"This request cannot be read: {error}", 400)
+
+
+class Policy:
+    """Middleware that answers only requests to the page's own address, and adds the content security policy.
+
+    Otherwise any site that a visitor has open could read the page through a domain that leads here (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self.app, self.names = app, own_names(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
+        if scope["type"] in ("http", "websocket"):
+            names = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+            if len(names) != 1 or not is_ours(names[0], self.names):
+                await PlainTextResponse("This page is not served under that name.", 421)(scope, receive, send)
+                return
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,6 +1,9 @@
 """Starting a training process: number of processes, device, precision; seeding by step."""
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +18,10 @@ from checkpoints.errors import UserError
 from wildaffect.training.meter import peak_flops
 from wildaffect.training.rundir import RunDirectory
 
+LAUNCHED = ("TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE")
+"""Variables that torchrun and `accelerate launch` set, and nobody else."""
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
 
 def start(precision: str, tracker: str = "", out: Path | None = None) -> Accelerator:
     """Set up Accelerate and print what it found.
@@ -28,6 +35,7 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
         UserError: The launcher's environment and Accelerate disagree on the number of processes; the tracker is
             unknown or not installed.
     """
+    follow_launcher()
     check_tracker(tracker)
     chosen, reason = choose_precision(precision)
     accelerator = Accelerator(
@@ -54,6 +62,15 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
         f"{chosen}: {reason}"
     )
     return accelerator
+
+
+def follow_launcher() -> None:
+    """Have the kernel send this process SIGTERM when its launcher ends, on Linux.
+
+    `accelerate launch` passes no signal on: a trainer that outlives it would go on writing its run.
+    """
+    if sys.platform == "linux" and any(name in os.environ for name in LAUNCHED):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def check_tracker(name: str) -> None:

@@ -3,7 +3,7 @@
 import math
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
@@ -26,6 +26,8 @@ from wildaffect.training.schedule import set_lr
 
 PREEMPTED = 143
 """Exit status after SIGTERM (128 + 15, as shells report it): the state is saved, the same command resumes the run."""
+SINCE = "since_last_record"
+"""What a state calls the measurements that no record holds yet."""
 MOST_BAD = 0.01
 """Largest fraction of pictures that may be broken."""
 
@@ -52,7 +54,8 @@ class Loop:
         flops: Floating-point operations of one sample's forward pass; 0 if unknown.
         ema: From :func:`wildaffect.training.averaging.moving_average`; updated after each step.
         compile: Compile the network; the saved weights keep the names that they have in `model`.
-        facts: Anything else that must survive a kill (best score so far, ...): JSON values.
+        facts: Anything else that must survive a kill (best score so far, ...): JSON values. `loss` is that of the last
+            record.
         step: Steps done.
     """
 
@@ -77,6 +80,12 @@ class Loop:
     _stop: bool = False  # a process received it before this step's collective, so all of them stop together
     _names: list[str] = field(default_factory=list)  # names of this process's samples in this step
 
+    def __post_init__(self) -> None:
+        self._meter = self._new_meter()
+
+    def _new_meter(self, before: Sequence[Sequence[float]] = ()) -> Meter:
+        return Meter(self.batch_size, self.flops, peak(self.accelerator), before)
+
     def resume(self) -> int:
         """Load the newest intact state, if there is one; returns the number of steps done."""
         loaded = load_state(self.run.state)
@@ -86,6 +95,7 @@ class Loop:
             restore_optimizer(self.optimizer, groups["optimizer"])
             if self.ema is not None:
                 self.ema.load_state_dict(groups["ema"])
+            self._meter = self._new_meter(self.facts.pop(SINCE, ()))
             self.accelerator.print(f"resumed after step {self.step} of {self.steps}")
         self.run.rewind(self.step)
         return self.step
@@ -96,7 +106,7 @@ class Loop:
             groups = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
             if self.ema is not None:
                 groups["ema"] = self.ema.state_dict()
-            save_state(self.run.state, self.step, groups, self.facts)
+            save_state(self.run.state, self.step, groups, self.facts | {SINCE: self._meter.steps})
         self.accelerator.wait_for_everyone()
 
     def train(
@@ -125,7 +135,6 @@ class Loop:
         network.train()
         source = iter(batches)
         previous = signal.signal(signal.SIGTERM, self._request_stop)
-        meter = Meter(self.batch_size, self.flops, peak(self.accelerator))
         hidden = not (self.accelerator.is_main_process and sys.stderr.isatty())
         bar = tqdm(total=self.steps, initial=self.step, unit="step", disable=hidden)
         try:
@@ -133,17 +142,17 @@ class Loop:
                 lr = self.lr_at(self.step)
                 set_lr(self.optimizer, lr)
                 reseed(self.seed, self.step, self.accelerator.process_index)
-                loss = self._forward_backward(network, source, loss_of, meter)
+                loss = self._forward_backward(network, source, loss_of)
                 norm = self._check_and_clip(loss)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
                 self.step += 1
                 if self.ema is not None:
                     self.ema.update(self.model, self.step)
-                meter.add(loss, norm)
+                self._meter.add(loss, norm)
                 bar.update()
                 if self.step % self.log_every == 0 or self.step == self.steps:
-                    self._log(meter, lr, bar)
+                    self._log(lr, bar)
                 if after_step is not None:
                     after_step(self.step)
                     network.train()
@@ -159,13 +168,13 @@ class Loop:
             signal.signal(signal.SIGTERM, previous)
 
     def _forward_backward(
-        self, network: nn.Module, source: Iterator[Any], loss_of: Callable[[nn.Module, Any], torch.Tensor], meter: Meter
+        self, network: nn.Module, source: Iterator[Any], loss_of: Callable[[nn.Module, Any], torch.Tensor]
     ) -> float:
         """Accumulate gradients over the step's micro-batches; returns the loss, averaged over processes."""
         total = torch.zeros((), device=self.accelerator.device)
         self._names, bad = [], 0
         for number in range(self.accumulation):
-            with meter.waiting():
+            with self._meter.waiting():
                 batch = next(source)
                 bad += self._set_aside(batch)
                 batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
@@ -233,8 +242,9 @@ class Loop:
             "--precision fp32"
         )
 
-    def _log(self, meter: Meter, lr: float, bar: tqdm) -> None:
-        record = {"step": self.step, "lr": lr, **meter.read()}
+    def _log(self, lr: float, bar: tqdm) -> None:
+        record = {"step": self.step, "lr": lr, **self._meter.read()}
+        self.facts["loss"] = record["loss"]
         self.run.log(record)
         left = (self.steps - self.step) * self.batch_size / max(record["images_per_s"], 1e-9)
         line = (

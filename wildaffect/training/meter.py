@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -65,17 +66,25 @@ class Meter:
         batch_size: Samples per optimizer step over all processes.
         flops: Floating-point operations of one sample's forward pass; 0 if unknown.
         peak: Peak FLOP/s of all devices together; 0 if unknown.
+        before: Loss and gradient norm of each step since the last record, in the process that this one resumes.
+
+    Attributes:
+        steps: Loss and gradient norm of each step since the last record.
     """
 
-    def __init__(self, batch_size: int, flops: float, peak: float = 0.0) -> None:
+    def __init__(
+        self, batch_size: int, flops: float, peak: float = 0.0, before: Sequence[Sequence[float]] = ()
+    ) -> None:
         self.batch_size, self.flops, self.peak = batch_size, flops, peak
         self._reset()
+        self.steps += [(loss, norm) for loss, norm in before]
+        self._before = len(self.steps)
 
     def _reset(self) -> None:
         self._start = time.perf_counter()
         self._wait = 0.0
-        self._losses: list[float] = []
-        self._norms: list[float] = []
+        self._before = 0
+        self.steps: list[tuple[float, float]] = []
 
     def waiting(self) -> "Meter":
         """Context manager that times the fetching of a batch."""
@@ -89,16 +98,16 @@ class Meter:
 
     def add(self, loss: float, grad_norm: float) -> None:
         """Count one optimizer step."""
-        self._losses.append(loss)
-        self._norms.append(grad_norm)
+        self.steps.append((loss, grad_norm))
 
     def read(self) -> dict[str, float]:
         """Return the averages and start over; a training step counts as three forward passes."""
         seconds = time.perf_counter() - self._start
-        samples = len(self._losses) * self.batch_size
+        samples = (len(self.steps) - self._before) * self.batch_size
+        losses, norms = zip(*self.steps, strict=True)
         record = {
-            "loss": sum(self._losses) / len(self._losses),
-            "grad_norm": sum(self._norms) / len(self._norms),
+            "loss": sum(losses) / len(losses),
+            "grad_norm": sum(norms) / len(norms),
             "images_per_s": samples / seconds,
             "data_wait": self._wait / seconds,
         }

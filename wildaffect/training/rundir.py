@@ -6,6 +6,7 @@ resume from), `encoder/` or `head/` (the result) and, written last, `finished.js
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -143,12 +144,10 @@ class Record(TypedDict):
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Read the records of a run's `metrics.jsonl`; a half-written last line, left by a kill, is ignored."""
+    """Read the records of a run's `metrics.jsonl`; what is missing or damaged, as after a kill, is left out."""
     path = Path(run) / "metrics.jsonl"
     records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with suppress(UserError):
             records.append(dict(checked(parse_json(line, path), Record, path)))
-        except UserError:
-            break
     return records

@@ -271,7 +271,7 @@ def test_a_full_disk_ends_the_command(clip, heads, tmp_path, drawn_detector, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("wildaffect.inference.clip.annotate_clip", full)
-    with pytest.raises(UserError, match="the disk is full"):
+    with pytest.raises(OSError, match="No space left"):
         Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
 
 

@@ -3,20 +3,26 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+from PIL import Image
 
 from checkpoints.errors import UserError
+from preprocessing.align import encode_jpeg
 from tests.wildaffect.inference.browser import CHROMIUM, Browser
 from tests.wildaffect.inference.test_clip import TIMES, write_clip
-from wildaffect.inference.web_page import check_length, in_frame, take
+from wildaffect.inference.web_page import check_length, in_frame, is_ours, own_names, take
 
 
-def test_what_a_visitor_calls_a_file_is_no_path(tmp_path):
-    upload = tmp_path / "..%2f..%2fetc; rm -rf.JPG"
-    upload.write_bytes(b"x")
+@pytest.mark.parametrize("name", ["..%2f..%2fetc; rm -rf.JPG", "clip.mp4", ".", "no ending"])
+def test_what_a_visitor_calls_a_file_is_no_path_and_no_kind(tmp_path, name):
+    upload = tmp_path / f"upload {name}"
+    upload.write_bytes(encode_jpeg(np.zeros((9, 9, 3), np.uint8)))
     job = tmp_path / "job"
     job.mkdir()
     item = take(upload, job)
@@ -31,6 +37,43 @@ def test_a_long_clip_is_refused_before_work_begins(tmp_path):
     check_length(item, 0.1)
     with pytest.raises(UserError, match=r"0\.1 minutes long; this page takes at most 0\.05"):
         check_length(item, 0.05)
+
+
+@pytest.mark.parametrize("suffix", ["h264", "webp"])
+def test_a_clip_without_a_clock_has_a_length_too(tmp_path, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    if suffix == "webp":
+        first, *more = [Image.new("RGB", (9, 9), (n, 0, 0)) for n in range(50)]
+        first.save(path, save_all=True, append_images=more, duration=100)
+    else:
+        with av.open(str(path), "w", format="h264") as output:
+            stream = output.add_stream("libx264", rate=10)
+            stream.width = stream.height = 16
+            for _ in range(50):
+                output.mux(stream.encode(av.VideoFrame(16, 16, "yuv420p")))
+            output.mux(stream.encode())
+    job = tmp_path / "job"
+    job.mkdir()
+    with pytest.raises(UserError, match="minutes long"):
+        check_length(take(path, job), 0.02)
+
+
+@pytest.mark.parametrize(
+    ("host", "ours", "others"),
+    [
+        (
+            "127.0.0.1",
+            ["127.0.0.1:7860", "localhost:7860", "LOCALHOST", "[::1]:7860", "::1"],
+            ["10.0.0.5", "a.com:7860"],
+        ),
+        ("10.0.0.5", ["10.0.0.5:7860", "localhost", socket.gethostname()], ["10.0.0.6", "localhost.a.com", "", ":"]),
+        ("0.0.0.0", ["10.0.0.5:80", "[fe80::1]:7860", "fe80::1", socket.gethostname()], ["a.com", "10.0.0.5.a.com"]),
+    ],
+)
+def test_only_its_own_address_is_answered(host, ours, others):
+    names = own_names(host)
+    assert all(is_ours(name, names) for name in ours)
+    assert not any(is_ours(name, names) for name in others)
 
 
 def test_curves_cannot_break_out_of_their_frame():
@@ -75,6 +118,19 @@ def browser(tmp_path):
     page = Browser(tmp_path / "profile")
     yield page
     page.close()
+
+
+@pytest.mark.parametrize("headers", [{"Host": "rebound.example"}, {"Host": ""}])
+def test_a_domain_that_leads_here_gets_nothing(address, headers):
+    with pytest.raises(urllib.error.HTTPError, match="421"):
+        urllib.request.urlopen(urllib.request.Request(address, headers=headers))
+
+
+def test_an_upload_without_a_name_is_refused(address):
+    body = b'--XX\r\nContent-Disposition: form-data; name="files"\r\n\r\nabc\r\n--XX--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=XX"}
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(urllib.request.Request(f"{address}gradio_api/upload", body, headers))
 
 
 def upload(browser: Browser, address: str, file: Path) -> None:

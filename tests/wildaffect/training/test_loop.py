@@ -133,7 +133,7 @@ def test_broken_pictures_are_counted_and_too_many_end_the_run(tmp_path, capsys):
     with pytest.raises(UserError, match=r"4 of 32 pictures cannot be decoded"):
         loop.train(named, lambda model, batch: loss_of(model, batch["x"]))
     assert "skipped a bad picture: picture 3" in capsys.readouterr().out
-    assert load_state(loop.run.state)[2] == {"bad_pictures": 3}
+    assert load_state(loop.run.state)[2]["bad_pictures"] == 3
 
 
 def test_broken_pictures_of_all_processes_count(tmp_path, monkeypatch):
@@ -141,4 +141,38 @@ def test_broken_pictures_of_all_processes_count(tmp_path, monkeypatch):
     loop = make_loop(tmp_path, steps=3)
     monkeypatch.setattr(loop.accelerator, "reduce", lambda told, reduction: told + torch.tensor([0.0, 0.0, 1.0]))
     loop.train(batches(0, 3), loss_of)
-    assert loop.facts == {"bad_pictures": 3}
+    assert loop.facts["bad_pictures"] == 3
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3, 5, 6])
+def test_a_killed_run_records_what_an_uninterrupted_one_does(tmp_path, killed_after):
+    """Also where a record averages over steps from before and after the kill."""
+    settings = {"steps": 7, "log_every": 3, "save_every": 1}
+    whole = make_loop(tmp_path / "whole", **settings)
+    whole.train(batches(0, 7), loss_of)
+    killed = make_loop(tmp_path / "killed", **settings)
+    with pytest.raises(StopIteration):
+        killed.train(batches(0, killed_after), loss_of)
+    again = make_loop(tmp_path / "killed", **settings)
+    again.train(batches(again.resume(), 7), loss_of)
+    kept = ("step", "loss", "grad_norm")
+    records = [[{key: record[key] for key in kept} for record in loop.run.metrics()] for loop in (whole, again)]
+    assert records[0] == records[1] and len(records[0]) == 3
+    assert again.facts["loss"] == whole.facts["loss"] == records[0][-1]["loss"]
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "not text", "other json"])
+def test_records_that_are_gone_do_not_stop_a_run(tmp_path, damage):
+    loop = make_loop(tmp_path)
+    with pytest.raises(StopIteration):
+        loop.train(batches(0, 2), loss_of)
+    path = tmp_path / "metrics.jsonl"
+    first, second = path.read_bytes().splitlines(keepends=True)
+    left = {"cut": first + second[:9], "not text": first + b"\xff\xfe\n" + second, "other json": b"[1]\n3\n" + second}
+    path.unlink()
+    if damage in left:
+        path.write_bytes(left[damage])
+    again = make_loop(tmp_path)
+    again.train(batches(again.resume(), 4), loss_of)
+    steps = {"deleted": [3, 4], "cut": [1, 3, 4], "not text": [1, 2, 3, 4], "other json": [2, 3, 4]}
+    assert [record["step"] for record in again.run.metrics()] == steps[damage]

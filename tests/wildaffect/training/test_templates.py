@@ -13,6 +13,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 from tests.pretrain.corpus import make_store
+from wildaffect.training.launch import LAUNCHED
 
 ROOT = Path(__file__).parents[3]
 TINY = ["--image-size=32", "--embed-dim=32", "--depth=1", "--num-heads=2", "--decoder-dim=16", "--decoder-depth=1"]
@@ -160,3 +161,38 @@ def test_two_machines_as_accelerate_launches_them(launch, tmp_path):
     machines = [launch("many_nodes.yaml", "--machine_rank", rank, *where, *script) for rank in (0, 1)]
     assert all("2 process(es)" in printed(machine) for machine in machines)
     assert json.loads((tmp_path / "out" / "finished.json").read_text())["steps"] == 2
+
+
+def children_of(process):
+    return [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def still_running(pids):
+    """Those of some processes that have not ended; nobody may have waited for them."""
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()]
+
+
+def test_a_trainer_does_not_outlive_its_launcher(tmp_path):
+    """`accelerate launch` for one process waits for its child and ends on SIGTERM, as this launcher does."""
+    (tmp_path / "train.py").write_text(TRAINING)
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, *sys.argv[1:]]).wait()"
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, str(tmp_path / "train.py"), str(tmp_path / "out"), "100000000"]
+    launcher = subprocess.Popen(command, env=environment | {LAUNCHED[1]: "default"}, start_new_session=True)
+    try:
+        metrics, deadline = tmp_path / "out" / "metrics.jsonl", time.monotonic() + 120
+        while not (metrics.exists() and metrics.stat().st_size > 1000) and time.monotonic() < deadline:
+            assert launcher.poll() is None
+            time.sleep(0.05)
+        trainers = children_of(launcher)
+        launcher.terminate()
+        assert launcher.wait(timeout=60) == -signal.SIGTERM
+        while still_running(trainers) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert trainers and not still_running(trainers)
+        assert list((tmp_path / "out" / "state").glob("step_*"))  # saved, though `save_every` is far away
+    finally:
+        for pid in [*children_of(launcher)] if launcher.poll() is None else []:
+            os.kill(pid, signal.SIGKILL)
+        if launcher.poll() is None:
+            launcher.kill()
