@@ -39,7 +39,7 @@ setup: .venv/.ready
 	@rm -f $@
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q uv==$(UV_VERSION); }
 ifeq ($(LOCKED),)
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[app,export,render,dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[app,export,render,cluster,dev]'
 else
 	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r requirements.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .

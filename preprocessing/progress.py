@@ -25,9 +25,16 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Keep the other parts of an array job out: they may begin or end at the same moment."""
+    """Be the only run that writes a store.
+
+    Raises:
+        UserError: Another run writes it.
+    """
     with (store / LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--out {store} is being written by another run: wait for it or end it") from None
         yield
 
 
