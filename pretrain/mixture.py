@@ -1,6 +1,6 @@
 """The pictures of one or several faces stores as one numbered list, and the order in which epochs use them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,9 +56,11 @@ class FacesMixture:
     ) -> None:
         self.stores = [FacesStore(path) for path in paths]
         self.weights, self._seed = tuple(weights), seed
-        if weights and (len(weights) != len(paths) or min(weights) <= 0):
-            raise UserError(f"--weights {' '.join(map(str, weights))}: expected {len(paths)} numbers above 0")
-        self._ids = [] if exclude is None else _known(read_ids(exclude), self.stores, exclude)
+        check_weights(weights, len(paths))
+        self._ids = []
+        if exclude is not None:
+            present = {group_of(seq.id) for store in self.stores for seq in store.sequences()}
+            self._ids = known(read_ids(exclude), present, exclude)
         self._rows, excluded = zip(*(_allowed(store, self._ids) for store in self.stores), strict=True)
         same = [np.zeros(len(rows), bool) for rows in self._rows]
         if len(self.stores) > 1:
@@ -164,9 +166,14 @@ def _pass(seed: int, store: int, turn: int, size: int) -> np.ndarray:
     return np.random.default_rng((seed, store, turn)).permutation(size)
 
 
-def _known(ids: Sequence[str], stores: Sequence[FacesStore], path: Path) -> list[str]:
-    """The ids whose recordings are in a store; warns about the others."""
-    present = {group_of(seq.id) for store in stores for seq in store.sequences()}
+def check_weights(weights: Sequence[float], stores: int) -> None:
+    """Raise a UserError unless there are no weights or a positive one for each store."""
+    if weights and (len(weights) != stores or min(weights) <= 0):
+        raise UserError(f"--weights {' '.join(map(str, weights))}: expected {stores} numbers above 0")
+
+
+def known(ids: Sequence[str], present: Container[str], path: Path) -> list[str]:
+    """The ids whose recordings are present in a store; warns about the others."""
     unknown = [id for id in ids if group_of(id) not in present]
     if unknown:
         print(f"warning: {len(unknown)} of the {len(ids)} ids in {path} are in no store, such as {unknown[0]!r}")
