@@ -1,10 +1,10 @@
 """Streams faces stores that are larger than memory or on remote storage, shard by shard, without copying them.
 
 An address is anything that fsspec understands: `s3://bucket/faces`, `hf://datasets/me/faces`, `file:///data/faces`.
-Shards are permuted by (seed, epoch) and dealt to the workers of all processes. Each worker reads its shards with Arrow
-and shuffles blocks of pictures. Its position follows from the step alone, so a resumed run continues at (shard, row)
-and equals the uninterrupted one. With another number of processes or workers the shards are dealt differently, and
-batches hold other pictures.
+Shards are permuted by (seed, epoch) and dealt to the workers of all processes. Each worker reads several of its shards
+at a time with Arrow and shuffles blocks of their pictures. Its position follows from the step alone, so a resumed run
+continues at (shard, row) and equals the uninterrupted one. With another number of processes or workers the shards are
+dealt differently, and batches hold other pictures.
 
 Shards are read with Arrow rather than by streaming with `datasets`, which would divide the shards among workers once
 more and reads each shard from its beginning, while here a row group is found by its number.
@@ -35,6 +35,8 @@ from wildaffect.training.images import RandomCrop, decode, first_readable, reada
 
 BLOCK = 4096
 """Pictures, as JPEG, that a worker holds and shuffles at a time."""
+TOGETHER = 16
+"""Shards that a worker reads at a time, so that a block is not made of two or three videos."""
 SHOWN = 64
 """Pictures of a store used for statistics and reconstructions."""
 
@@ -255,14 +257,11 @@ class StreamedMixture:
         store, own = self._place(shard)
         return f"{self.streams[store].path(own)}, picture {number - int(self.starts[shard]) + 1}"
 
-    def read(self, shards: np.ndarray, skip: int) -> Iterator[tuple[int, bytes]]:
-        """Numbers and JPEG bytes of the pictures in these shards, in turn, without the first `skip`."""
-        for shard in shards.tolist():
-            if skip < self.faces[shard]:
-                store, own = self._place(shard)
-                for place, jpeg in self.streams[store].read(own, skip):
-                    yield int(self.starts[shard]) + place, jpeg
-            skip = max(skip - int(self.faces[shard]), 0)
+    def read(self, shard: int, skip: int) -> Iterator[tuple[int, bytes]]:
+        """Numbers and JPEG bytes of the pictures in a shard, without the first `skip`."""
+        store, own = self._place(shard)
+        for place, jpeg in self.streams[store].read(own, skip):
+            yield int(self.starts[shard]) + place, jpeg
 
     def order(self, seed: int, part: int, epoch: int, lane: int, lanes: int) -> np.ndarray:
         """Shards of a part that reader `lane` of `lanes` reads in an epoch, in this order."""
@@ -328,21 +327,34 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
 
     def _samples_of(self, part: int, lane: int, lanes: int, position: int) -> Iterator[dict[str, Any]]:
         """One reader's endless stream of samples of a part, from a position on."""
-        size = max(BLOCK // len(self.faces.parts), 1)
         for epoch in count():
             shards = self.faces.order(self.plan.seed, part, epoch, lane, lanes)
-            pictures = int(self.faces.faces[shards].sum())
-            if position >= pictures:
-                position -= pictures
-                continue
-            block, skip = divmod(position, size)
-            ahead = self.faces.read(shards, block * size)
-            while held := list(islice(ahead, size)):
-                order = np.random.default_rng((self.plan.seed, part, epoch, lane, block)).permutation(len(held))
-                for place in order[skip:].tolist():
-                    yield self._crop(held, place, epoch)
-                block, skip = block + 1, 0
-            position = 0
+            for start in range(0, len(shards), TOGETHER):
+                hand = shards[start : start + TOGETHER]
+                pictures = int(self.faces.faces[hand].sum())
+                if position < pictures:
+                    for number, held, skip in self._blocks(hand, position):
+                        rng = np.random.default_rng((self.plan.seed, part, epoch, lane, start, number))
+                        for place in rng.permutation(len(held))[skip:].tolist():
+                            yield self._crop(held, place, epoch)
+                position = max(position - pictures, 0)
+
+    def _blocks(self, shards: np.ndarray, position: int) -> Iterator[tuple[int, list[tuple[int, bytes]], int]]:
+        """Blocks that take an equal part of each of some shards, from the one that holds a position on.
+
+        Yields:
+            Number of the block, its pictures, and how many of its samples lie before the position.
+        """
+        counts = self.faces.faces[shards][:, None]
+        blocks = -(-int(counts.sum()) * len(self.faces.parts) // BLOCK)
+        bounds = counts * np.arange(blocks + 1) // blocks
+        starts = bounds.sum(axis=0)
+        first = int(np.searchsorted(starts, position, side="right")) - 1
+        readers = [self.faces.read(shard, skip) for shard, skip in zip(shards, bounds[:, first].tolist(), strict=True)]
+        for block in range(first, blocks):
+            sizes = (bounds[:, block + 1] - bounds[:, block]).tolist()
+            held = [picture for reader, size in zip(readers, sizes, strict=True) for picture in islice(reader, size)]
+            yield block, held, max(position - int(starts[block]), 0)
 
     def _crop(self, held: list[tuple[int, bytes]], place: int, epoch: int) -> dict[str, Any]:
         """Crop one picture of a block; the next one takes the place of a picture that cannot be decoded."""
