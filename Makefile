@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 LOCKED := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-'))
 
-.PHONY: demo demo-full starter test wheel lint format setup clean
+.PHONY: demo demo-full starter test bench wheel lint format setup clean
 
 demo: setup  ## the whole line on the synthetic corpus, from the shipped stage-1 weights; ends in runs/demo/report.html
 	$(BIN)/python demo.py --out runs/demo
@@ -18,6 +18,9 @@ starter: setup  ## the starter weights from labelled faces: make starter DATA=FO
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+bench: setup  ## what has a goal, two rounds, in one table: make bench [VIDEOS=FOLDER of clips]; up to 40 minutes
+	$(BIN)/python -m benchmarks.goals $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 wheel: setup  ## builds the wheel in dist/ and installs and runs it in an empty environment; needs the network, takes minutes
 	$(BIN)/python -m tests.wheel --out dist

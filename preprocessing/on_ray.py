@@ -13,7 +13,7 @@ from typing import Any
 
 from checkpoints.errors import UserError
 from preprocessing.items import Group
-from preprocessing.progress import is_finished
+from preprocessing.shard import LOG
 from preprocessing.workers import Bundle, Job, Log
 
 try:
@@ -36,7 +36,9 @@ def connected(address: str) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"--ray {address}: no cluster answers ({error}): `ray start --head` starts one") from None
+        raise UserError(
+            f"--ray {address}: no cluster answers ({_line(error)}): `ray start --head` starts one"
+        ) from None
     try:
         yield
     finally:
@@ -52,9 +54,11 @@ def make_shards(job: Job, groups: Sequence[Group]) -> Iterator[Log]:
     task = ray.remote(num_cpus=1, num_gpus=int(job.gpu))(_make).remote
     todo: Iterator[Bundle] = iter(job.bundles(groups))
     waiting: dict[Any, Bundle] = {}
+    seen = False
     while True:
         waiting |= {task(job, bundle, Path.cwd()): bundle for bundle in islice(todo, AHEAD - len(waiting))}
         if not waiting:
+            _check_disk(job.store, groups)
             return
         for done in ray.wait([*waiting])[0]:
             bundle = waiting.pop(done)
@@ -66,10 +70,23 @@ def make_shards(job: Job, groups: Sequence[Group]) -> Iterator[Log]:
             except RayTaskError as error:
                 raise error.cause from error
             except RayError as error:
-                raise UserError(f"{bundle[0].name}: Ray gave up ({error}): run the same command again") from None
+                raise UserError(f"{bundle[0].name}: Ray gave up ({_line(error)}): run the same command again") from None
+            if logs and not seen:
+                _check_disk(job.store, bundle)
+                seen = True
             yield from logs
-            if logs and not is_finished(job.store, bundle[0]):
-                raise UserError(f"{job.store} is not on a disk that all machines of the cluster share")
+
+
+def _check_disk(store: Path, groups: Sequence[Group]) -> None:
+    """Refuse a store that other machines write elsewhere. Listing a folder also makes NFS forget what it remembers."""
+    names = {path.stem for path in (store / LOG).glob("*.json")}
+    if not names.issuperset(group.name for group in groups):
+        raise UserError(f"--out {store} is not on a disk that all machines of the cluster share")
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return str(error).partition("\n")[0]
 
 
 def _make(job: Job, bundle: Bundle, folder: Path) -> list[Log]:

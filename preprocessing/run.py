@@ -74,7 +74,7 @@ def run(config: Config) -> None:
     groups = sources.make_groups(items)
     settings = shard.Settings(config.size, config.crops, framing)
     aligning = None if config.crops else load_detector
-    job = workers.Job(config.out, settings, aligning, gpu=config.device != "cpu")
+    job = workers.Job(config.out, settings, aligning, gpu=aligning is not None and config.device != "cpu")
     with ExitStack() as stack:
         if config.ray:
             stack.enter_context(on_ray.connected(config.ray))

@@ -33,7 +33,7 @@ class Job:
         store: The store.
         settings: What determines its content.
         load_detector: The detector's class and its arguments; None if the faces are already aligned.
-        gpu: The detector runs on a GPU.
+        gpu: There is a detector, and it runs on a GPU.
     """
 
     store: Path
@@ -48,7 +48,7 @@ class Job:
         what else is in its batch. On a CPU it is one shard at a time, whose bytes depend on nothing else.
         """
         ordered = sorted(groups, key=lambda group: -sum(item.size for item in group.items))
-        if not self.gpu or self.load_detector is None:
+        if not self.gpu:
             return [[group] for group in ordered]
         alone = [group for group in ordered if len(group.items) == 1 and group.items[0].kind in ("video", "frames")]
         rest = [[group] for group in ordered if group not in alone]
