@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 LOCKED := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-'))
 
-.PHONY: demo demo-full starter test faults wheel lint format setup clean
+.PHONY: demo demo-full starter test faults bench wheel lint format setup clean
 
 demo: setup  ## the whole line on the synthetic corpus, from the shipped stage-1 weights; ends in runs/demo/report.html
 	$(BIN)/python demo.py --out runs/demo
@@ -21,6 +21,9 @@ test: setup
 
 faults: setup  ## tries to break every command and reader (make faults SEED=1); some minutes, needs no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --seed $(or $(SEED),0)
+
+bench: setup  ## what has a goal, two rounds, in one table: make bench [VIDEOS=FOLDER of clips]; up to 40 minutes
+	$(BIN)/python -m benchmarks.goals $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 wheel: setup  ## builds the wheel in dist/ and installs and runs it in an empty environment; needs the network, takes minutes
 	$(BIN)/python -m tests.wheel --out dist
@@ -42,7 +45,7 @@ setup: .venv/.ready
 	@rm -f $@
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q uv==$(UV_VERSION); }
 ifeq ($(LOCKED),)
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[app,export,render,dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[app,export,render,cluster,dev]'
 else
 	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r requirements.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .

@@ -2,14 +2,15 @@
 
     python benchmarks/stream_memory.py --out benchmarks/results/stream_memory.json
 
-A store of drawn faces with noise is made, larger than what a worker holds. One worker prepares every crop of an epoch,
-and its anonymous memory is read at regular intervals (without file pages, which the system can drop). Growth is
-measured from the end of the first third, when blocks and buffers have filled once, to the end. The streamed store has a
-`file://` address and is read through fsspec, as one on S3 would be.
+Two stores of drawn faces with noise are made, each larger than what a worker holds. One worker prepares every crop of
+an epoch, and its anonymous memory is read at regular intervals (without file pages, which the system can drop). Growth
+is measured from the end of the first third, when blocks and buffers have filled once, to the end. The streamed stores
+have `file://` addresses and are read through fsspec, as on S3; two of them are mixed by weights.
 """
 
 import multiprocessing
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ class Config:
     out: Path | None = None
     """Where to record the result as JSON."""
     pictures: int = 40_000
-    """Pictures of the store."""
+    """Pictures of both stores."""
     shards: int = 40
-    """Shards of the store."""
+    """Shards of each store."""
     batch_size: int = 128
     """Pictures per batch."""
 
@@ -46,13 +47,16 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Measure and record."""
     with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "faces"
-        size = make_store(store, config)
+        stores = [Path(folder) / name for name in ("faces", "others")]
+        size = sum(make_store(store, replace(config, pictures=config.pictures // 2)) for store in stores)
+        remote = [f"file://{store}" for store in stores]
         result: dict[str, Any] = {
             "what": "anonymous memory of the one worker over an epoch, MiB; growth after the first third",
             "pictures": config.pictures,
             "store_mib": size / 2**20,
-            **{name: measure(faces, config) for name, faces in (("on_disk", store), ("streamed", f"file://{store}"))},
+            "on_disk": measure(stores[:1], (), config),
+            "streamed": measure(remote[:1], (), config),
+            "mixed": measure(remote, (1, 3), config),
         }
     print(result)
     if config.out is not None:
@@ -77,9 +81,9 @@ def make_store(path: Path, config: Config) -> int:
     return size
 
 
-def measure(store: Path | str, config: Config) -> dict[str, Any]:
+def measure(stores: Sequence[Path | str], weights: tuple[float, ...], config: Config) -> dict[str, Any]:
     """Memory of the worker while it goes through an epoch."""
-    recipe = replace(RECIPES["demo"][1], faces=(store,), batch_size=config.batch_size, workers=1)
+    recipe = replace(RECIPES["demo"][1], faces=(*stores,), weights=weights, batch_size=config.batch_size, workers=1)
     faces = open_faces(recipe)
     plan = BatchPlan.derive(
         count=len(faces), batch_size=config.batch_size, most=config.batch_size, rank=0, world=1, seed=0

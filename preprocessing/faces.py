@@ -88,6 +88,7 @@ class Shard(TypedDict):
     rows: Count
     bytes: Count
     hash: str
+    faces: NotRequired[Count]
 
 
 class Problem(TypedDict):
@@ -182,7 +183,7 @@ def finish_store(
     framing: Framing = UNKNOWN,
     **fields: Any,
 ) -> None:
-    """Declare a store complete: write `faces.json` with the name, rows and bytes of every shard and a fingerprint.
+    """Declare a store complete: write `faces.json` with the name, counts and hash of every shard and a fingerprint.
 
     Args:
         store: The store; every `data/*.parquet` in it belongs to it.
@@ -197,15 +198,11 @@ def finish_store(
     shutil.rmtree(store / CACHE, ignore_errors=True)  # the copy of a store that was changed
     paths = sorted((store / DATA).glob("*.parquet"))
     hashes = content_hashes(store / DATA, [path.name for path in paths])
-    shards = [
-        {
-            "name": path.name,
-            "rows": pq.read_metadata(path).num_rows,
-            "bytes": path.stat().st_size,
-            "hash": hashes[path.name],
-        }
-        for path in paths
-    ]
+    shards = []
+    for path in paths:
+        metadata = pq.read_metadata(path)
+        counts = {"rows": metadata.num_rows, "faces": sum(pictures_by_group(metadata))}
+        shards.append({"name": path.name, **counts, "bytes": path.stat().st_size, "hash": hashes[path.name]})
     write_header(
         store,
         HEADER,
@@ -416,6 +413,14 @@ class FacesStore:
     def __getstate__(self) -> dict[str, Any]:
         # A worker process maps the Arrow files itself.
         return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+
+def pictures_by_group(metadata: pq.FileMetaData) -> list[int]:
+    """Number of pictures in each row group of a shard."""
+    paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    column = paths.index("image.path")
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return [group.num_rows - group.column(column).statistics.null_count for group in groups]
 
 
 def have_pictures(shard: Path) -> np.ndarray:

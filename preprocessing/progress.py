@@ -1,8 +1,7 @@
 """A faces store while it is being made: its settings, which shards are finished, and what completes it."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from checkpoints.artifact import read_json, write_json
 from checkpoints.content import content_hashes
 from checkpoints.errors import UserError
 from checkpoints.framing import TO_MEASURE
-from checkpoints.lock import LOCK, locked
 from preprocessing.detect import Detector
 from preprocessing.faces import DATA, HEADER, SCHEMA, finish_store, read_store_header
 from preprocessing.items import Group
@@ -23,22 +21,6 @@ from preprocessing.sheet import SHEET, write_sheet
 from wildaffect.tasks.labels import is_synthetic
 
 CONFIG = "config.json"
-TURN = ".turn"
-
-
-@contextmanager
-def writing(store: Path, part: int, parts: int) -> Iterator[None]:
-    """Lock a store; the parts of an array job exclude every other run, and their own doubles, but not each other."""
-    with ExitStack() as locks:
-        locks.enter_context(locked(store, shared=parts > 1))
-        if parts > 1:
-            locks.enter_context(locked(store, f"{LOCK}-{part}-of-{parts}"))
-        yield
-
-
-def turn(store: Path) -> AbstractContextManager[None]:
-    """Keep the other parts of an array job out: they may begin or end at the same moment."""
-    return locked(store, TURN, wait=True)
 
 
 def begin(store: Path, settings: Settings, groups: Sequence[Group]) -> None:

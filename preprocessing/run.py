@@ -1,7 +1,7 @@
 """Corpus -> faces store: `python preprocessing/run.py --source DIR --out FACES`."""
 
 import os
-import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from checkpoints.errors import UserError, guarded
 from checkpoints.framing import TO_MEASURE
+from checkpoints.lock import locked
 from checkpoints.ranges import check_ranges
 
 
@@ -33,8 +34,8 @@ class Config:
     """Side of the aligned faces in pixels."""
     workers: int = 0
     """Number of processes; 0: one per core."""
-    shard: str = "1/1"
-    """Which part of the work to do, i/n: run n of these on as many machines that share --out."""
+    ray: str = ""
+    """Run on a Ray cluster instead: auto, or its address HOST:PORT."""
     device: str = "cpu"
     """Where detection runs: cpu, cuda, cuda:1, ..."""
     framing: str = "auto"
@@ -58,7 +59,10 @@ def run(config: Config) -> None:
     from preprocessing import measure_framing, progress, shard, sources, workers
 
     check_ranges(config)
-    part, parts = _part(config.shard)
+    if config.ray and config.workers:
+        raise UserError("--workers counts processes of this machine: leave it out with --ray, which uses the cluster")
+    if config.ray:
+        from preprocessing import on_ray  # not installed everywhere
     framing = measure_framing.chosen_framing(config.framing, crops=config.crops)
     load_detector = None
     if not config.crops or framing == TO_MEASURE:
@@ -73,45 +77,31 @@ def run(config: Config) -> None:
     items, renamed = sources.find_items(config.source, crops=config.crops)
     groups = sources.make_groups(items)
     settings = shard.Settings(config.size, config.crops, framing)
-    with progress.writing(config.out, part, parts):
-        with progress.turn(config.out):
-            progress.begin(config.out, settings, groups)
-
-        mine = groups[part - 1 :: parts]
-        todo = [group for group in mine if not progress.is_finished(config.out, group)]
+    aligning = None if config.crops else load_detector
+    job = workers.Job(config.out, settings, aligning, gpu=aligning is not None and config.device != "cpu")
+    with ExitStack() as stack:
+        if config.ray:
+            stack.enter_context(on_ray.connected(config.ray))
+        stack.enter_context(locked(config.out))
+        progress.begin(config.out, settings, groups)
+        todo = [group for group in groups if not progress.is_finished(config.out, group)]
         processes = min(config.workers or os.cpu_count() or 1, max(len(todo), 1))
         print(
-            f"{len(items)} items in {len(groups)} shards; part {config.shard}: {len(mine)} shards, "
-            f"{len(mine) - len(todo)} already finished; {processes} workers"
+            f"{len(items)} items in {len(groups)} shards, {len(groups) - len(todo)} already finished; "
+            + (f"Ray at {config.ray}" if config.ray else f"{processes} workers")
         )
         if not todo and progress.is_complete(config.out, settings):
             print(f"{config.out} is already complete")
             return
-        if todo:
-            progress.reopen(config.out)
-            gpu, aligning = config.device != "cpu", None if config.crops else load_detector
-            logs = workers.make_shards(config.out, settings, todo, aligning, gpu=gpu, workers=processes)
-            frames = 0
-            with tqdm(total=len(todo), unit="shard") as bar:
-                for log in logs:
-                    frames += log["frames"]
-                    bar.set_postfix_str(f"{frames} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.0f}/s")
-                    bar.update()
-
-        if all(progress.is_finished(config.out, group) for group in groups):
-            with progress.turn(config.out):
-                progress.complete(config.out, settings, load_detector, config.source, groups, renamed)
-        else:
-            print("other parts are still missing; the last one to finish completes the store")
-
-
-def _part(text: str) -> tuple[int, int]:
-    """Read `i/n`."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= part <= parts:
-        raise UserError(f"--shard {text}: expected i/n with 1 <= i <= n, such as 1/8")
-    return part, parts
+        progress.reopen(config.out)
+        logs = on_ray.make_shards(job, todo) if config.ray else workers.make_shards(job, todo, processes)
+        frames = 0
+        with tqdm(total=len(todo), unit="shard") as bar:
+            for log in logs:
+                frames += log["frames"]
+                bar.set_postfix_str(f"{frames} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.0f}/s")
+                bar.update()
+        progress.complete(config.out, settings, load_detector, config.source, groups, renamed)
 
 
 if __name__ == "__main__":

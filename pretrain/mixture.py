@@ -56,8 +56,7 @@ class FacesMixture:
     ) -> None:
         self.stores = [FacesStore(path) for path in paths]
         self.weights, self._seed = tuple(weights), seed
-        if weights and (len(weights) != len(paths) or min(weights) <= 0):
-            raise UserError(f"--weights {' '.join(map(str, weights))}: expected {len(paths)} numbers above 0")
+        check_weights(weights, len(paths))
         known = (sequence.id for store in self.stores for sequence in store.sequences())
         self._ids = [] if exclude is None else read_known_ids(exclude, known)
         self._rows, excluded = zip(*(_allowed(store, self._ids) for store in self.stores), strict=True)
@@ -163,6 +162,12 @@ def _divided(total: int, weights: np.ndarray) -> np.ndarray:
 def _pass(seed: int, store: int, turn: int, size: int) -> np.ndarray:
     """Order of a store's pictures in one pass."""
     return np.random.default_rng((seed, store, turn)).permutation(size)
+
+
+def check_weights(weights: Sequence[float], stores: int) -> None:
+    """Raise a UserError unless there are no weights or a positive one for each store."""
+    if weights and (len(weights) != stores or min(weights) <= 0):
+        raise UserError(f"--weights {' '.join(map(str, weights))}: expected {stores} numbers above 0")
 
 
 def _allowed(store: FacesStore, excluded: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -12,8 +12,8 @@ class Pretrain:
     """Masked-autoencoder pretraining on faces stores (stage 1)."""
 
     faces: tuple[str | Path, ...] = tyro.MISSING
-    """Faces stores to train on. If a picture is in several stores, only the first store's copy is used. A single store
-    may be an address (s3://..., hf://..., file://...), from which it is streamed shard by shard."""
+    """Faces stores to train on. If a picture is in several stores, only the first store's copy is used. If one is an
+    address (s3://..., hf://..., file://...), all are streamed shard by shard, and duplicates stay."""
     weights: tuple[float, ...] = ()
     """Share of each store in the batches, in the order of the stores; empty: in proportion to their pictures."""
     exclude: Path | None = None

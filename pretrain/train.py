@@ -17,7 +17,7 @@ from pretrain.mixture import FacesMixture, as_text
 from pretrain.monitor import Monitor
 from pretrain.recipes import Pretrain
 from pretrain.run_report import write_report
-from pretrain.streaming import FacesStream, StreamedCrops, is_address
+from pretrain.streaming import StreamedCrops, StreamedMixture, is_address
 from wildaffect.training.batches import BatchPlan
 from wildaffect.training.images import CropDataset, RandomCrop, work_ahead
 from wildaffect.training.launch import chosen_precision, start, track
@@ -131,30 +131,25 @@ def train(config: Pretrain) -> dict[str, Any]:
     return summary
 
 
-def open_faces(config: Pretrain) -> FacesMixture | FacesStream:
-    """Open the stores to train on, or the one store to stream.
+def open_faces(config: Pretrain) -> FacesMixture | StreamedMixture:
+    """Open the stores to train on; if one of them is given by address, all are streamed.
 
     Raises:
-        UserError: A store cannot be read, or options that need local stores are used with a streamed one.
+        UserError: A store cannot be read.
     """
     if not config.faces:
         raise UserError("--faces names no store")
-    if not any(map(is_address, config.faces)):
-        return FacesMixture([Path(path) for path in config.faces], config.weights, config.exclude, config.seed)
-    if len(config.faces) > 1 or config.weights or config.exclude:
-        raise UserError(
-            "a streamed store must be the only one and is used as a whole: to mix stores or leave out pictures, copy "
-            "the stores to a disk"
-        )
-    return FacesStream(str(config.faces[0]))
+    if any(map(is_address, config.faces)):
+        return StreamedMixture(config.faces, config.weights, config.exclude)
+    return FacesMixture([Path(path) for path in config.faces], config.weights, config.exclude, config.seed)
 
 
 def batches(
-    config: Pretrain, faces: FacesMixture | FacesStream, plan: BatchPlan, first: int, last: int, patches: int
+    config: Pretrain, faces: FacesMixture | StreamedMixture, plan: BatchPlan, first: int, last: int, patches: int
 ) -> Iterable[Any]:
     """This process's micro-batches of steps `first` to `last`: `images` uint8 `[B, 3, S, S]`, `noise` `[B, L]`."""
     crop = RandomCrop(config.image_size, config.crop_scale, config.crops)
-    if isinstance(faces, FacesStream):
+    if isinstance(faces, StreamedMixture):
         crops = StreamedCrops(faces, plan, first, last, crop=crop, patches=patches)
         # Forked workers could deadlock on locks that Arrow's threads hold.
         return work_ahead(crops, faces.workers(config.workers, plan.world), start="spawn")

@@ -43,5 +43,5 @@ def test_every_page_is_in_the_readme():
 def test_the_arithmetic_of_the_cost_page_is_right():
     text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8").replace("```", "")
     test = doctest.DocTestParser().get_doctest(text, {}, "cost.md", "cost.md", 0)
-    assert len(test.examples) > 10
+    assert test.examples
     assert doctest.DocTestRunner().run(test).failed == 0

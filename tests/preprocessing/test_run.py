@@ -1,4 +1,4 @@
-"""The command as a user runs it: from sources to a store, with faults, workers, parts and kills."""
+"""The command as a user runs it: from sources to a store, with faults, workers and kills."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from preprocessing.align import decode_jpeg, encode_jpeg
 from preprocessing.faces import DATA, HEADER, FacesStore
+from preprocessing.progress import locked
 from preprocessing.run import Config, run
 from preprocessing.shard import LOG
 from preprocessing.tracks import portray
@@ -110,16 +111,18 @@ def command_times(video):
     return [frame.time_s for frame in read_frames(video, print)]
 
 
-def test_processes_and_parts_do_not_change_a_byte(faces, synthwild_tiny, tmp_path):
-    source = [str(synthwild_tiny / "release")]
-    run(Config(source=source, out=tmp_path / "two" / "store", workers=2))
-    assert content(tmp_path / "two" / "store") == content(faces)
-    run(Config(source=source, out=tmp_path / "parts" / "store", workers=1, shard="2/2"))
-    assert not (tmp_path / "parts" / "store" / HEADER).exists()
-    with pytest.raises(UserError, match=r"faces\.json"):
-        FacesStore(tmp_path / "parts" / "store")
-    run(Config(source=source, out=tmp_path / "parts" / "store", workers=1, shard="1/2"))
-    assert content(tmp_path / "parts" / "store") == content(faces)
+def test_processes_do_not_change_a_byte(faces, synthwild_tiny, tmp_path):
+    run(Config(source=[str(synthwild_tiny / "release")], out=tmp_path / "store", workers=2))
+    assert content(tmp_path / "store") == content(faces)
+
+
+def test_a_second_run_is_refused_while_one_writes(pictures, tmp_path):
+    out = tmp_path / "store"
+    config = Config(source=[str(pictures)], out=out, crops=True, workers=1)
+    out.mkdir()
+    with locked(out), pytest.raises(UserError, match=f"{out} is being written by another run"):
+        run(config)
+    run(config)
 
 
 def test_killed_and_started_again_it_is_as_if_nothing_had_been(faces, synthwild_tiny, tmp_path):
@@ -327,9 +330,6 @@ def test_a_missing_detector_is_reported_before_anything_is_written(pictures, tmp
 
 def test_refusals(pictures, tmp_path):
     out = tmp_path / "store"
-    for shard in ("0/2", "3/2", "1", "a/b"):
-        with pytest.raises(UserError, match="--shard"):
-            run(Config(source=[str(pictures)], out=out, crops=True, shard=shard))
     with pytest.raises(UserError, match="is not empty"):
         run(Config(source=[str(pictures)], out=pictures, crops=True))
     run(Config(source=[str(pictures)], out=out, crops=True, workers=1))

@@ -1,6 +1,10 @@
 import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +17,7 @@ from preprocessing.faces import HEADER
 from pretrain import streaming
 from pretrain.recipes import DEMO
 from pretrain.run import main
-from pretrain.streaming import FacesStream, StreamedCrops
+from pretrain.streaming import FacesStream, StreamedCrops, StreamedMixture
 from tests.pretrain.corpus import make_store
 from tests.pretrain.test_run import TINY, weights
 from wildaffect.training.batches import BatchPlan
@@ -34,7 +38,9 @@ def small_blocks(monkeypatch):
 
 def crops(store, first, last, rank=0, world=1, batch_size=4, most=2):
     plan = BatchPlan.derive(count=55, batch_size=batch_size, most=most, rank=rank, world=world, seed=3)
-    return StreamedCrops(FacesStream(f"file://{store}"), plan, first, last, crop=RandomCrop(32, (1, 1)), patches=4)
+    return StreamedCrops(
+        StreamedMixture([f"file://{store}"]), plan, first, last, crop=RandomCrop(32, (1, 1)), patches=4
+    )
 
 
 def pictures(found):
@@ -43,7 +49,7 @@ def pictures(found):
 
 
 def test_an_epoch_holds_every_picture_once(store):
-    faces = FacesStream(f"file://{store}")
+    faces = StreamedMixture([f"file://{store}"])
     assert len(faces) == faces.faces.sum() == 55 and len(faces.faces) == 6
     assert faces.videos == [f"v{n}" for n in range(6)]
     seen = pictures(crops(store, 0, 55, batch_size=1, most=1))
@@ -69,10 +75,10 @@ def test_processes_share_the_shards_out(store):
 
 
 def test_workers_are_no_more_than_shards(store, capsys):
-    faces = FacesStream(f"file://{store}")
+    faces = StreamedMixture([store])
     assert (faces.workers(2, 2), faces.workers(0, 6), faces.workers(8, 2)) == (2, 0, 3)
-    assert capsys.readouterr().out.count("has 6 shards: 3 worker(s) per process") == 1
-    with pytest.raises(UserError, match="6 shards, too few for 8 processes"):
+    assert capsys.readouterr().out.count("6 shards to deal out: 3 worker(s) per process") == 1
+    with pytest.raises(UserError, match="6 shards to deal out, too few for 8 processes"):
         faces.workers(1, 8)
 
 
@@ -118,15 +124,111 @@ def test_a_streamed_run_resumes_as_if_nothing_had_been(store, tmp_path, monkeypa
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Twenty other faces in two shards."""
+    return make_store(tmp_path_factory.mktemp("other") / "faces", range(100, 120), shards=2)
+
+
+def mixed(stores, first, last, weights=(), **options):
+    plan = BatchPlan.derive(count=75, batch_size=4, most=2, rank=0, world=1, seed=3)
+    faces = StreamedMixture(stores, weights, **options)
+    return StreamedCrops(faces, plan, first, last, crop=RandomCrop(32, (1, 1)), patches=4)
+
+
+def names(found):
+    return [name for part in found for name in part["names"]]
+
+
+def test_without_weights_the_pictures_of_all_stores_come_once_an_epoch(store, other):
+    seen = names(mixed([f"file://{store}", other], 0, 75))
+    assert len(set(seen[:75])) == len(set(seen[75:150])) == 75
+    first = [str(other) in name for name in seen[:75]]
+    assert sum(first) == 20 and first != sorted(first)
+
+
+def test_weights_are_shares_of_the_samples_and_passes_are_whole(store, other):
+    crops = mixed([f"file://{store}", other], 0, 70, (1, 3))
+    seen = names(crops)
+    from_other = [name for name in seen if str(other) in name]
+    assert len(from_other) == 210
+    for start in range(0, 200, 20):  # each picture once before one comes twice
+        assert len(set(from_other[start : start + 20])) == 20
+    assert sum(str(store) in name for name in seen[:140]) == 35  # spread over the run
+    shares = crops.faces.statistics(4)
+    assert [part["share"] for part in shares] == [0.25, 0.75]
+    assert [part["passes"] for part in shares] == pytest.approx([4 * 75 / 4 / 55, 4 * 75 * 3 / 4 / 20])
+
+
+def test_a_small_share_is_not_rounded_away(store, other):
+    faces = StreamedMixture([store, other], (1e-4, 1))
+    assert faces.taken(100_000).tolist() == [9, 99_991]
+
+
+@pytest.mark.parametrize("weights", [(), (1, 3)])
+def test_a_mixture_is_read_on_from_a_step(store, other, weights):
+    whole = names(mixed([store, other], 0, 40, weights))
+    for first in (1, 9, 33):
+        assert names(mixed([store, other], first, 40, weights)) == whole[4 * first :]
+
+
+def test_excluded_recordings_are_not_streamed(store, other, tmp_path, capsys):
+    path = tmp_path / "leave_out.txt"
+    path.write_text("v1_left\nnobody\n")
+    crops = mixed([store, other], 0, 14, exclude=path)
+    assert "1 of the 2 ids in" in capsys.readouterr().out
+    assert [part["excluded"] for part in crops.faces.statistics(1)] == [9, 10]
+    assert crops.faces.videos == ["v0", "v2", "v3", "v4", "v5"] and len(crops.faces) == 56
+    seen = names(crops)
+    assert len(set(seen)) == 56 and not any("data/s1.parquet" in name for name in seen)
+    assert crops.faces.fingerprints.keys() == {"faces_0", "faces_1", "excluded"}
+
+
+def test_an_object_store_is_read_like_a_disk(store, other, tmp_path, monkeypatch):
+    s3fs = pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "of",
+        "AWS_SECRET_ACCESS_KEY": "nobody",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        remote = s3fs.S3FileSystem()
+        remote.mkdir("bucket")
+        for number, path in enumerate((store, other)):
+            remote.put(str(path), f"bucket/faces{number}", recursive=True)
+        streaming.BLOCK = 4096  # as the workers, which start afresh, have it
+        faces = ["s3://bucket/faces0", "s3://bucket/faces1"]
+        there = [*work_ahead(mixed(faces, 0, 30, (1, 3)), 1, start="spawn")]
+    finally:
+        server.kill()
+        server.wait()
+    here = [*mixed([store, other], 0, 30, (1, 3))]
+    assert all((one["images"] == two["images"]).all() for one, two in zip(there, here, strict=True))
+    with pytest.raises(UserError, match="s3://bucket/faces0 cannot be read as a faces store"):
+        s3fs.S3FileSystem.clear_instance_cache()
+        FacesStream("s3://bucket/faces0")
+
+
 def test_refusals(store, tmp_path):
     with pytest.raises(UserError, match="cannot be read as a faces store"):
         FacesStream(f"file://{tmp_path}/nothing")
-    with pytest.raises(UserError, match="must be the only one and is used as a whole"):
-        main(replace(DEMO, faces=(f"file://{store}", store), out=tmp_path / "o", **TINY))
+    with pytest.raises(UserError, match="--weights 1 2: expected 1 numbers above 0"):
+        StreamedMixture([store], (1, 2))
     shutil.copytree(store, tmp_path / "part")
     next((tmp_path / "part" / "data").glob("*.parquet")).unlink()
     with pytest.raises(UserError, match=r"a shard of .* cannot be read"):
-        FacesStream(f"file://{tmp_path}/part")
+        FacesStream(f"file://{tmp_path}/part", frozenset({"v0"}))
     shutil.copytree(store, tmp_path / "other")
     header = (tmp_path / "other" / HEADER).read_text()
     (tmp_path / "other" / HEADER).write_text(header.replace('"faces store"', '"something else"'))

@@ -71,7 +71,7 @@ def cluster(tmp_path):
     python.chmod(0o755)
     (job / "train.py").write_text(TRAINING)
     facts = {"SLURM_SUBMIT_DIR": job, "SLURM_JOB_NODELIST": "here", "SLURM_JOB_ID": os.getpid(), "SLURM_NTASKS": 2}
-    facts |= {"SLURM_CPUS_PER_TASK": 3, "SLURM_ARRAY_TASK_ID": 1, "SLURM_ARRAY_TASK_COUNT": 2}
+    facts |= {"SLURM_CPUS_PER_TASK": 3, "SLURM_JOB_NUM_NODES": 2}
     environment = os.environ | {name: str(value) for name, value in facts.items()}
     environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "REQUEUED": str(tmp_path / "requeued")}
     environment["TASKS"] = str(tmp_path / "tasks")
