@@ -75,6 +75,10 @@ class Starter:
     """Epochs of the first pass of stage 2."""
 
 
+MINUTES = {"faces": 12, "labels": 1, "encoder": 80, "features": 8, "heads": 10, "scores": 1}
+"""The stages, and about how long each takes on two cores."""
+
+
 def main(config: Starter) -> dict[str, Any]:
     """Run all stages and return the summary.
 
@@ -82,7 +86,7 @@ def main(config: Starter) -> dict[str, Any]:
         UserError: The folder lacks one of the data sets.
     """
     check_data(config.data)
-    stages = Stages(config.out)
+    stages = Stages(config.out, MINUTES)
     stages.run("faces", lambda: find_faces(config))
     stages.run("labels", lambda: write_labels(config))
     stages.run("encoder", lambda: train_encoder(config))

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from audit.findings import Audit, Split
 from audit.leakage import TEST, find_leaks
@@ -18,6 +17,7 @@ from preprocessing.affwild2 import CROP_FOLDERS, is_release, split_id
 from preprocessing.faces import FacesStore
 from preprocessing.items import VIDEO_SUFFIXES
 from preprocessing.video import count_frames
+from wildaffect.report.bar import progress_bar
 from wildaffect.tasks.challenge import read_example
 from wildaffect.tasks.folds import group_of
 from wildaffect.tasks.labels import TRAIN, VALIDATION, find_folder, find_mtl_file, is_synthetic, read_lines
@@ -97,7 +97,7 @@ def _frames(videos: dict[str, Path], faces: Path | None, problems: list[str]) ->
         return {name: frames[name] for name in videos if name in frames}
     # Decoding releases the GIL, so threads can share the work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = list(tqdm(pool.map(_count, videos.values()), total=len(videos), desc="decoding", unit="video"))
+        counts = list(progress_bar(pool.map(_count, videos.values()), total=len(videos), desc="decoding", unit="video"))
     problems += [f"video {name}: {text}" for name, (_, texts) in zip(videos, counts, strict=True) for text in texts]
     return {name: count for name, (count, _) in zip(videos, counts, strict=True) if count}
 

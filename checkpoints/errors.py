@@ -1,5 +1,7 @@
 """Errors that a user can cause, and how a command reports them."""
 
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,7 +14,29 @@ class UserError(Exception):
 
 
 def guarded(main: Callable[[], object]) -> None:
-    """Run a command's `main`; a :class:`UserError` prints one clear line and exits with status 2, Ctrl-C with 130."""
+    """Run a command's `main` and end it quietly.
+
+    A :class:`UserError` prints one clear line and exits with status 2. Ctrl-C exits with 130, and a reader of the
+    output that has gone, as in `| head`, with 141: the numbers that shells report for these signals.
+    """
+    try:
+        try:
+            _run(main)
+        finally:
+            sys.stdout.flush()  # at the interpreter's end it would be too late to catch the error
+    except BrokenPipeError:
+        outputs = select.poll()
+        for output in (1, 2):
+            outputs.register(output, 0)  # 0: only errors
+        gone = [output for output, _ in outputs.poll(0)]
+        if not gone:
+            raise  # another pipe, such as one to a worker
+        for output in gone:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for what is still in a buffer
+        sys.exit(141)
+
+
+def _run(main: Callable[[], object]) -> None:
     try:
         main()
     except UserError as error:

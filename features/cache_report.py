@@ -34,8 +34,8 @@ def write_report(cache_path: Path, store: FacesStore, labels: Tracks | None, unr
         ["with a face", int(valid.sum())],
         *([] if unreadable is None else [["pictures that could not be decoded", unreadable]]),
         ["dimensions", cache.dim],
-        *([key, str(value)] for key, value in sorted(cache.header["config"].items())),
-        ["encoder", str(cache.header["encoder"])],
+        *sorted(cache.header["config"].items()),
+        ["encoder", cache.header["encoder"]],
         ["feature id", cache.feature_id],
     ]
     missing = sorted(

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from tqdm import tqdm
 
 from checkpoints.errors import UserError, guarded
 from checkpoints.framing import TO_MEASURE
+from wildaffect.report.bar import progress_bar
 
 
 @dataclass
@@ -89,10 +89,10 @@ def run(config: Config) -> None:
         gpu, aligning = config.device != "cpu", None if config.crops else load_detector
         logs = workers.make_shards(config.out, settings, todo, aligning, gpu=gpu, workers=processes)
         frames = 0
-        with tqdm(total=len(todo), unit="shard") as bar:
+        with progress_bar(total=len(todo), unit="shard") as bar:
             for log in logs:
                 frames += log["frames"]
-                bar.set_postfix_str(f"{frames} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.0f}/s")
+                bar.set_postfix_str(f"{frames:,} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.0f}/s")
                 bar.update()
 
     if all(progress.is_finished(config.out, group) for group in groups):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from tqdm import tqdm
 
 from checkpoints.artifact import read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
 from synthwild.plan import Video, plan
+from wildaffect.report.bar import progress_bar
 
 KIND, SCHEMA, HEADER = "synthwild corpus", 1, "synthwild.json"
 STARTED = ".synthwild-config.json"
@@ -98,7 +98,7 @@ def generate(out: Path, config: Config) -> Path:
     write_json(out / STARTED, settings(config))
     videos = plan(config.size, config.seed, config.leaky)
     frames = sum(video.frames for video in videos)
-    with tqdm(total=frames, unit="frame", desc=f"synthwild {config.size}", mininterval=1.0) as bar:
+    with progress_bar(total=frames, unit="frame", desc=f"synthwild {config.size}") as bar:
         for video in release.make_videos(out, videos, config.workers):
             bar.update(video.frames)
     release.write_lists(out, videos)
@@ -116,8 +116,8 @@ def generate(out: Path, config: Config) -> Path:
     (out / STARTED).unlink()
     n = count(videos)
     print(
-        f"{out}: {n['videos']} labelled videos ({n['labelled_frames']} frames), "
-        f"{n['unlabelled_videos']} unlabelled ({n['unlabelled_frames']} frames), {n['identities']} people"
+        f"{out}: {n['videos']} labelled videos ({n['labelled_frames']:,} frames), "
+        f"{n['unlabelled_videos']} unlabelled ({n['unlabelled_frames']:,} frames), {n['identities']} people"
     )
     return out
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -100,3 +102,37 @@ def test_guarded_ends_with_one_line_and_status_2(capsys):
         guarded(main)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: labels.txt line 3: not a number\n"
+
+
+@pytest.mark.parametrize("output", ["stdout", "stderr"])
+@pytest.mark.parametrize("flush", [True, False])
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_reader_who_leaves_ends_a_command_quietly(output, flush, wrong):
+    """As `| head` does; also while an error is reported, and if nothing is written before the end."""
+    code = f"""
+import sys
+from checkpoints.errors import UserError, guarded
+def main():
+    input()
+    for _ in range(9):
+        print("line", file=sys.{output}, flush={flush})
+    if {wrong}:
+        raise UserError("wrong")
+guarded(main)
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes, text=True) as command:
+        getattr(command, output).close()
+        command.stdin.write("\n")
+        command.stdin.flush()
+        said = "" if output == "stderr" else command.stderr.read()
+        assert command.wait() == 141
+    assert said in ("", "error: wrong\n")
+
+
+def test_another_broken_pipe_is_an_error():
+    def main():
+        raise BrokenPipeError("a worker has gone")
+
+    with pytest.raises(BrokenPipeError):
+        guarded(main)
