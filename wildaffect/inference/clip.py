@@ -15,6 +15,7 @@ import av
 from checkpoints.artifact import combine_hashes, file_hash, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError
 from preprocessing.items import Item
+from temporal.predict import thresholds_of
 from wildaffect.inference.annotate import annotate_clip
 from wildaffect.inference.clip_facts import SYNTHETIC, credit, facts_of, kinds_of, warnings_of
 from wildaffect.inference.clip_page import write_report
@@ -122,7 +123,15 @@ def predict_clip(
     (folder / "plot.png").write_bytes(png(overview(table, "", title, origin)))
     mark("tables and plot")
     if annotate and clip.kind == "video":
-        annotate_clip(clip.path, table, folder / "annotated.mp4", footer=kinds, comment=origin, progress=progress)
+        annotate_clip(
+            clip.path,
+            table,
+            folder / "annotated.mp4",
+            thresholds=thresholds_of(predictor.models.heads),
+            footer=kinds,
+            comment=origin,
+            progress=progress,
+        )
         mark("annotated video")
     write_report(folder / "report.html", clip.video, table, store, predictor.models, facts, warnings)
     mark("report")

@@ -160,7 +160,7 @@ def va_timeline(
             key_above(axis, 2)
     axes[1, 0].set_xlabel("time (s)")
     if title:
-        axes[0, 0].set_title(title, fontsize=10, loc="left")
+        figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
 

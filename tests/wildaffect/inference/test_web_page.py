@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints.errors import UserError
-from tests.wildaffect.inference.browser import CHROMIUM, Browser
+from tests.wildaffect.inference.browser import Browser
 from tests.wildaffect.inference.test_clip import TIMES, write_clip
 from wildaffect.inference.web_page import check_length, in_frame, take
 
@@ -66,15 +66,6 @@ def address(heads, tmp_path_factory):
         assert not left, "temporary files are removed"
     finally:
         server.kill()
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    page = Browser(tmp_path / "profile")
-    yield page
-    page.close()
 
 
 def upload(browser: Browser, address: str, file: Path) -> None:
