@@ -68,12 +68,17 @@ def find_together(store: Path, groups: Sequence[Group], settings: Settings, dete
 
 
 def make_shard(
-    store: Path, group: Group, settings: Settings, detector: Detector | None, ready: Found | None = None
+    store: Path,
+    group: Group,
+    settings: Settings,
+    detector: Detector | None,
+    ready: Found | None = None,
+    searched: Callable[[int], None] = lambda frames: None,
 ) -> dict[str, Any]:
     """Read the items of a group and write their shard and its log into a store, which is created if missing.
 
     `detector` is None if the faces are already aligned. For a group of one video, `ready` holds its faces if they have
-    already been found.
+    already been found. `searched` is called with the number of frames each time that some have been searched.
 
     Returns:
         The log: counts and problems. It is written after the shard and means that the shard is finished.
@@ -82,7 +87,7 @@ def make_shard(
     log: dict[str, Any] = {"digest": group.digest, "sources": sources, "items": 0, "frames": 0, "faces": 0}
     log |= {"problems": [], "no_face": []}
     store.mkdir(parents=True, exist_ok=True)
-    rows = _rows(store, group, settings, detector, log, ready)
+    rows = _rows(store, group, settings, detector, log, ready, searched)
     first = next(rows, None)
     if first is not None:  # nothing readable, no rows; no rows, no file
         write_shard(store, group.name, chain([first], rows))
@@ -93,14 +98,20 @@ def make_shard(
 
 
 def _rows(
-    store: Path, group: Group, settings: Settings, detector: Detector | None, log: dict[str, Any], ready: Found | None
+    store: Path,
+    group: Group,
+    settings: Settings,
+    detector: Detector | None,
+    log: dict[str, Any],
+    ready: Found | None,
+    searched: Callable[[int], None],
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of a group's items in order, and add counts and problems to the log."""
     for items in _batched(_expand(group.items, log["problems"]), AT_ONCE):
         log["items"] += len(items)
         results: Sequence[Found | None] = [ready] * len(items)
         if detector is not None and ready is None:
-            works = [_find(store, item, settings, CHUNK_BYTES // len(items)) for item in items]
+            works = [_find(store, item, settings, CHUNK_BYTES // len(items), searched) for item in items]
             results = run_together(works, detector)
         for item, found in zip(items, results, strict=True):
             problems: list[str] = [] if found is None else found.problems
@@ -173,14 +184,16 @@ def run_together(works: Sequence[Generator[Request, Any, Any]], detector: Detect
     return results
 
 
-def _find(store: Path, item: Item, settings: Settings, budget: int) -> Generator[Request, Any, Found]:
+def _find(
+    store: Path, item: Item, settings: Settings, budget: int, searched: Callable[[int], None] = lambda frames: None
+) -> Generator[Request, Any, Found]:
     """Find and track the faces of an item."""
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(store))  # noqa: SIM115
     found = Found(spool)
     try:
         frames = _frames_of(item, found.problems.append)
         find = find_in_pictures if item.kind == "picture" else find_faces
-        yield from follow(chunks(frames, found.times, budget), found, settings, find)
+        yield from follow(chunks(frames, found.times, budget), found, settings, find, searched)
     except UserError as error:
         found.problems.append(str(error))
     return found
@@ -204,7 +217,11 @@ def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
 
 
 def follow(
-    parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, settings: Settings, find: Find = find_faces
+    parts: Iterator[list[tuple[int, np.ndarray]]],
+    found: Found,
+    settings: Settings,
+    find: Find = find_faces,
+    searched: Callable[[int], None] = lambda frames: None,
 ) -> Generator[Request, Any, None]:
     """Find faces chunk by chunk, assign them to tracks, and write the aligned faces to the spool."""
     shots, tracker = ShotDetector(), Tracker()
@@ -235,6 +252,7 @@ def follow(
                     crop = aligned(by_frame[seen.frame], seen.landmarks)
                 values = np.concatenate([seen.box, seen.landmarks.ravel(), [seen.score]])
                 found.put(seen.track, seen.frame, values, seen.interpolated, encode_jpeg(crop))
+        searched(len(chunk))
         known = faces[-1]
         before = pictures[-MAX_GAP:]
     found.tracks = tracker.tracks

@@ -104,7 +104,13 @@ def write_page(path: Path, title: str, sections: Sequence[Section], *, note: str
 
 def render_page(title: str, sections: Sequence[Section], *, note: str = "") -> str:
     """Render the HTML that :func:`write_page` writes."""
-    return _template().render(title=title, sections=sections, note=note)
+    return _template().render(title=title, sections=sections, note=note, colours=Markup(colours()))
+
+
+@cache
+def colours() -> str:
+    """The style sheet that names the colours of pages, light and dark as the reader's system has it."""
+    return (Path(__file__).parent / "colours.css").read_text(encoding="utf-8").strip()
 
 
 def png(image: Drawing | np.ndarray) -> bytes:

@@ -94,7 +94,8 @@ def test_where_a_person_has_no_rows_there_is_no_face(page, table):
         assert ("no face" in said) != face and ("valence" in said) == face
     ink = page.run(
         "[0.3, 1].map((t) => [...document.querySelector('.tl canvas').getContext('2d')"
-        ".getImageData(58 + Math.round(t / 2.36 * (document.querySelector('.tl canvas').clientWidth - 66)), 60, 9, 9).data]"
+        ".getImageData(58 + Math.round(t / 2.36 * (document.querySelector('.tl canvas').clientWidth - 66)), 60, 9, 9)"
+        ".data]"
         ".filter((v, k, all) => k >= 4 && v !== all[k % 4]).length)"
     )
     assert ink[0] > 0 == ink[1]  # hatched, or one colour
