@@ -78,12 +78,12 @@ class Outcome:
         """A summary in one line."""
         frames, people = self.facts["frames"], self.facts["people"]
         if not self.seconds:
-            return f"done already ({frames} frames)"
+            return f"done already ({frames:,} frames)"
         total = sum(self.seconds.values())
         factor = f", {total / self.facts['seconds']:.2f} x real time" if self.facts["seconds"] else ""
         stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
         return (
-            f"{frames} frames, {self.facts['with_face']:.0%} with a face, {people} "
+            f"{frames:,} frames, {self.facts['with_face']:.0%} with a face, {people} "
             f"{'person' if people == 1 else 'people'}; {total:.1f} s{factor} ({stages})"
         )
 

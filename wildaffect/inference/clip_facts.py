@@ -136,17 +136,17 @@ def describe_models(models: Models) -> list[list[Any]]:
             " ".join(
                 [
                     str(part.get("stage", "encoder of unknown training")),
-                    *(f"on {task} labels of {n} videos" for task, n in part["labelled_videos"].items()),
-                    *(f"(chosen on those of {n}, {task})" for task, n in part["chosen_on"].items()),
+                    *(f"on {task} labels of {n:,} videos" for task, n in part["labelled_videos"].items()),
+                    *(f"(chosen on those of {n:,}, {task})" for task, n in part["chosen_on"].items()),
                 ]
             )
             for part in source["encoders"]
         )
         synthetic = " of synthetic faces" if source["labels_are"] == "synthetic" else ""
-        videos = f"{source['trained_on_videos']} videos or pictures{synthetic}"
+        videos = f"{source['trained_on_videos']:,} videos or pictures{synthetic}"
         for task in source["tasks"]:
             score = source["scores"].get(task, {})
-            on = f"{score['videos']} {source['scored_on']}" if score else source["scored_on"]
+            on = f"{score['videos']:,} {source['scored_on']}" if score else source["scored_on"]
             if score and source["labels_are"] != "real":
                 on += f", against {source['labels_are']} labels"
             numbers = [score.get("score"), score.get("chance"), on]

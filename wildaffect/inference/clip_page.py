@@ -141,7 +141,7 @@ def _facts_table(facts: Facts) -> Table:
         "interpolated faces": f"{facts.interpolated:.0%}",
         "face size": f"{facts.face_size:.0f} px",
     }
-    return Table(tuple(shown), [tuple(shown.values())])
+    return Table(("", ""), list(shown.items()))
 
 
 def _pack(values: np.ndarray, dtype: str) -> str:

@@ -47,7 +47,7 @@ setInterval(() => {
 # The frame takes its colours, light or dark, from the page.
 STYLE = "#curves iframe { width: 100%; border: 0; border-radius: 8px; } .dark #curves iframe { color-scheme: dark; }"
 EXAMPLE = Path(__file__).parent / "example.mp4"
-"""Three seconds of a face drawn by SynthWild."""
+"""Two seconds of two people drawn by SynthWild (the video `2` of its size `tiny`)."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
             )
             with gradio.Column():
                 button = gradio.Button("Predict", variant="primary", elem_id="predict")
-                drawn = gradio.Button("Try an example (a drawn face)", elem_id="example")
+                drawn = gradio.Button("Try an example (drawn faces)", elem_id="example")
                 said = gradio.Markdown(elem_id="said", min_height=90)
         with gradio.Row():
             with gradio.Column(min_width=320):
