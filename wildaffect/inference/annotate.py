@@ -57,7 +57,8 @@ def annotate_clip(
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, CLOCK)
         sound = Sound(clip, output)
-        last, start = -1, None
+        last = -1
+        start: float | None = None
         image: np.ndarray | None = None
         for frame in read_frames(clip, lambda problem: None):
             image = frame.image if frame.image is not None else image
