@@ -5,7 +5,7 @@ where it was when it is started again, and ends with the same scores.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,11 +28,22 @@ from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
+from wildaffect.report.numbers import duration
 
 TASKS: tuple[Literal["va", "expr", "au"], ...] = ("va", "expr", "au")
 EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}
 SHIPPED = Path(__file__).parent / "checkpoints" / "demo"
 CONTINUED_STEPS = 150
+MINUTES = {
+    "synthwild": 3,
+    "preprocess": 4,
+    "pretrain": 2,
+    "finetune": 3,
+    "extract": 1,
+    "temporal": 3,
+    "evaluate": 0.5,
+}
+"""The stages, and about how long each takes on two cores."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +61,30 @@ class Demo:
 
 
 class Stages:
-    """Runs stages and adds up their seconds, across interruptions."""
+    """Runs stages and adds up their seconds, across interruptions.
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / "stages.json"
+    Args:
+        out: Folder for `stages.json`.
+        minutes: The stages in order, and how long each usually takes. Their ratios are what counts: how fast the
+            machine is shows in the stages that are done.
+    """
+
+    def __init__(self, out: Path, minutes: Mapping[str, float]) -> None:
+        self.path, self.minutes = out / "stages.json", minutes
         self.seconds: dict[str, float] = read_json(self.path) if self.path.exists() else {}
+
+    def left(self, name: str) -> float:
+        """Seconds from the start of a stage to the end of the last one, as far as can be told."""
+        names = list(self.minutes)
+        done = names[: names.index(name)]
+        usual = sum(self.minutes[stage] for stage in done)
+        pace = sum(self.seconds.get(stage, 0.0) for stage in done) / usual if usual else 60.0
+        return pace * (sum(self.minutes.values()) - usual)
 
     def run(self, name: str, work: Callable[[], Any]) -> Any:
         """Run one stage, or the rest of it."""
-        print(f"\n=== {name}", flush=True)
+        place = f"stage {[*self.minutes].index(name) + 1} of {len(self.minutes)}"
+        print(f"\n=== {place}: {name} (about {duration(self.left(name))} left in all)", flush=True)
         start = time.perf_counter()
         try:
             return work()
@@ -71,7 +97,7 @@ class Stages:
 def main(config: Demo) -> dict[str, Any]:
     """Run all stages and return the summary."""
     check_ranges(config)
-    out, stages = config.out, Stages(config.out)
+    out, stages = config.out, Stages(config.out, MINUTES)
     corpus, release = out / "corpus", out / "corpus" / "release"
     corpus_settings = synthwild.run.Config(size=config.size, workers=config.workers)
     extraction = features.settings.Extract(encoder=str(out / "finetune"), faces=out / "faces", out=out / "features")
@@ -91,6 +117,7 @@ def main(config: Demo) -> dict[str, Any]:
     write_report(config, summary)
     write_json(out / "summary.json", summary)
     print_table(summary)
+    print(f"\nreport: {out / 'report.html'}")
     return summary
 
 
@@ -103,7 +130,7 @@ def print_table(summary: dict[str, Any]) -> None:
     for task, scores in summary["scores"].items():
         print(f"{task:6}{scores['score']:8.3f}{interval(scores):>18}{scores['framewise']:15.3f}{scores['chance']:8.3f}")
     total = sum(stage["seconds"] for stage in summary["stages"].values())
-    print(f"stage 1: {summary['stage_1']}; {total / 60:.1f} minutes in all")
+    print(f"stage 1: {summary['stage_1']}; {duration(total)} in all")
 
 
 def find_faces(config: Demo, corpus: Path) -> None:
@@ -186,8 +213,8 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
         "VA: mean CCC; Expr: macro F1; AU: mean F1. The challenge files are scored against the held-out answers; "
         "the interval is a bootstrap over videos."
     )
-    seconds = [[name, stage["seconds"]] for name, stage in summary["stages"].items()]
-    tables = [Table(header, scores, caption), Table(["stage", "seconds"], seconds, f"Stage 1: {summary['stage_1']}.")]
+    seconds = [[name, duration(stage["seconds"])] for name, stage in summary["stages"].items()]
+    tables = [Table(header, scores, caption), Table(["stage", "time"], seconds, f"Stage 1: {summary['stage_1']}.")]
     sections = [Section("Scores on the test split", tables), Section("Learning", blocks)]
     for task in TASKS:
         predictions, answers = out / "challenge" / f"{task}.txt", out / "corpus" / "answers" / task

@@ -86,6 +86,10 @@ class Starter:
     """Number of rendered pictures."""
 
 
+MINUTES = {"faces": 16, "labels": 1, "encoder": 130, "features": 8, "heads": 10, "scores": 1}
+"""The stages, and about how long each takes on two cores."""
+
+
 @sole_writer
 def main(config: Starter) -> dict[str, Any]:
     """Run all stages and return the summary.
@@ -95,7 +99,7 @@ def main(config: Starter) -> dict[str, Any]:
     """
     check_ranges(config)
     check_data(config.data)
-    stages = Stages(config.out)
+    stages = Stages(config.out, MINUTES)
     stages.run("faces", lambda: find_faces(config))
     stages.run("labels", lambda: write_labels(config))
     stages.run("encoder", lambda: train_encoder(config))

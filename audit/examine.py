@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-from tqdm import tqdm
 
 from audit.findings import Audit, Split
 from audit.leakage import TEST, find_leaks
@@ -28,6 +27,7 @@ from preprocessing.affwild2 import (
 )
 from preprocessing.faces import FacesStore
 from preprocessing.video import count_frames
+from wildaffect.report.bar import progress_bar
 from wildaffect.tasks.challenge import form_of, read_example
 from wildaffect.tasks.folds import group_of
 from wildaffect.tasks.labels import (
@@ -141,7 +141,7 @@ def _frames(videos: dict[str, Path], store: FacesStore | None, problems: list[st
     left = {name: path for name, path in videos.items() if name not in frames}
     # Decoding releases the GIL, so threads can share the work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = list(tqdm(pool.map(_count, left.values()), total=len(left), desc="decoding", unit="video"))
+        counts = list(progress_bar(pool.map(_count, left.values()), total=len(left), desc="decoding", unit="video"))
     problems += [f"video {name}: {text}" for name, (_, texts) in zip(left, counts, strict=True) for text in texts]
     return frames | {name: count for name, (count, _) in zip(left, counts, strict=True) if count}
 

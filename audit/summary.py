@@ -5,6 +5,7 @@ from pathlib import Path
 from audit.findings import Audit
 from audit.leakage import draw_leaks
 from checkpoints.errors import some
+from wildaffect.report.numbers import text_of
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
 
 SHOWN = 12
@@ -125,7 +126,7 @@ def print_audit(found: Audit) -> None:
 
 
 def _print_table(table: Table) -> None:
-    cells = [list(table.header), *([_cell(value) for value in row] for row in table.rows)]
+    cells = [list(table.header), *([text_of(value) for value in row] for row in table.rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(table.header))]
     for row in cells:
         first, *others = (
@@ -135,10 +136,6 @@ def _print_table(table: Table) -> None:
     if table.caption:
         print(f"({table.caption})")
     print()
-
-
-def _cell(value: object) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def write_audit_page(path: Path, found: Audit) -> None:

@@ -24,7 +24,7 @@ from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
 from preprocessing.faces import DATA, FacesStore, finish_store
 from wildaffect.report.figures import canvas
-from wildaffect.report.palette import BLUE, GREY, ORANGE
+from wildaffect.report.palette import GREY, MARK, PLAIN
 
 SHARES = (0.05, 0.2, 0.5, 1.0)
 SIZES = (32, 64, 96, 128)
@@ -114,12 +114,12 @@ def draw(result: dict[str, Any], path: Path) -> None:
         return np.array([point[name] for point in result[part]], float)
 
     thousands = column("pictures", "pictures_in_store") / 1000
-    count.plot(thousands, column("pictures", "ms_per_picture"), "o-", color=BLUE)
-    count.plot(thousands, column("pictures", "seconds_besides_steps"), "s--", color=ORANGE)
-    count.annotate("ms per picture", (0.03, 0.06), xycoords="axes fraction", color=BLUE, fontsize=9)
-    count.annotate("s besides steps (start, report)", (0.03, 0.16), xycoords="axes fraction", color=ORANGE, fontsize=9)
+    count.plot(thousands, column("pictures", "ms_per_picture"), "o-", color=PLAIN)
+    count.plot(thousands, column("pictures", "seconds_besides_steps"), "s--", color=MARK)
+    count.annotate("ms per picture", (0.03, 0.06), xycoords="axes fraction", color=PLAIN, fontsize=9)
+    count.annotate("s besides steps (start, report)", (0.03, 0.16), xycoords="axes fraction", color=MARK, fontsize=9)
     count.set(xlabel="thousand pictures in the store", ylim=(0, None), xlim=(0, None), title="number of pictures")
-    size.plot(column("size", "patches"), column("size", "ms_per_picture"), "o-", color=BLUE)
+    size.plot(column("size", "patches"), column("size", "ms_per_picture"), "o-", color=PLAIN)
     for point in result["size"]:
         size.annotate(
             f"{point['image_size']} px",
@@ -130,7 +130,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         )
     size.set(xlabel="patches", ylabel="ms per picture", ylim=(0, None), xlim=(0, None), title="size of pictures")
     rate = column("processes", "pictures_per_s")
-    processes.bar([str(n) for n in PROCESSES], rate, color=BLUE, width=0.5)
+    processes.bar([str(n) for n in PROCESSES], rate, color=PLAIN, width=0.5)
     processes.plot(range(len(PROCESSES)), rate[0] * np.array(PROCESSES), "_", color=GREY, ms=34, mew=2)
     processes.annotate("grey: n times one", (0.03, 0.93), xycoords="axes fraction", color=GREY, fontsize=8)
     processes.set(xlabel="processes (gloo, one thread each)", ylabel="pictures per s", title="processes")

@@ -30,6 +30,7 @@ from preprocessing.faces import FacesStore
 from pretrain.duplicates import duplicates_of, store_hashes
 from pretrain.recipes import Pretrain
 from wildaffect.report import figures
+from wildaffect.report.numbers import duration
 from wildaffect.report.page import Figure, Section, Table, write_page
 from wildaffect.tasks import EXPRESSIONS
 
@@ -56,6 +57,16 @@ class Real:
     """Epochs of fine-tuning on the training split of FER+."""
 
 
+MINUTES = {
+    "preprocess": 2,
+    "pretrain": 16,
+    **{f"finetune from {start}": 10 for start in STARTS},
+    "evaluate": 1,
+    "compare": 0.5,
+}
+"""The stages, and about how long each takes on two cores."""
+
+
 def main(config: Real) -> dict[str, Any]:
     """Run all stages and return the summary.
 
@@ -63,7 +74,7 @@ def main(config: Real) -> dict[str, Any]:
         UserError: The folder lacks one of the data sets.
     """
     starter.check_data(config.data)
-    stages = Stages(config.out)
+    stages = Stages(config.out, MINUTES)
     stages.run("preprocess", lambda: preprocess(config))
     stages.run("pretrain", lambda: stage_1(config))
     save_untrained(config.out / "scratch", config.out / "pretrain", made_by="real.py")
@@ -172,7 +183,7 @@ def print_table(summary: dict[str, Any]) -> None:
     for test, start, macro_f1, accuracy, classes in _rows(summary):
         print(f"{test:18}{start:>28}{macro_f1:10.3f}{accuracy:10.3f}  {classes}")
     total = sum(stage["seconds"] for stage in summary["stages"].values())
-    print(f"{total / 60:.1f} minutes in all")
+    print(f"{duration(total)} in all")
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str, float, float, str]]:
@@ -206,8 +217,8 @@ def write_report(config: Real, summary: dict[str, Any]) -> None:
             for start in STARTS
         ]
         sections.append(Section(title, blocks))
-    seconds = [[name, stage["seconds"]] for name, stage in summary["stages"].items()]
-    sections.append(Section("Time", [Table(["stage", "seconds"], seconds)]))
+    seconds = [[name, duration(stage["seconds"])] for name, stage in summary["stages"].items()]
+    sections.append(Section("Time", [Table(["stage", "time"], seconds)]))
     write_page(config.out / "report.html", "Stages 1 and 2 on real faces", sections)
 
 

@@ -16,10 +16,10 @@ import torch
 import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from checkpoints.artifact import Header, read_header, write_json
 from checkpoints.errors import UserError, guarded
+from wildaffect.report.bar import progress_bar
 from wildaffect.tasks import EXPRESSIONS, TASKS
 from wildaffect.tasks.labels import read_annotations
 
@@ -105,7 +105,7 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, config: Config) -> N
     steps = config.epochs * (len(images) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     model.train()
-    for _ in tqdm(range(config.epochs), desc="convnet", unit="epoch"):
+    for _ in progress_bar(range(config.epochs), desc="convnet", unit="epoch"):
         order = torch.randperm(len(images), generator=generator)
         for k in range(len(images) // 64):
             rows = order[64 * k : 64 * k + 64]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 
@@ -27,11 +28,30 @@ REMEDIES = {
 
 
 def guarded(main: Callable[[], object]) -> None:
-    """Run a command's `main`.
+    """Run a command's `main` and end it quietly.
 
-    A :class:`UserError`, or an error of the system such as a full disk, prints one clear line and exits with status 2,
-    Ctrl-C with 130.
+    A :class:`UserError`, or an error of the system such as a full disk, prints one clear line and exits with status 2.
+    Ctrl-C exits with 130, and a reader of the output that has gone, as in `| head`, with 141: the numbers that shells
+    report for these signals.
     """
+    try:
+        try:
+            _run(main)
+        finally:
+            sys.stdout.flush()  # at the interpreter's end it would be too late to catch the error
+    except BrokenPipeError:
+        outputs = select.poll()
+        for output in (1, 2):
+            outputs.register(output, 0)  # 0: only errors
+        gone = [output for output, _ in outputs.poll(0)]
+        if not gone:
+            raise  # another pipe, such as one to a worker
+        for output in gone:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for what is still in a buffer
+        sys.exit(141)
+
+
+def _run(main: Callable[[], object]) -> None:
     try:
         main()
         sys.stdout.flush()
@@ -39,9 +59,8 @@ def guarded(main: Callable[[], object]) -> None:
         # An error from a loader's worker has the whole traceback as its message, with ours in the last line.
         print(f"error: {str(error).rpartition(f'{UserError.__module__}.UserError: ')[2].strip()}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # whoever read the output has gone, like `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if error.errno is None:  # a library's, not the system's
             raise

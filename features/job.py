@@ -24,6 +24,7 @@ from features.embed import Embedder
 from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
 from preprocessing.views import StillFrames
+from wildaffect.report.bar import progress_bar
 from wildaffect.training.images import work_ahead
 
 MADE_BY = "features/run.py"
@@ -320,10 +321,9 @@ def extract_sequences(
     views = [cache.embedder.view for cache in caches]
     stills = StillFrames(store, views, caches[0].embedder.encoder.config.image_size)
     total = sum(sequence.length for sequence in sequences)
-    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates; a log needs few
     hidden = not accelerator.is_main_process
     # One autocast for all batches, because it caches the weights that it has cast.
-    with accelerator.autocast(), tqdm(total=total, unit="frame", mininterval=every, disable=hidden) as bar:
+    with accelerator.autocast(), progress_bar(total=total, unit="frame", disable=hidden) as bar:
         job = Job(store, sequences, caches, batch_size, bar)
         waiting: tuple[torch.Tensor, torch.Tensor] | None = None
         for batch in work_ahead(stills, workers, job.batches()):

@@ -1,10 +1,10 @@
 """The report of a stage-2 run: scores, confusion matrix, calibration, the most confident mistakes."""
 
-import json
 from typing import Any
 
 import numpy as np
 
+from checkpoints.artifact import read_json
 from finetune.labels import Split
 from finetune.scoring import Scorer
 from preprocessing.faces import FacesStore
@@ -110,6 +110,5 @@ def _mistakes(
     ]
 
 
-def _settings(run: RunDirectory) -> list[list[str]]:
-    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))["config"]
-    return [[key, json.dumps(value)] for key, value in sorted(config.items())]
+def _settings(run: RunDirectory) -> list[list[Any]]:
+    return [[key, value] for key, value in sorted(read_json(run.path / "config.json")["config"].items())]

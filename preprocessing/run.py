@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from tqdm import tqdm
 
 from checkpoints.errors import UserError, guarded
 from checkpoints.framing import TO_MEASURE
 from checkpoints.lock import locked
 from checkpoints.ranges import check_ranges
+from wildaffect.report.bar import progress_bar
 
 
 @dataclass
@@ -96,10 +96,10 @@ def run(config: Config) -> None:
         progress.reopen(config.out)
         logs = on_ray.make_shards(job, todo) if config.ray else workers.make_shards(job, todo, processes)
         frames = 0
-        with tqdm(total=len(todo), unit="shard") as bar:
+        with progress_bar(total=len(todo), unit="shard") as bar:
             for log in logs:
                 frames += log["frames"]
-                bar.set_postfix_str(f"{frames} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.0f}/s")
+                bar.set_postfix_str(f"{frames:,} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.0f}/s")
                 bar.update()
         progress.complete(config.out, settings, load_detector, config.source, groups, renamed)
 

@@ -101,18 +101,23 @@ def find_together(store: Path, groups: Sequence[Group], settings: Settings, dete
 
 
 def make_shard(
-    store: Path, group: Group, settings: Settings, detector: Detector | None, ready: Found | None = None
+    store: Path,
+    group: Group,
+    settings: Settings,
+    detector: Detector | None,
+    ready: Found | None = None,
+    searched: Callable[[int], None] = lambda frames: None,
 ) -> dict[str, Any]:
     """Read the items of a group and write their shard and its log into a store, which is created if missing.
 
     `detector` is None if the faces are already aligned. For a group of one video, `ready` holds its faces if they have
-    already been found.
+    already been found. `searched` is called with the number of frames each time that some have been searched.
 
     Returns:
         The log: counts and problems. It is written after the shard and means that the shard is finished.
     """
     log = _new_log(group)
-    _write(store, group, log, _rows(store, group, settings, detector, log, ready))
+    _write(store, group, log, _rows(store, group, settings, detector, log, ready, searched))
     return log
 
 
@@ -149,14 +154,20 @@ def _write(store: Path, group: Group, log: dict[str, Any], rows: Iterator[dict[s
 
 
 def _rows(
-    store: Path, group: Group, settings: Settings, detector: Detector | None, log: dict[str, Any], ready: Found | None
+    store: Path,
+    group: Group,
+    settings: Settings,
+    detector: Detector | None,
+    log: dict[str, Any],
+    ready: Found | None,
+    searched: Callable[[int], None],
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of a group's items in order, and add counts and problems to the log."""
     for items in _batched(_expand(group.items, log["problems"]), AT_ONCE):
         log["items"] += len(items)
         results: Sequence[Found | None] = [ready] * len(items)
         if detector is not None and ready is None:
-            works = [_find(store, item, settings, CHUNK_BYTES // len(items)) for item in items]
+            works = [_find(store, item, settings, CHUNK_BYTES // len(items), searched) for item in items]
             results = run_together(works, detector)
         for item, found in zip(items, results, strict=True):
             problems: list[str] = [] if found is None else found.problems
@@ -229,14 +240,16 @@ def run_together(works: Sequence[Generator[Request, Any, Any]], detector: Detect
     return results
 
 
-def _find(store: Path, item: Item, settings: Settings, budget: int) -> Generator[Request, Any, Found]:
+def _find(
+    store: Path, item: Item, settings: Settings, budget: int, searched: Callable[[int], None] = lambda frames: None
+) -> Generator[Request, Any, Found]:
     """Find and track the faces of an item."""
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(store))  # noqa: SIM115
     found = Found(spool)
     try:
         frames = _frames_of(item, found.problems.append)
         find = find_in_pictures if item.kind == "picture" else find_faces
-        yield from follow(chunks(frames, found.times, budget), found, settings, find)
+        yield from follow(chunks(frames, found.times, budget), found, settings, find, searched)
     except UserError as error:
         found.problems.append(str(error))
     return found
@@ -260,7 +273,11 @@ def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
 
 
 def follow(
-    parts: Iterator[list[tuple[int, np.ndarray]]], found: Found, settings: Settings, find: Find = find_faces
+    parts: Iterator[list[tuple[int, np.ndarray]]],
+    found: Found,
+    settings: Settings,
+    find: Find = find_faces,
+    searched: Callable[[int], None] = lambda frames: None,
 ) -> Generator[Request, Any, None]:
     """Find faces chunk by chunk, assign them to tracks, and write the aligned faces to the spool."""
     shots, tracker = ShotDetector(), Tracker()
@@ -291,6 +308,7 @@ def follow(
                     crop = aligned(by_frame[seen.frame], seen.landmarks)
                 values = np.concatenate([seen.box, seen.landmarks.ravel(), [seen.score]])
                 found.put(seen.track, seen.frame, values, seen.interpolated, encode_jpeg(crop))
+        searched(len(chunk))
         known = faces[-1]
         before = pictures[-MAX_GAP:]
     found.tracks = tracker.tracks

@@ -83,16 +83,16 @@ def write_sheet(store: Path, header: dict[str, Any], no_face: Iterable[Thumbnail
 def _counts(header: dict[str, Any], index: _Index) -> Section:
     frames, found = header["frames"], int(index.valid.sum())
     rows = [
-        ["videos and pictures", f"{header['items']:,}"],
-        ["frames", f"{frames:,}"],
-        ["sequences (people in videos)", f"{len(index.rate):,}"],
-        ["rows", f"{header['rows']:,}"],
+        ["videos and pictures", header["items"]],
+        ["frames", frames],
+        ["sequences (people in videos)", len(index.rate)],
+        ["rows", header["rows"]],
         ["rows with a face", f"{found:,} ({found / max(header['rows'], 1):.1%})"],
-        ["of which interpolated between detections", f"{int(index.interpolated.sum()):,}"],
+        ["of which interpolated between detections", int(index.interpolated.sum())],
         ["face size", f"{header['image_size']} x {header['image_size']} pixels"],
         ["framing of the faces", header["framing"]["name"]],
-        ["bytes", f"{sum(shard['bytes'] for shard in header['shards']):,}"],
-        ["problems", f"{len(header['problems']):,}"],
+        ["bytes", sum(shard["bytes"] for shard in header["shards"])],
+        ["problems", len(header["problems"])],
         ["fingerprint", header["fingerprint"][:16]],
         ["sources", ", ".join(header["config"]["sources"])],
     ]

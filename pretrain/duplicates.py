@@ -7,10 +7,10 @@ from io import BytesIO
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from checkpoints.artifact import atomic_file
 from preprocessing.faces import CACHE, FacesStore
+from wildaffect.report.bar import progress_bar
 
 BITS = 64
 MOST = 3
@@ -46,7 +46,7 @@ def store_hashes(store: FacesStore) -> np.ndarray:
     rows = np.flatnonzero(store.valid)
     parts = np.array_split(rows, len(rows) // 1024 + 1)
     with ThreadPoolExecutor() as pool:
-        for part in tqdm(parts, f"hashing {store.path.name}", unit="k", delay=5):
+        for part in progress_bar(parts, f"hashing {store.path.name}", unit="k", delay=5):
             hashes[part] = [*pool.map(lambda row: perceptual_hash(store.jpeg(row) or b""), part.tolist())]
     if os.access(store.path, os.W_OK):
         buffer = BytesIO()  # numpy's own writer does not say that a disk is full

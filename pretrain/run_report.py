@@ -104,14 +104,8 @@ def write_report(run: RunDirectory, model: MaskedAutoencoder, faces: Faces, summ
                 ],
             ),
             Section("Curves", curves),
-            Section(
-                "Stores", [Table(list(stores[0]), [[_plain(value) for value in part.values()] for part in stores])]
-            ),
-            Section("Settings", [Table(["setting", "value"], [[key, str(value)] for key, value in settings.items()])]),
+            Section("Stores", [Table(list(stores[0]), [list(part.values()) for part in stores])]),
+            Section("Settings", [Table(["setting", "value"], list(settings.items()))]),
         ],
         note=SYNTHETIC_NOTE if faces.synthetic else "",
     )
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

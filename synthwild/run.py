@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from tqdm import tqdm
 
 from checkpoints.artifact import Header, file_hash, read_header, read_json, write_header, write_json
 from checkpoints.errors import UserError, guarded
 from checkpoints.lock import LOCK, locked
 from checkpoints.ranges import check_ranges
 from synthwild.plan import Video, plan
+from wildaffect.report.bar import progress_bar
 
 KIND, SCHEMA, HEADER = "synthwild corpus", 1, "synthwild.json"
 STARTED = ".synthwild-config.json"
@@ -144,7 +144,7 @@ def _generate(out: Path, config: Config) -> Path:
         videos=videos,
     )
     (out / STARTED).unlink()
-    print(f"{out}: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in n.items()))
+    print(f"{out}: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in n.items()))
     return out
 
 
@@ -153,7 +153,7 @@ def make_stills(out: Path, config: Config) -> tuple[dict[str, int], dict[str, An
     from synthwild import stills  # needs the extra `render`
 
     assert config.model is not None
-    with tqdm(total=config.stills, unit="picture", desc="synthwild stills", mininterval=1.0) as bar:
+    with progress_bar(total=config.stills, unit="picture", desc="synthwild stills") as bar:
         for done in stills.write_stills(out, config.model, config.stills, config.seed, config.workers):
             bar.update(done)
     return {"pictures": config.stills, "people": -(-config.stills // stills.PER_PERSON)}, {}
@@ -170,7 +170,7 @@ def make_release(out: Path, config: Config) -> tuple[dict[str, int], dict[str, A
         figure = partial(render.rendered_figure, config.model)
     videos = plan(config.size, config.seed, config.leaky)
     frames = sum(video.frames for video in videos)
-    with tqdm(total=frames, unit="frame", desc=f"synthwild {config.size}", mininterval=1.0) as bar:
+    with progress_bar(total=frames, unit="frame", desc=f"synthwild {config.size}") as bar:
         for video in release.make_videos(out, videos, config.workers, figure):
             bar.update(video.frames)
     release.write_lists(out, videos)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure as Drawing
 from temporal.recipes import PATHS, Temporal
 from temporal.scoring import Scored, interval, p_mtl, parts_of, scored_on
 from wildaffect.report import figures
-from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
-from wildaffect.report.palette import EXPRESSION_COLOURS, SERIES
+from wildaffect.report.page import PLANE, SYNTHETIC_NOTE, Cards, Figure, Note, Section, Table, write_page
+from wildaffect.report.palette import EXPRESSION_COLOURS, GREY, MARK, PLAIN
 from wildaffect.tasks import AUS, EXPRESSIONS, TASKS
 from wildaffect.tasks.metrics import confusion
 
@@ -64,9 +64,7 @@ def write_run_report(
         if items:
             sections += task_sections(name, summary[part][name], items, part.replace("_", "-"))
     settings = {key: value for key, value in asdict(config).items() if key not in PATHS}
-    sections.append(
-        Section("Settings", [Table(["option", "value"], [[key, str(value)] for key, value in settings.items()])])
-    )
+    sections.append(Section("Settings", [Table(["option", "value"], list(settings.items()))]))
     note = SYNTHETIC_NOTE if summary["synthetic"] else ""
     write_page(path, f"Stage 3: {config.task} {config.recipe}", sections, note=note)
 
@@ -93,7 +91,7 @@ def write_evaluation(
 
 
 def _score_cells(result: Mapping[str, Any]) -> list[Any]:
-    return [result["score"], interval(result), result.get("raw"), result["chance"], f"{result['frames']:,}"]
+    return [result["score"], interval(result), result.get("raw"), result["chance"], result["frames"]]
 
 
 def task_sections(name: str, result: Mapping[str, Any], items: Sequence[Scored], what: str) -> list[Section]:
@@ -138,11 +136,12 @@ def _va_blocks(_: Mapping[str, Any], items: Sequence[Scored]) -> list[Any]:
     labels = np.concatenate([item.labels[seen] for item, seen in zip(items, both, strict=True)])
     predicted = np.concatenate([item.decoded[seen] for item, seen in zip(items, both, strict=True)])
     error = np.linalg.norm(predicted - labels, axis=1)
-    return [
-        Figure(figures.va_circumplex(labels), "Distribution of the labels", 460),
-        Figure(figures.va_circumplex(predicted), "Distribution of the predictions", 460),
-        Figure(figures.va_circumplex(labels, error), "Mean distance between prediction and label", 460),
+    planes = [
+        Figure(figures.va_circumplex(labels), "Distribution of the labels", PLANE),
+        Figure(figures.va_circumplex(predicted), "Distribution of the predictions", PLANE),
+        Figure(figures.va_circumplex(labels, error), "Mean distance between prediction and label", PLANE),
     ]
+    return [Cards(planes)]
 
 
 def _expression_blocks(result: Mapping[str, Any], items: Sequence[Scored]) -> list[Any]:
@@ -193,11 +192,11 @@ def precision_recall(values: np.ndarray, decoded: np.ndarray, labels: np.ndarray
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
         if true.any():
             hits = np.cumsum(true[np.argsort(-values[seen, column], kind="stable")])
-            axis.plot(hits / true.sum(), hits / np.arange(1, len(hits) + 1), color=SERIES[0], linewidth=1.3)
-            axis.axhline(true.mean(), color=SERIES[6], linewidth=0.8, linestyle="--")
+            axis.plot(hits / true.sum(), hits / np.arange(1, len(hits) + 1), color=PLAIN, linewidth=1.3)
+            axis.axhline(true.mean(), color=GREY, linewidth=0.8, linestyle="--")
             chosen = decoded[seen, column] > 0.5
             right = (chosen & true).sum()
-            axis.plot(right / true.sum(), right / max(chosen.sum(), 1), "o", color=SERIES[1], markersize=4)
+            axis.plot(right / true.sum(), right / max(chosen.sum(), 1), "o", color=MARK, markersize=4)
         else:
             axis.text(0.5, 0.5, "never\npresent", ha="center", va="center", fontsize=8)
     drawing.supxlabel("recall", fontsize=9)
@@ -229,7 +228,7 @@ def timeline(name: str, item: Scored) -> Drawing:
         present = sorted({int(n) for n in np.concatenate([item.labels[:, 0], item.decoded[:, 0]])})
         for number in present:
             axis.bar(item.frames[0], 0, color=EXPRESSION_COLOURS[EXPRESSIONS[number]], label=EXPRESSIONS[number])
-        axis.legend(ncols=8, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, handlelength=1, columnspacing=1)
+        figures.key_above(axis, 8, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
         axis.set_yticks([1, 0], ["true", "predicted"])
         axis.set_xlabel("frame")
         return drawing

@@ -152,9 +152,14 @@ def predict_cached(
     return average(every), first
 
 
+def thresholds_of(heads: Sequence[Head]) -> np.ndarray | None:
+    """The heads' mean AU thresholds `[12]`, or None for 0.5."""
+    chosen = [head.thresholds for head in heads if head.thresholds is not None]
+    return np.mean(chosen, axis=0) if chosen else None
+
+
 def decode(heads: Sequence[Head], task: str, values: np.ndarray, rate: float) -> np.ndarray:
     """Decode averaged values `[T, out_dim]` with the heads' mean thresholds and the first head's mode filter."""
     able = [head for head in heads if any(item.name == task for item in head.tasks)]
-    chosen = [head.thresholds for head in able if head.thresholds is not None]
-    thresholds = np.mean(chosen, axis=0) if chosen and task == "au" else None
+    thresholds = thresholds_of(able) if task == "au" else None
     return able[0].smoothing.get(task, RAW).on_decoded(TASKS[task].decode(values, thresholds), rate)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,6 @@ import demo
 import finetune.recipes
 import temporal.recipes
 from wildaffect.training.loop import Loop
-
-STAGES = {"synthwild", "preprocess", "pretrain", "finetune", "extract", "temporal", "evaluate"}
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +30,28 @@ def quick():
 def summary(quick, tmp_path_factory):
     pytest.importorskip("facenet_pytorch")
     out = tmp_path_factory.mktemp("demo") / "whole"
-    demo.main(demo.Demo(out=out, size="tiny"))
+    with (out.parent / "said.txt").open("w") as said, redirect_stdout(said):
+        demo.main(demo.Demo(out=out, size="tiny"))
     return out
+
+
+def test_a_stage_says_which_it_is_and_what_is_left(tmp_path, capsys):
+    """At the pace of what is done; what an earlier run did counts."""
+    (tmp_path / "stages.json").write_text('{"one": 30.0, "two": 100.0}')
+    stages = demo.Stages(tmp_path, {"one": 1, "two": 2, "three": 4})
+    assert stages.left("one") == 420 and stages.left("two") == 180
+    stages.seconds["two"] = 30.0
+    assert stages.run("three", lambda: 5) == 5
+    assert capsys.readouterr().out == "\n=== stage 3 of 3: three (about 80 s left in all)\n"
+
+
+def test_the_last_line_says_where_the_report_is(summary):
+    assert (summary.parent / "said.txt").read_text().splitlines()[-1] == f"report: {summary / 'report.html'}"
 
 
 def test_summary_and_report(summary: Path):
     content = json.loads((summary / "summary.json").read_text())
-    assert set(content["stages"]) == STAGES
+    assert list(content["stages"]) == list(demo.MINUTES)
     assert all(stage["seconds"] > 0 for stage in content["stages"].values())
     for task, keys in {"va": {"ccc_valence", "ccc_arousal"}, "expr": set(), "au": set()}.items():
         scores = content["scores"][task]

@@ -83,6 +83,8 @@ class App:
     """Address to listen on. With 0.0.0.0 everyone on the network can use the page, without a password."""
     port: int = 7860
     """Port to listen on."""
+    browser: bool = True
+    """Open the page in the browser of this machine."""
     max_megabytes: int = 500
     """Largest upload."""
     max_minutes: float = 10.0
@@ -110,7 +112,7 @@ class App:
 
             limits = web_page.Limits(self.max_megabytes, self.max_minutes, self.max_waiting)
             page = web_page.build(limits, Predictor(self.heads, device=self.device), Path(folder))
-            web_page.serve(page, limits, self.host, self.port)
+            web_page.serve(page, limits, self.host, self.port, browser=self.browser)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,18 +26,21 @@ def annotate_clip(
     table: pa.Table,
     path: Path,
     *,
+    thresholds: np.ndarray | None = None,
     footer: str = "predicted by wildaffect",
     comment: str = "",
     progress: Progress | None = None,
 ) -> None:
     """Draw a table's predictions on and beside its video.
 
-    Frames keep their presentation times, so that sound and picture stay in sync even if the frame rate varies.
+    Frames keep the times between them, so that sound and picture stay in sync even if the frame rate varies. The first
+    one is at zero, whatever its time stamp, which is written on the picture; sound from before it is left out.
 
     Args:
         clip: The video.
         table: Its predictions, see `wildaffect.inference.table`.
         path: The MP4 file to write.
+        thresholds: From where each AU counts as active, `[12]`; 0.5 if not given.
         footer: Line at the bottom of the panel.
         comment: Written to the metadata, where players and `ffprobe` show it.
         progress: Called with the progress.
@@ -55,28 +58,30 @@ def annotate_clip(
         stream.codec_context.time_base = Fraction(1, CLOCK)
         sound = Sound(clip, output)
         last = -1
+        start: float | None = None
         image: np.ndarray | None = None
         for frame in read_frames(clip, lambda problem: None):
             image = frame.image if frame.image is not None else image
             if image is None:
                 continue  # nothing was decoded yet
             if painter is None:
-                painter = Painter(people, image.shape[1], image.shape[0], footer)
+                painter = Painter(people, image.shape[1], image.shape[0], footer, thresholds)
                 stream.width, stream.height = painter.size[0], painter.size[1] // 2 * 2
-            drawn = painter.draw(image, frame.index)[: stream.height]
+            seconds = frame.time_s if np.isfinite(frame.time_s) else (frame.index - 1) / 30
+            start = seconds if start is None else start
+            drawn = painter.draw(image, frame.index, seconds)[: stream.height]
             planes: Any = cv2.cvtColor(drawn, cv2.COLOR_RGB2YUV_I420)  # several times as fast as in the encoder
             picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-            seconds = frame.time_s if np.isfinite(frame.time_s) else (frame.index - 1) / 30
-            last = max(round(seconds * CLOCK), last + 1)
+            last = max(round((seconds - start) * CLOCK), last + 1)
             picture.pts, picture.time_base = last, Fraction(1, CLOCK)
             for packet in stream.encode(picture):
                 output.mux(packet)
-            sound.mux_until(seconds)
+            sound.mux_until(seconds, start)
             if progress:
                 progress("annotating", frame.index, total)
         for packet in stream.encode():
             output.mux(packet)
-        sound.mux_until(float("inf"))
+        sound.mux_until(float("inf"), start or 0.0)
 
 
 class Sound:
@@ -98,8 +103,8 @@ class Sound:
             target.layout = "stereo" if (source.channels or 1) > 1 else "mono"
             self._packets = self._encoded(source, target)
 
-    def mux_until(self, seconds: float) -> None:
-        """Write the sound up to a time; damaged parts are left out."""
+    def mux_until(self, seconds: float, start: float = 0.0) -> None:
+        """Write the sound up to a time, with `start` moved to zero; damaged parts are left out."""
         while True:
             if self._next is None:
                 self._next = next(self._packets, None)
@@ -108,8 +113,12 @@ class Sound:
             packet = self._next
             if packet.pts is not None and float(packet.pts * packet.time_base) > seconds:
                 return
-            with suppress(av.error.ArgumentError):  # a packet that the file cannot hold
-                self.output.mux(packet)
+            if start and packet.pts is not None:
+                moved = round(start / packet.time_base)
+                packet.pts, packet.dts = packet.pts - moved, packet.dts - moved
+            if not start or packet.pts is None or packet.pts >= 0:
+                with suppress(av.error.ArgumentError):  # a packet that the file cannot hold
+                    self.output.mux(packet)
             self._next = None
 
     def _copied(self, source: Any, target: Any) -> Iterator[Any]:

@@ -25,6 +25,7 @@ from checkpoints.errors import FULL, UserError, some
 from checkpoints.forms import Name
 from checkpoints.lock import LOCK, locked
 from preprocessing.items import Item
+from temporal.predict import thresholds_of
 from wildaffect.inference.annotate import annotate_clip
 from wildaffect.inference.clip_facts import SYNTHETIC, Facts, credit, facts_of, kinds_of, warnings_of
 from wildaffect.inference.clip_page import write_report
@@ -95,12 +96,12 @@ class Outcome:
         """A summary in one line."""
         frames, people = self.facts["frames"], self.facts["people"]
         if not self.seconds:
-            return f"done already ({frames} frames)"
+            return f"done already ({frames:,} frames)"
         total = sum(self.seconds.values())
         factor = f", {total / self.facts['seconds']:.2f} x real time" if self.facts["seconds"] else ""
         stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
         return (
-            f"{frames} frames, {self.facts['with_face']:.0%} with a face, {people} "
+            f"{frames:,} frames, {self.facts['with_face']:.0%} with a face, {people} "
             f"{'person' if people == 1 else 'people'}; {total:.1f} s{factor} ({stages})"
         )
 
@@ -149,7 +150,15 @@ def _predict_clip(
         temporary.write_bytes(png(overview(table, "", title, origin)))
     mark("tables and plot")
     if annotate and clip.kind == "video":
-        annotate_clip(clip.path, table, folder / "annotated.mp4", footer=kinds, comment=origin, progress=progress)
+        annotate_clip(
+            clip.path,
+            table,
+            folder / "annotated.mp4",
+            thresholds=thresholds_of(predictor.models.heads),
+            footer=kinds,
+            comment=origin,
+            progress=progress,
+        )
         mark("annotated video")
     write_report(folder / "report.html", clip.video, table, store, predictor.models, facts, warnings)
     mark("report")

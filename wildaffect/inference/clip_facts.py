@@ -46,7 +46,8 @@ class Facts:
         seconds: Time from the first to the last frame.
         rate: Frames per second (median); 0 for a picture.
         people: Number of subjects with a face.
-        with_face: Share of frames with a face of the main person.
+        with_face: Share of frames with a face.
+        with_main_person: Share of frames with a face of the main person.
         interpolated: Share of the faces that were interpolated between detections.
         face_size: Median size of the faces' boxes in pixels; 0 without faces.
     """
@@ -56,6 +57,7 @@ class Facts:
     rate: float
     people: int
     with_face: float
+    with_main_person: float
     interpolated: float
     face_size: float
 
@@ -77,7 +79,8 @@ def facts_of(table: pa.Table) -> Facts:
         seconds=float(time_s[-1] - time_s[0]) if clock else 0.0,
         rate=frame_rate(time_s) if clock else 0.0,
         people=len(subjects(table)) if face.any() else 0,
-        with_face=float(flags(main, "face").mean()),
+        with_face=len(set(table["frame"].to_numpy()[face])) / main.num_rows,
+        with_main_person=float(flags(main, "face").mean()),
         interpolated=float(flags(table, "interpolated")[face].mean()) if face.any() else 0.0,
         face_size=float(np.nanmedian(size)) if len(size) else 0.0,
     )
@@ -94,10 +97,10 @@ def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
     window = max(head.architecture.window for head in models.heads)
     if not facts.people:
         found.append("No face was found: the table has a row for every frame and no predictions.")
-    elif facts.with_face < 0.8:
+    elif facts.with_main_person < 0.8:
         found.append(
-            f"The main person's face is in only {facts.with_face:.0%} of the frames. The heads were trained on videos "
-            "with a face in nearly every frame, and fill gaps by repeating the nearest face."
+            f"The main person's face is in only {facts.with_main_person:.0%} of the frames. The heads were trained on "
+            "videos with a face in nearly every frame, and fill gaps by repeating the nearest face."
         )
     if facts.interpolated > 0.2:
         found.append(f"{facts.interpolated:.0%} of the faces were not detected but interpolated between detections.")
@@ -133,17 +136,17 @@ def describe_models(models: Models) -> list[list[Any]]:
             " ".join(
                 [
                     str(part.get("stage", "encoder of unknown training")),
-                    *(f"on {task} labels of {n} videos" for task, n in part["labelled_videos"].items()),
-                    *(f"(chosen on those of {n}, {task})" for task, n in part["chosen_on"].items()),
+                    *(f"on {task} labels of {n:,} videos" for task, n in part["labelled_videos"].items()),
+                    *(f"(chosen on those of {n:,}, {task})" for task, n in part["chosen_on"].items()),
                 ]
             )
             for part in source["encoders"]
         )
         synthetic = " of synthetic faces" if source["labels_are"] == "synthetic" else ""
-        videos = f"{source['trained_on_videos']} videos or pictures{synthetic}"
+        videos = f"{source['trained_on_videos']:,} videos or pictures{synthetic}"
         for task in source["tasks"]:
             score = source["scores"].get(task, {})
-            on = f"{score['videos']} {source['scored_on']}" if score else source["scored_on"]
+            on = f"{score['videos']:,} {source['scored_on']}" if score else source["scored_on"]
             if score and source["labels_are"] != "real":
                 on += f", against {source['labels_are']} labels"
             numbers = [score.get("score"), score.get("chance"), on]

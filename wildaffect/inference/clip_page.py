@@ -15,12 +15,11 @@ from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, descri
 from wildaffect.inference.models import Models
 from wildaffect.inference.table import COLUMNS, flags, matrix, present_tasks, rows_of, subject_name, subjects, times_of
 from wildaffect.report.figures import va_trajectory
-from wildaffect.report.page import Cards, Figure, Note, Section, Table, write_page
+from wildaffect.report.numbers import duration, number
+from wildaffect.report.page import PLANE, Cards, Figure, Note, Section, Table, write_page
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, VALENCE
 from wildaffect.tasks import AUS, EXPRESSIONS
 
-PEAKS = 10
-"""Thumbnails per person."""
 PEOPLE = 6
 """People with thumbnails and a trajectory of their own; the time lines show everyone."""
 
@@ -42,14 +41,16 @@ def write_report(
         Section(f"Peaks: {subject_name(subject)}", [_peaks(table, subject, store)]) for subject in faces[:PEOPLE]
     ]
     if "valence" in table.column_names and facts.frames > 1 and faces:
-        sections.append(Section("Valence and arousal", [_trajectory(table, subject) for subject in faces[:PEOPLE]]))
+        planes = [_plane(table, subject) for subject in faces[:PEOPLE]]
+        text = "Paths through the plane. They are interrupted where a face is missing."
+        sections.append(Section("Valence and arousal", [Cards(planes, text)]))
     heads = Table(
         MODEL_COLUMNS,
         describe_models(models),
         "Scores of the heads, not of this clip, on videos that neither taught nor chose them.",
     )
     columns = Table(("column", "meaning"), [(column, COLUMNS[column]) for column in table.column_names])
-    sections += [Section("The heads", [heads]), Section("Columns of the tables", [columns])]
+    sections += [Section("The heads", [heads]), Section("Columns of the tables", [columns], folded=True)]
     write_page(path, f"{name}: predictions per frame", sections)
 
 
@@ -63,7 +64,10 @@ def time_lines(table: pa.Table) -> Markup:
 
 
 def chart_data(table: pa.Table) -> dict[str, Any]:
-    """The data for the script: little-endian arrays in base64. A gap is -32768, or 255 in arrays of bytes."""
+    """The data for the script: little-endian arrays in base64.
+
+    A gap is -32768, or 255 in arrays of bytes. The bits of `active` are the decisions about the AUs.
+    """
     tasks = {task.name for task in present_tasks(table)}
     people = []
     for subject in subjects(table):
@@ -80,41 +84,33 @@ def chart_data(table: pa.Table) -> dict[str, Any]:
         if "au" in tasks:
             values = matrix(rows, [f"p_{name}" for name in AUS])
             person["aus"] = _pack(np.where(np.isfinite(values), np.round(values * 254), 255), "u1")
+            person["active"] = _pack((matrix(rows, AUS) == 1) @ (1 << np.arange(len(AUS))), "<u2")
         people.append(person)
     colours = [[name, EXPRESSION_COLOURS[name]] for name in EXPRESSIONS]
     return {"people": people, "expressions": colours, "aus": AUS, "valence": VALENCE, "arousal": AROUSAL}
 
 
-def peaks_of(table: pa.Table, most: int = PEAKS) -> list[tuple[int, str]]:
-    """Pick the rows of one subject's table that are worth a look, in order of time, each with the reason.
+def peaks_of(table: pa.Table) -> list[tuple[int, str]]:
+    """Pick the rows of one subject's table that are worth a look, in order of time, each with the reasons.
 
-    They are the highest and lowest valence and arousal and the most confident frame of each expression, at least a
-    second apart.
+    They are the highest and lowest valence and arousal and the most confident frame of each expression.
     """
-    face = flags(table, "face")
-    time_s = times_of(table)
-    wanted: list[tuple[int, str]] = []
+    wanted: dict[int, list[str]] = {}
     names = set(table.column_names)
-    if "valence" in names and face.any():
+    if "valence" in names and flags(table, "face").any():
         for name in ("valence", "arousal"):
             values = matrix(table, [name])[:, 0]
-            wanted += [(int(np.nanargmax(values)), f"highest {name} {np.nanmax(values):+.2f}")]
-            wanted += [(int(np.nanargmin(values)), f"lowest {name} {np.nanmin(values):+.2f}")]
+            wanted.setdefault(int(np.nanargmax(values)), []).append(f"highest {name} {np.nanmax(values):+.2f}")
+            wanted.setdefault(int(np.nanargmin(values)), []).append(f"lowest {name} {np.nanmin(values):+.2f}")
     if "expression" in names:
         labels = np.array(table["expression"].to_pylist(), object)
         for label in EXPRESSIONS:
             rows = np.flatnonzero(labels == label)
-            if len(rows):
-                sure = matrix(table, [f"p_{label}"])[rows, 0]
-                wanted.append((int(rows[sure.argmax()]), f"{label} {sure.max():.2f}"))
-    chosen: dict[int, str] = {}
-    for row, reason in wanted:
-        near = next((other for other in chosen if abs(time_s[other] - time_s[row]) < 1), None)
-        if near is not None:
-            chosen[near] += f", {reason}" if chosen[near].count(",") < 2 else ""
-        elif len(chosen) < most:
-            chosen[row] = reason
-    return sorted(chosen.items())
+            if not len(rows):
+                continue
+            sure = matrix(table, [f"p_{label}"])[rows, 0]
+            wanted.setdefault(int(rows[sure.argmax()]), []).append(f"surest {label} {sure.max():.2f}")
+    return [(row, ", ".join(reasons)) for row, reasons in sorted(wanted.items())]
 
 
 def _peaks(table: pa.Table, subject: str, store: FacesStore) -> Cards:
@@ -123,29 +119,29 @@ def _peaks(table: pa.Table, subject: str, store: FacesStore) -> Cards:
     # The store holds this clip only.
     first = next(sequence.start for sequence in store.sequences() if sequence.subject == subject)
     cards = []
-    for row, reason in peaks_of(rows):
-        text = f"{reason}\n{time_s[row]:.2f} s, frame {rows['frame'][row].as_py()}"
+    for row, reasons in peaks_of(rows):
+        text = f"{reasons}\n{time_s[row]:,.2f} s, frame {number(rows['frame'][row].as_py())}"
         cards.append(Figure(next(store.pictures(first + row, 1))[0] or b"", text, width=128))
     return Cards(cards)
 
 
-def _trajectory(table: pa.Table, subject: str) -> Figure:
+def _plane(table: pa.Table, subject: str) -> Figure:
     rows = rows_of(table, subject)
-    caption = f"Path of {subject_name(subject)} through the plane. Gaps are frames without a face."
-    return Figure(va_trajectory(matrix(rows, ["valence", "arousal"]), times_of(rows)), caption, 520)
+    return Figure(va_trajectory(matrix(rows, ["valence", "arousal"]), times_of(rows)), subject_name(subject), PLANE)
 
 
 def _facts_table(facts: Facts) -> Table:
     shown = {
         "frames": facts.frames,
-        "seconds": round(facts.seconds, 2),
-        "frames per second": round(facts.rate, 2),
+        "length": duration(facts.seconds),
+        "frames per second": facts.rate,
         "people": facts.people,
-        "with a face": f"{facts.with_face:.1%}",
-        "interpolated faces": f"{facts.interpolated:.1%}",
-        "face size (px)": round(facts.face_size),
+        "frames with a face": f"{facts.with_face:.0%}",
+        "with the main person": f"{facts.with_main_person:.0%}",
+        "interpolated faces": f"{facts.interpolated:.0%}",
+        "face size": f"{facts.face_size:.0f} px",
     }
-    return Table(tuple(shown), [tuple(shown.values())])
+    return Table(("", ""), list(shown.items()))
 
 
 def _pack(values: np.ndarray, dtype: str) -> str:

@@ -4,39 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from checkpoints.errors import UserError
-from preprocessing.detect import Detector, Faces
+from preprocessing.detect import Detector
 from preprocessing.faces import HEADER, FacesStore, finish_store, read_store_header
 from preprocessing.items import Item
 from preprocessing.shard import Settings, make_shard
 from preprocessing.sources import find_items, make_groups
+from preprocessing.video import read_times
 from wildaffect.inference.progress import Progress
 
 MADE_BY = "inference"
-
-
-class Watched:
-    """A detector that reports how many pictures it has searched."""
-
-    def __init__(self, detector: Detector, progress: Progress | None) -> None:
-        self.detector, self.progress, self.seen = detector, progress, 0
-
-    def detect(self, images: Sequence[np.ndarray]) -> list[Faces]:
-        """See :class:`preprocessing.detect.Detector`."""
-        self._count(len(images))
-        return self.detector.detect(images)
-
-    def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> Faces:
-        """See :class:`preprocessing.detect.Detector`."""
-        self._count(len(images))
-        return self.detector.refine(images, boxes)
-
-    def _count(self, images: int) -> None:
-        self.seen += images
-        if self.progress:
-            self.progress("finding faces", self.seen, 0)
 
 
 def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
@@ -66,6 +43,13 @@ def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
     return clips, left_out
 
 
+def length_of(clip: Item) -> int:
+    """Number of frames that a clip seems to have, without decoding them; 0 if it cannot be read."""
+    if clip.kind == "video":
+        return len(read_times(clip.path))
+    return len(list(clip.path.iterdir())) if clip.path.is_dir() else 1
+
+
 def find_faces_of(
     clip: Item, path: Path, detector: Detector, settings: Settings, *, progress: Progress | None = None
 ) -> tuple[FacesStore, list[str]]:
@@ -87,7 +71,16 @@ def find_faces_of(
     if not header.exists():
         (group,) = make_groups([clip])
         path.mkdir(parents=True, exist_ok=True)
-        log = make_shard(path, group, settings, Watched(detector, progress))
+        total, done = length_of(clip), 0
+
+        def searched(frames: int) -> None:
+            nonlocal done
+            done += frames
+            if progress:
+                progress("finding faces", done, total)
+
+        searched(0)
+        log = make_shard(path, group, settings, detector, searched=searched)
         if not log["frames"]:
             reason = "; ".join(problem["problem"] for problem in log["problems"]) or "holds no frame"
             raise UserError(f"{clip.path} {reason}")

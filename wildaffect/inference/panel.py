@@ -12,14 +12,14 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from wildaffect.inference.table import BOX, matrix, rows_of, subject_name, subjects, times_of
-from wildaffect.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, rgb
+from wildaffect.report.palette import EXPRESSION_COLOURS, readable_on, rgb
 from wildaffect.tasks import AUS
 
 WIDTH = 260
 """Width of the panel in pixels."""
 LEAST_HEIGHT = 440
-PEOPLE = tuple(rgb(colour) for colour in (ORANGE, SKY, GREEN, YELLOW, PURPLE, RED, BLUE, GREY))
-INK, SOFT, PAPER = (236, 238, 241), (140, 146, 154), (24, 26, 30)
+INK, SOFT, DIM, PAPER = (236, 238, 241), (140, 146, 154), (96, 102, 110), (24, 26, 30)
+PLAIN_BOX = "#ECEEF1"
 CIRCLE = (130, 112, 88)  # centre and radius of the circumplex
 TRAIL = 2.0
 """Seconds for which valence and arousal stay visible."""
@@ -31,7 +31,7 @@ class Person:
 
     Attributes:
         name: Name that is shown.
-        colour: RGB.
+        number: The same for a place with room for two letters; empty if there is only one person.
         rows: Frame number -> row.
         time_s: `[T]`.
         box: `[T, 4]` in pixels of the source; NaN without a face.
@@ -42,7 +42,7 @@ class Person:
     """
 
     name: str
-    colour: tuple[int, int, int]
+    number: str
     rows: dict[int, int]
     time_s: np.ndarray
     box: np.ndarray
@@ -53,10 +53,11 @@ class Person:
 
 
 def people_of(table: pa.Table) -> list[Person]:
-    """Read the subjects of a table and give each a colour."""
+    """Read the subjects of a table."""
     found = []
     names = set(table.column_names)
-    for number, subject in enumerate(subjects(table)):
+    everyone = subjects(table)
+    for subject in everyone:
         rows = rows_of(table, subject)
         expression = None
         if "expression" in names:
@@ -68,7 +69,7 @@ def people_of(table: pa.Table) -> list[Person]:
         found.append(
             Person(
                 name=subject_name(subject),
-                colour=PEOPLE[number % len(PEOPLE)],
+                number=subject_name(subject).removeprefix("person ") if len(everyone) > 1 else "",
                 rows={frame: row for row, frame in enumerate(rows["frame"].to_pylist())},
                 time_s=times_of(rows),
                 box=matrix(rows, BOX),
@@ -82,10 +83,21 @@ def people_of(table: pa.Table) -> list[Person]:
 
 
 class Painter:
-    """Draws the frames of one video of `width` x `height` pixels; `footer` is a line at the bottom of the panel."""
+    """Draws the frames of one video.
 
-    def __init__(self, people: list[Person], width: int, height: int, footer: str) -> None:
+    Args:
+        people: Who is in it.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        footer: A line at the bottom of the panel.
+        thresholds: From where each AU counts as active, `[12]`.
+    """
+
+    def __init__(
+        self, people: list[Person], width: int, height: int, footer: str, thresholds: np.ndarray | None = None
+    ) -> None:
         self.people = people
+        self.thresholds = np.full(len(AUS), 0.5) if thresholds is None else thresholds
         scale = min(max(height, LEAST_HEIGHT), 720) / height
         self.scale = min(scale, 1280 / width)
         self.width = max(2, round(width * self.scale / 2) * 2)
@@ -105,15 +117,16 @@ class Painter:
         if any(person.aus is not None for person in self.people):
             for number, name in enumerate(AUS):
                 write(panel, name, (14, 241 + 14 * number), 11, SOFT)
-        write(panel, footer, (14, self.size[1] - 20), 11, rgb(ORANGE) if "synthetic" in footer else SOFT)
+        write(panel, footer, (14, self.size[1] - 20), 11, INK if "synthetic" in footer else SOFT)
         return panel
 
-    def draw(self, image: np.ndarray, frame: int) -> np.ndarray:
+    def draw(self, image: np.ndarray, frame: int, seconds: float) -> np.ndarray:
         """Draw the picture and the panel of a frame: uint8 RGB `[H, W, 3]` -> `[size[1], size[0], 3]`."""
         out = np.empty((self.size[1], self.size[0], 3), np.uint8)
         filter_ = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
         picture = cv2.resize(image, (self.width, self.height), interpolation=filter_)
         panel = self.blank.copy()
+        write(panel, clock(seconds), (14, 4), 12, INK)
         leader: tuple[float, Person, int] | None = None
         for person in self.people:
             row = person.rows.get(frame)
@@ -136,15 +149,17 @@ class Painter:
 
     def _box(self, picture: np.ndarray, person: Person, row: int) -> None:
         x1, y1, x2, y2 = (round(float(value) * self.scale) for value in person.box[row])
-        cv2.rectangle(picture, (x1, y1), (x2, y2), person.colour, 2, cv2.LINE_AA)
-        text = person.name.removeprefix("person ") if len(self.people) > 1 else ""
-        label = f"{text}  {person.expression[row]}".strip() if person.expression else text
+        expression = person.expression[row] if person.expression else ""
+        colour = EXPRESSION_COLOURS.get(expression.split(" ")[0], PLAIN_BOX)
+        for edge, thick in ((PAPER, 4), (rgb(colour), 2)):  # a dark edge, so that it shows on any picture
+            cv2.rectangle(picture, (x1, y1), (x2, y2), edge, thick, cv2.LINE_AA)
+        label = f"{person.number}  {expression}".strip()
         if label:
             mask = glyphs(label, 14)
             top = y1 - mask.shape[0] - 4 if y1 > mask.shape[0] + 4 else y2 + 2
             left = min(max(x1, 0), max(self.width - mask.shape[1] - 6, 0))
-            cv2.rectangle(picture, (left, top), (left + mask.shape[1] + 6, top + mask.shape[0] + 3), PAPER, -1)
-            write(picture, label, (left + 3, top + 1), 14, person.colour)
+            cv2.rectangle(picture, (left, top), (left + mask.shape[1] + 6, top + mask.shape[0] + 3), rgb(colour), -1)
+            write(picture, label, (left + 3, top + 1), 14, rgb(readable_on(colour)))
 
     def _trail(self, panel: np.ndarray, person: Person, row: int) -> None:
         if person.va is None:
@@ -158,16 +173,18 @@ class Painter:
         for number, (before, after) in enumerate(pairwise(places)):
             if before and after:
                 fade = 0.25 + 0.75 * (number + 1) / len(places)
-                colour = tuple(int(fade * c + (1 - fade) * p) for c, p in zip(person.colour, PAPER, strict=True))
+                colour = tuple(int(fade * c + (1 - fade) * p) for c, p in zip(INK, PAPER, strict=True))
                 cv2.line(panel, before, after, colour, 1, cv2.LINE_AA)
         if places and places[-1]:
-            cv2.circle(panel, places[-1], 5, person.colour, -1, cv2.LINE_AA)
+            place = places[-1]
+            cv2.circle(panel, place, 8 if person.number else 5, INK, -1, cv2.LINE_AA)
+            write(panel, person.number, (place[0], place[1] - 7), 11, PAPER, centre=True)
 
     def _details(self, panel: np.ndarray, person: Person, row: int) -> None:
         title = person.expression[row] if person.expression else ""
         if len(self.people) > 1:
             title = f"{person.name}: {title}" if title else person.name
-        write(panel, title, (14, 208), 14, person.colour if len(self.people) > 1 else INK)
+        write(panel, title, (14, 208), 14, INK)
         if person.va is not None:
             valence, arousal = person.va[row]
             write(panel, f"V {valence:+.2f}  A {arousal:+.2f}", (14, 225), 12, INK)
@@ -176,9 +193,19 @@ class Painter:
         for number in range(len(AUS)):
             y = 244 + 14 * number
             length = round(170 * float(person.aus[row, number]))
-            colour = rgb(ORANGE) if person.decided[row, number] else rgb(GREY)
             cv2.rectangle(panel, (60, y), (230, y + 9), (44, 47, 52), -1)
-            cv2.rectangle(panel, (60, y), (60 + length, y + 9), colour, -1)
+            cv2.rectangle(panel, (60, y), (60 + length, y + 9), INK if person.decided[row, number] else DIM, -1)
+            mark = 60 + round(170 * float(self.thresholds[number]))
+            cv2.line(panel, (mark, y - 1), (mark, y + 10), PAPER, 3)
+            cv2.line(panel, (mark, y - 1), (mark, y + 10), INK, 1)
+
+
+def clock(seconds: float) -> str:
+    """A time as on a player, to the hundredth: `0:03.59`, `1:00:03.59`."""
+    hundredths = round(abs(seconds) * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else str(minutes)
+    return f"{'-' if seconds < 0 else ''}{hours}:{rest // 100:02d}.{rest % 100:02d}"
 
 
 def write(

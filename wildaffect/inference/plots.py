@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from wildaffect.inference.table import matrix, present_tasks, rows_of, times_of
-from wildaffect.report.figures import canvas
+from wildaffect.report.figures import canvas, key_above
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, GREY, SEQUENTIAL, VALENCE
 from wildaffect.tasks import AUS, EXPRESSIONS
 
@@ -36,7 +36,7 @@ def overview(table: pa.Table, subject: str, title: str, origin: str = "") -> Fig
     if origin:
         figure.supxlabel("\n".join(wrap(origin, 150)), fontsize=6.5, color=GREY, x=0.01, ha="left")
     axes[-1, 0].set_xlim(time_s[0], max(time_s[-1], time_s[0] + 1e-3))
-    axes[0, 0].set_title(title, fontsize=10, loc="left")
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -47,7 +47,7 @@ def _curves(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
     for column, (name, colour) in enumerate((("valence", VALENCE), ("arousal", AROUSAL))):
         axis.plot(time_s, values[:, column], color=colour, linewidth=1.4, label=name, marker=marker)
     axis.set_ylim(-1.05, 1.05)
-    axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=9)
+    key_above(axis, 2)
 
 
 def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
@@ -59,8 +59,7 @@ def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
     shown = [name for name in EXPRESSIONS if name in set(names)]
     patches = [Patch(color=EXPRESSION_COLOURS[name], label=name) for name in shown]
     if patches:
-        above: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
-        axis.legend(frameon=False, handles=patches, ncols=8, fontsize=8, **above)
+        key_above(axis, 8, handles=patches, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
 
 
 def _heat(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:

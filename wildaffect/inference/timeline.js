@@ -9,6 +9,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     arousal: p.arousal && unpack(p.arousal, Int16Array),
     expression: p.expression && unpack(p.expression, Uint8Array),
     aus: p.aus && unpack(p.aus, Uint8Array),
+    active: p.active && unpack(p.active, Uint16Array),
   }));
   const canvas = root.querySelector("canvas"), pen = canvas.getContext("2d"), read = root.querySelector(".tl-read");
   const select = root.querySelector("select"), key = root.querySelector(".tl-key");
@@ -16,7 +17,8 @@ document.querySelectorAll(".tl-root").forEach((root) => {
   if (people.length < 2) select.style.display = "none";
   const first = Math.min(...people.map((p) => p.time[0])), last = Math.max(...people.map((p) => p.time[p.time.length - 1]));
   const end = Math.max(last, first + 0.1), LEFT = 58, CURVE = 170, RIBBON = 34, AU = 15, AXIS = 24, GAP = 10, NONE = -32768;
-  let from = first, to = end, cursor = null, drag = null, playing = null;
+  const HINT = "Point at the curves to read values, or select them and use the arrow keys. Drag to select a section. Zoom with Ctrl and the wheel, or with two fingers.";
+  let from = first, to = end, cursor = null, drag = null, playing = null, colour = {};
   const person = () => people[select.selectedIndex < 0 ? 0 : select.selectedIndex];
   const has = { va: !!people[0].valence, expr: !!people[0].expression, au: !!people[0].aus };
   const height = () => (has.va ? CURVE + GAP : 0) + (has.expr ? RIBBON + GAP : 0) + (has.au ? 12 * AU + GAP : 0) + AXIS + 1;
@@ -26,10 +28,11 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     return `rgb(${s[i].map((c, k) => Math.round(c + (s[i + 1][k] - c) * f)).join()})`;
   };
   const shades = Array.from({ length: 255 }, (_, i) => shade(i / 254));
+  const none = `<span><i class="none"></i>no face</span>`;
   const group = (title, entries) => `<div><b>${title}</b>${entries}</div>`;
-  key.innerHTML = (has.va ? group("curves", entry(data.valence, "valence") + entry(data.arousal, "arousal")) : "") +
-    (has.expr ? group("expression", data.expressions.map(([n, c]) => entry(c, n)).join("")) : "") +
-    (has.au ? group("AUs", `<span>0<i class="scale" style="background:linear-gradient(90deg,${shade(0)},${shade(0.5)},${shade(0.999)})"></i>1</span>`) : "");
+  key.innerHTML = (has.va ? group("curves", entry(data.valence, "valence") + entry(data.arousal, "arousal") + none) : "") +
+    (has.expr ? group("expression", data.expressions.map(([n, c]) => entry(c, n)).join("") + (has.va ? "" : none)) : "") +
+    (has.au ? group("AUs", `<span>0<i class="scale" style="background:linear-gradient(90deg,${shade(0)},${shade(0.5)},${shade(0.999)})"></i>1</span><span><i class="active"></i>reaches the threshold</span>` + (has.va || has.expr ? "" : none)) : "");
   const width = () => canvas.clientWidth, plot = () => width() - LEFT - 8;
   const toX = (t) => LEFT + ((t - from) / (to - from)) * plot(), toT = (x) => from + ((x - LEFT) / plot()) * (to - from);
   const find = (time, t) => { // first row at or after t
@@ -37,10 +40,17 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     while (low < high) { const mid = (low + high) >> 1; if (time[mid] < t) low = mid + 1; else high = mid; }
     return low;
   };
-  function line(p, values, colour, top) {
+  const rowAt = (p, t) => { // the row that is on the screen at a time, or -1 if this person has none
+    const i = find(p.time, t + 1e-6) - 1;
+    if (i < 0) return -1;
+    const step = i + 1 < p.time.length ? p.time[i + 1] - p.time[i] : i ? p.time[i] - p.time[i - 1] : 1;
+    return t <= p.time[i] + Math.max(step, 1e-3) * 1.01 ? i : -1;
+  };
+  const faceIn = (p, i) => i >= 0 && (p.valence ? p.valence[i] !== NONE : p.expression ? p.expression[i] < 8 : p.aus[i * 12] < 255);
+  function line(p, values, ink, top) {
     const y = (v) => top + CURVE / 2 - (v / 10000) * (CURVE / 2 - 4);
     const a = Math.max(0, find(p.time, from) - 1), b = Math.min(p.time.length - 1, find(p.time, to));
-    pen.strokeStyle = colour; pen.lineWidth = 1.6; pen.beginPath();
+    pen.strokeStyle = ink; pen.lineWidth = 1.6; pen.beginPath();
     const step = (b - a) / plot() > 4; // many rows per pixel: draw their range
     if (step) {
       for (let x = LEFT; x < LEFT + plot(); x++) {
@@ -60,72 +70,72 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     }
     pen.stroke();
   }
-  function cells(p, paint) { // call `paint` for each pixel column that has a row
-    for (let x = LEFT; x < LEFT + plot(); x++) {
-      const i = Math.max(0, find(p.time, toT(x + 0.5) + 1e-6) - 1);
-      const step = i + 1 < p.time.length ? p.time[i + 1] - p.time[i] : i ? p.time[i] - p.time[i - 1] : 1;
-      const t = toT(x + 0.5);
-      if (t >= p.time[i] - 1e-6 && t <= p.time[i] + Math.max(step, 1e-3) * 1.01) paint(x, i);
-    }
-  }
-  function frame(top, h) { // an outline around a row, so that gaps are visible
-    pen.strokeStyle = "#c9cdd4"; pen.lineWidth = 1; pen.strokeRect(LEFT - 0.5, top - 0.5, plot() + 1, h + 1);
+  function cells(p, top, h, paint) { // hatch a panel, and call `paint` for each pixel column with a face
+    pen.fillStyle = colour.back; pen.fillRect(LEFT, top, plot(), h);
+    pen.save(); pen.beginPath(); pen.rect(LEFT, top, plot(), h); pen.clip();
+    pen.strokeStyle = colour.line; pen.lineWidth = 1; pen.beginPath();
+    for (let x = LEFT - h; x < LEFT + plot(); x += 6) { pen.moveTo(x, top + h); pen.lineTo(x + h, top); }
+    pen.stroke(); pen.restore();
+    for (let x = LEFT; x < LEFT + plot(); x++) { const i = rowAt(p, toT(x + 0.5)); if (faceIn(p, i)) paint(x, i); }
+    pen.strokeStyle = colour.line; pen.strokeRect(LEFT - 0.5, top - 0.5, plot() + 1, h + 1);
   }
   function draw() {
     const scale = window.devicePixelRatio || 1, w = width(), h = height(), p = person();
     canvas.style.height = h + "px"; canvas.width = w * scale; canvas.height = h * scale;
     pen.setTransform(scale, 0, 0, scale, 0, 0); pen.clearRect(0, 0, w, h);
+    const style = getComputedStyle(root);
+    ["ink", "soft", "line", "back", "paper"].forEach((name) => { colour[name] = style.getPropertyValue("--" + name); });
     pen.font = "12px system-ui, sans-serif"; pen.textBaseline = "middle"; pen.textAlign = "right";
     let top = 1;
     if (has.va) {
-      pen.fillStyle = "#f4f5f7"; pen.fillRect(LEFT, top, plot(), CURVE);
-      pen.fillStyle = "#5a6068"; pen.strokeStyle = "#c9cdd4"; pen.lineWidth = 1;
+      cells(p, top, CURVE, (x) => { pen.fillStyle = colour.paper; pen.fillRect(x, top, 1, CURVE); });
+      pen.fillStyle = colour.soft; pen.strokeStyle = colour.line; pen.lineWidth = 1;
       [[1, 4], [0, CURVE / 2], [-1, CURVE - 4]].forEach(([v, y]) => {
         pen.fillText(v > 0 ? "+1" : String(v), LEFT - 6, Math.min(Math.max(top + y, 7), top + CURVE - 7));
         pen.beginPath(); pen.moveTo(LEFT, top + y); pen.lineTo(LEFT + plot(), top + y); pen.stroke();
       });
-      pen.fillStyle = "#fff"; // gaps are white
-      cells(p, (x, i) => { if (p.valence[i] === NONE) pen.fillRect(x, top, 1, CURVE); });
       pen.save(); pen.beginPath(); pen.rect(LEFT, top, plot(), CURVE); pen.clip();
       line(p, p.valence, data.valence, top); line(p, p.arousal, data.arousal, top); pen.restore();
-      frame(top, CURVE); top += CURVE + GAP;
+      top += CURVE + GAP;
     }
     if (has.expr) {
-      pen.fillStyle = "#5a6068"; pen.fillText("expr.", LEFT - 6, top + RIBBON / 2);
-      cells(p, (x, i) => { const e = p.expression[i]; if (e < 8) { pen.fillStyle = data.expressions[e][1]; pen.fillRect(x, top, 1, RIBBON); } });
-      frame(top, RIBBON); top += RIBBON + GAP;
+      cells(p, top, RIBBON, (x, i) => { pen.fillStyle = data.expressions[p.expression[i]][1]; pen.fillRect(x, top, 1, RIBBON); });
+      pen.fillStyle = colour.soft; pen.fillText("expr.", LEFT - 6, top + RIBBON / 2); top += RIBBON + GAP;
     }
     if (has.au) {
-      pen.fillStyle = "#5a6068"; data.aus.forEach((name, k) => pen.fillText(name, LEFT - 6, top + AU * (k + 0.5)));
-      cells(p, (x, i) => { for (let k = 0; k < 12; k++) { const v = p.aus[i * 12 + k]; if (v < 255) { pen.fillStyle = shades[v]; pen.fillRect(x, top + AU * k, 1, AU - 1); } } });
-      frame(top, 12 * AU - 1); top += 12 * AU + GAP;
+      cells(p, top, 12 * AU, (x, i) => {
+        pen.fillStyle = colour.paper; pen.fillRect(x, top, 1, 12 * AU);
+        for (let k = 0; k < 12; k++) {
+          pen.fillStyle = shades[p.aus[i * 12 + k]]; pen.fillRect(x, top + AU * k, 1, AU - 4);
+          if (p.active[i] >> k & 1) { pen.fillStyle = colour.ink; pen.fillRect(x, top + AU * (k + 1) - 4, 1, 2); }
+        }
+      });
+      pen.fillStyle = colour.soft; data.aus.forEach((name, k) => pen.fillText(name, LEFT - 6, top + AU * (k + 0.5))); top += 12 * AU + GAP;
     }
-    pen.fillStyle = "#5a6068"; pen.textAlign = "center";
+    pen.fillStyle = colour.soft; pen.textAlign = "center";
     const raw = (to - from) / Math.max(2, plot() / 90), power = 10 ** Math.floor(Math.log10(raw));
     const tick = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= raw);
     for (let t = Math.ceil(from / tick) * tick; t <= to; t += tick) {
       pen.fillRect(toX(t), top - GAP + 2, 1, 5);
-      pen.fillText((tick < 0.1 ? t.toFixed(2) : tick < 1 ? t.toFixed(1) : t.toFixed(0)) + " s", toX(t), top + 6);
+      pen.fillText(seconds(t, tick < 0.1 ? 2 : tick < 1 ? 1 : 0), Math.min(toX(t), w - 24), top + 6);
     }
-    if (drag && Math.abs(drag.x - drag.at) > 3) { pen.fillStyle = "rgba(0,114,178,.18)"; pen.fillRect(Math.min(drag.x, drag.at), 0, Math.abs(drag.x - drag.at), top - GAP); }
-    [[playing, "#D55E00"], [cursor, "#1c1e21"]].forEach(([t, colour]) => {
-      if (t !== null && t >= from && t <= to) { pen.fillStyle = colour; pen.fillRect(toX(t) - 0.5, 0, 1, top - GAP); }
+    if (drag && Math.abs(drag.x - drag.at) > 3) { pen.globalAlpha = 0.2; pen.fillStyle = colour.ink; pen.fillRect(Math.min(drag.x, drag.at), 0, Math.abs(drag.x - drag.at), top - GAP); pen.globalAlpha = 1; }
+    [[playing, 2], [cursor, 1]].forEach(([t, wide]) => {
+      if (t !== null && t >= from && t <= to) { pen.fillStyle = colour.ink; pen.fillRect(toX(t) - wide / 2, 0, wide, top - GAP); }
     });
   }
+  const seconds = (t, digits) => t.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }) + " s";
   function tell() {
     const p = person();
-    if (cursor === null) { read.textContent = ""; return; }
-    const i = Math.min(p.time.length - 1, Math.max(0, find(p.time, cursor)));
-    const j = i && Math.abs(p.time[i - 1] - cursor) < Math.abs(p.time[i] - cursor) ? i - 1 : i;
-    let text = `${p.time[j].toFixed(2)} s`;
-    const none = (p.valence && p.valence[j] === NONE) || (p.expression && p.expression[j] > 7) || (p.aus && p.aus[j * 12] === 255);
-    if (none) text += ": no face";
+    if (cursor === null) { read.textContent = HINT; return; }
+    const i = rowAt(p, cursor), parts = [seconds(i < 0 ? cursor : p.time[i], 2)];
+    if (!faceIn(p, i)) parts.push("no face");
     else {
-      if (p.valence) text += `   valence ${(p.valence[j] / 10000).toFixed(2)}   arousal ${(p.arousal[j] / 10000).toFixed(2)}`;
-      if (p.expression) text += `   ${data.expressions[p.expression[j]][0]}`;
-      if (p.aus) text += "   " + data.aus.map((n, k) => [n, p.aus[j * 12 + k] / 254]).filter((x) => x[1] >= 0.5).map(([n, v]) => `${n} ${v.toFixed(2)}`).join(" ");
+      if (p.valence) parts.push(`valence ${(p.valence[i] / 10000).toFixed(2)}`, `arousal ${(p.arousal[i] / 10000).toFixed(2)}`);
+      if (p.expression) parts.push(data.expressions[p.expression[i]][0]);
+      if (p.aus) parts.push(data.aus.map((n, k) => (p.active[i] >> k & 1 ? `${n} ${(p.aus[i * 12 + k] / 254).toFixed(2)}` : "")).filter(Boolean).join("  ") || "no AU");
     }
-    read.textContent = text;
+    read.textContent = parts.join("\u2003");
   }
   let asked = false;
   const later = () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); tell(); }); } };
@@ -156,22 +166,46 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     if (!drag) return;
     const { at, x } = drag; drag = null;
     if (Math.abs(x - at) > 8) view(Math.min(toT(at), toT(x)), Math.max(toT(at), toT(x)));
-    else if (window.parent !== window) window.parent.postMessage({ wildaffect: "seek", seconds: toT(x) }, "*");
+    else seek(toT(x));
     later();
   };
   canvas.addEventListener("pointerup", release);
   canvas.addEventListener("pointercancel", (e) => { fingers.delete(e.pointerId); drag = null; });
   canvas.addEventListener("pointerleave", () => { cursor = null; later(); });
   canvas.addEventListener("dblclick", () => view(first, end));
-  canvas.addEventListener("wheel", (e) => { if (!e.deltaY) return; e.preventDefault(); zoom(e.deltaY > 0 ? 1.25 : 0.8, toT(place(e))); }, { passive: false });
+  canvas.addEventListener("wheel", (e) => { // without Ctrl the wheel scrolls the page
+    if (!e.deltaY || !(e.ctrlKey || e.metaKey)) return;
+    e.preventDefault(); zoom(e.deltaY > 0 ? 1.25 : 0.8, toT(place(e)));
+  }, { passive: false });
+  const seek = (t) => { if (window.parent !== window) window.parent.postMessage({ wildaffect: "seek", seconds: t - first }, "*"); };
+  function step(count) { // move the cursor by frames, also across the time in which this person is away
+    const p = person(), i = cursor === null ? -1 : rowAt(p, cursor), last = p.time.length - 1;
+    if (count === Infinity || count === -Infinity) go(p.time[count > 0 ? last : 0]);
+    else go(p.time[i >= 0 ? Math.min(Math.max(i + count, 0), last) : cursor !== null && cursor > p.time[last] ? last : 0]);
+  }
+  function go(t) {
+    cursor = t;
+    if (t < from || t > to) view(t - (to - from) / 2, t + (to - from) / 2); else later();
+  }
+  canvas.addEventListener("keydown", (e) => {
+    const middle = cursor === null ? (from + to) / 2 : cursor, jump = e.shiftKey ? 10 : 1;
+    const act = {
+      ArrowLeft: () => step(-jump), ArrowRight: () => step(jump), Home: () => step(-Infinity), End: () => step(Infinity),
+      "+": () => zoom(0.5, middle), "=": () => zoom(0.5, middle), "-": () => zoom(2, middle), Escape: () => view(first, end),
+      Enter: () => seek(middle),
+    }[e.key];
+    if (act && !e.ctrlKey && !e.metaKey && !e.altKey) { e.preventDefault(); act(); }
+  });
+  canvas.addEventListener("blur", () => { cursor = null; later(); });
   root.querySelectorAll("button").forEach((b) => b.addEventListener("click", () => {
     const middle = (from + to) / 2, span = to - from;
     ({ in: () => zoom(0.5, middle), out: () => zoom(2, middle), all: () => view(first, end), left: () => view(from - span / 2, to - span / 2), right: () => view(from + span / 2, to + span / 2) })[b.dataset.do]();
   }));
   select.addEventListener("change", later);
   window.addEventListener("resize", later);
-  window.addEventListener("message", (e) => { if (e.data && e.data.wildaffect === "playing") { playing = e.data.seconds; later(); } });
-  draw();
+  window.addEventListener("message", (e) => { if (e.data && e.data.wildaffect === "playing") { playing = e.data.seconds + first; later(); } });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", later);
+  draw(); tell();
   // If a page shows the curves in a frame, tell it how high the frame must be.
   const tellHeight = () => window.parent.postMessage({ wildaffect: "height", height: root.getBoundingClientRect().bottom + 16 }, "*");
   if (window.parent !== window) new ResizeObserver(tellHeight).observe(root);

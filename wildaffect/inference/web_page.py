@@ -3,10 +3,11 @@
 import html
 import ipaddress
 import math
+import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from wildaffect.inference.clip import predict_clip, read_clip_header
 from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, SYNTHETIC, describe_kinds, describe_models
 from wildaffect.inference.clip_page import time_lines
 from wildaffect.inference.predictor import Predictor
+from wildaffect.inference.progress import share_of_clip
 from wildaffect.inference.table import read_table
+from wildaffect.report.page import colours
 
 # The browser must not fetch anything from outside, whatever the libraries of the page ask for.
 POLICY = (
@@ -48,7 +51,10 @@ setInterval(() => {
 }, 100);
 </script>"""
 LOCAL = {"localhost", "127.0.0.1", "::1"}
-STYLE = "#curves iframe { width: 100%; border: 0; background: #fff; border-radius: 8px; }"
+# The frame takes its colours, light or dark, from the page.
+STYLE = "#curves iframe { width: 100%; border: 0; border-radius: 8px; } .dark #curves iframe { color-scheme: dark; }"
+EXAMPLE = Path(__file__).parent / "example.mp4"
+"""Two seconds of two people drawn by SynthWild (the video `2` of its size `tiny`)."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,8 @@ class Limits:
     waiting: int = 8
 
 
-def serve(page: Any, limits: Limits, host: str, port: int) -> None:
-    """Serve a page from :func:`build` until Ctrl-C.
+def serve(page: Any, limits: Limits, host: str, port: int, *, browser: bool = False) -> None:
+    """Serve a page from :func:`build` until Ctrl-C, and open it in a `browser`.
 
     Raises:
         UserError: The port is taken.
@@ -78,6 +84,7 @@ def serve(page: Any, limits: Limits, host: str, port: int) -> None:
             server_name=host,
             server_port=port,
             share=False,
+            inbrowser=browser,
             max_file_size=f"{limits.megabytes}mb",
             footer_links=[],
             ssr_mode=False,
@@ -103,14 +110,16 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
         folder: Directory for uploads and results while they are needed.
     """
 
-    def work(upload: str | None, progress: Any = gradio.Progress()) -> Iterator[tuple[Any, ...]]:  # noqa: B008
+    def work(upload: str | None, progress: Any = gradio.Progress()) -> tuple[Any, ...]:  # noqa: B008
         if upload is None:
-            yield "**Choose a video or a picture first.**", None, "", None
-            return
+            return "**Choose a video or a picture first.**", None, "", None
         try:
-            yield from process(limits, predictor, folder, Path(upload), progress)
+            return process(limits, predictor, folder, Path(upload), progress)
         except UserError as error:
-            yield f"**{error}**", None, "", None
+            return f"**{error}**", None, "", None
+
+    def example(progress: Any = gradio.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        return work(str(EXAMPLE), progress)
 
     with gradio.Blocks(title="wildaffect", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gradio.Markdown("# wildaffect\nValence and arousal, expression and action units for every frame of a clip.")
@@ -125,7 +134,8 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
             )
             with gradio.Column():
                 button = gradio.Button("Predict", variant="primary", elem_id="predict")
-                said = gradio.Markdown(elem_id="said")
+                drawn = gradio.Button("Try an example (drawn faces)", elem_id="example")
+                said = gradio.Markdown(elem_id="said", min_height=90)
         with gradio.Row():
             with gradio.Column(min_width=320):
                 video = gradio.Video(label="Annotated video", elem_id="annotated", interactive=False)
@@ -135,16 +145,19 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
         with gradio.Accordion("About the heads, and what they must not be used for", open=False):
             gradio.Markdown(MISUSE)
             gradio.Dataframe(describe_models(predictor.models), headers=list(MODEL_COLUMNS), interactive=False)
-        button.click(work, upload, [said, video, curves, files], api_visibility="private")
+        # One bar, where the summary will be, instead of one on each part of the page.
+        shown: Any = {"outputs": [said, video, curves, files], "show_progress_on": said, "api_visibility": "private"}
+        button.click(work, upload, **shown)
+        drawn.click(example, None, **shown)
     return page
 
 
 def process(
     limits: Limits, predictor: Predictor, folder: Path, upload: Path, progress: Any
-) -> Iterator[tuple[str, str | None, str, list[str]]]:
+) -> tuple[str, str | None, str, list[str]]:
     """Predict one upload.
 
-    Yields:
+    Returns:
         A summary with warnings, the annotated video, the curves, and the files to download.
 
     Raises:
@@ -157,8 +170,9 @@ def process(
         check_length(clip, limits.minutes)
 
         def show(step: str, done: int, total: int) -> None:
-            progress((done, total) if total else None, desc=step if total else f"{step}: {done} pictures searched")
+            progress(share_of_clip(step, done, total), desc=f"{step}: {done:,} of {total:,}" if total else step)
 
+        show("finding faces", 0, 0)
         try:
             outcome = predict_clip(predictor, clip, job / "result", progress=show)
         except UserError as error:
@@ -168,13 +182,22 @@ def process(
         result = job / "result"
         warnings = read_clip_header(result)["warnings"]
         markup = time_lines(read_table(result / "predictions.parquet"))
-        names = ("predictions.csv", "predictions.parquet", "annotated.mp4", "report.html", "plot.png")
-        files = [str(result / name) for name in names if (result / name).exists()]
-        video = str(result / "annotated.mp4") if (result / "annotated.mp4").exists() else None
+        named = downloads(result, job / "downloads", upload.stem)
+        video = named.get("annotated.mp4")
         text = "\n\n".join([str(outcome), *(f"⚠ {warning}" for warning in warnings)])
-        yield text, video, in_frame(str(markup)), files
+        return text, video, in_frame(str(markup)), list(named.values())
     finally:
         shutil.rmtree(job, ignore_errors=True)  # gradio has copied what it shows to its own cache
+
+
+def downloads(result: Path, folder: Path, stem: str) -> dict[str, str]:
+    """Move the files of a result to a folder, named after the visitor's clip; returns their paths by old name."""
+    folder.mkdir()
+    clean = re.sub(r"[^\w-]+", "_", stem)[:60].strip("_") or "clip"
+    named = {}
+    for file in sorted(result.iterdir()):
+        named[file.name] = str(file.rename(folder / f"{clean}_{file.name}"))
+    return named
 
 
 def take(upload: Path, job: Path) -> Item:
@@ -201,7 +224,7 @@ def check_length(clip: Item, minutes: float) -> None:
 
 def in_frame(markup: str) -> str:
     """Put the curves into a sandboxed frame. Its script can only exchange messages with the page."""
-    style = "body{margin:0;padding:8px;font:16px/1.5 system-ui,sans-serif}"
+    style = f"{colours()} body{{margin:0;padding:8px;background:var(--paper);font:16px/1.5 system-ui,sans-serif}}"
     text = f"<!DOCTYPE html><html lang=en><meta charset=utf-8><style>{style}</style><body>{markup}</body></html>"
     return f'<iframe title="curves" sandbox="allow-scripts" height="720" srcdoc="{html.escape(text)}"></iframe>'
 

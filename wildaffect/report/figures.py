@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy.sparse.linalg import svds
 
-from wildaffect.report.palette import AROUSAL, BLUE, GREY, ORANGE, SEQUENTIAL, SERIES, VALENCE
+from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, GREY, MARK, PLAIN, SEQUENTIAL, VALENCE
 
 DPI = 110
 WIDE = 9.0
+MARKERS = "os^DvPX<"
 
 
 def canvas(
@@ -33,6 +34,12 @@ def canvas(
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
     return figure, axes
+
+
+def key_above(axis: Axes, columns: int, **kwargs: Any) -> None:
+    """Put the key above an axis, where it covers nothing that is drawn."""
+    place: Any = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.1, "fontsize": 8.5}
+    axis.legend(**{**place, "frameon": False, "ncols": columns, "handlelength": 1.2, "columnspacing": 1.2, **kwargs})
 
 
 def mae_reconstructions(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
@@ -83,12 +90,12 @@ def loss_curves(records: Iterable[Mapping[str, Any]], keys: Sequence[str] = ("lo
     """
     records = list(records)
     figure, axes = canvas(1, len(keys), width=min(WIDE, 4.5 * len(keys)), height=2.8)
-    for axis, key, colour in zip(axes[0], keys, SERIES, strict=False):
+    for axis, key in zip(axes[0], keys, strict=True):
         points = np.array(
             [(record["step"], record[key]) for record in records if record.get(key) is not None], float
         ).reshape(-1, 2)
         dotted = "." if len(points) < 60 else ""
-        axis.plot(points[:, 0], points[:, 1], color=colour, marker=dotted, linewidth=1.4)
+        axis.plot(points[:, 0], points[:, 1], color=PLAIN, marker=dotted, linewidth=1.4)
         axis.set_xlabel("step")
         axis.set_title(key.replace("_", " "), fontsize=10, loc="left")
         axis.grid(alpha=0.25)
@@ -150,10 +157,10 @@ def va_timeline(
         axis.set_ylabel(name)
         axis.grid(alpha=0.25)
         if true is not None:
-            axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=9)
+            key_above(axis, 2)
     axes[1, 0].set_xlabel("time (s)")
     if title:
-        axes[0, 0].set_title(title, fontsize=10, loc="left")
+        figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -176,7 +183,7 @@ def va_circumplex(values: np.ndarray, error: np.ndarray | None = None, *, bins: 
             values[seen, 0], values[seen, 1], bins=[edges, edges], weights=np.asarray(error, float)[seen]
         )
         shown, norm, label = np.where(counts, sums / np.maximum(counts, 1), np.nan), None, "mean error"
-    figure, axes = canvas(width=5.2, height=4.3)
+    figure, axes = canvas(width=3.9, height=3.3)
     axis = axes[0, 0]
     mesh = axis.pcolormesh(edges, edges, shown.T, cmap=SEQUENTIAL, norm=norm)
     _circumplex_axes(axis)
@@ -194,7 +201,7 @@ def va_trajectory(values: np.ndarray, time_s: np.ndarray) -> Figure:
     points = np.asarray(values, float).reshape(-1, 1, 2)
     pieces = np.concatenate([points[:-1], points[1:]], axis=1)
     whole = np.isfinite(pieces).all(axis=(1, 2))
-    figure, axes = canvas(width=5.2, height=4.3)
+    figure, axes = canvas(width=3.9, height=3.3)
     axis = axes[0, 0]
     line = LineCollection(list(pieces[whole]), cmap=SEQUENTIAL, array=np.asarray(time_s)[:-1][whole], linewidths=1.4)
     axis.add_collection(line)
@@ -209,17 +216,17 @@ def f1_bars(
     """Plot the F1 of each class or action unit and their mean; marks show a `reference` (chance, another run)."""
     figure, axes = canvas(width=min(WIDE, 0.62 * len(f1) + 1.4), height=2.9)
     axis = axes[0, 0]
-    axis.bar(list(f1), list(f1.values()), color=BLUE, width=0.7)
+    axis.bar(list(f1), list(f1.values()), color=PLAIN, width=0.7)
     for place, value in enumerate(f1.values()):
         axis.text(place, value + 0.015, f"{value:.2f}", ha="center", fontsize=8)
     if reference:
-        axis.plot(range(len(f1)), [reference[name] for name in f1], "_", color=ORANGE, ms=22, mew=2.5, label=against)
+        axis.plot(range(len(f1)), [reference[name] for name in f1], "_", color=MARK, ms=22, mew=2.5, label=against)
     mean = float(np.mean(list(f1.values())))
     axis.axhline(mean, color=GREY, linewidth=1, linestyle="--", label=f"mean {mean:.3f}")
     axis.set_ylim(0, 1.08)
     axis.set_ylabel("F1")
     axis.tick_params(axis="x", rotation=0 if all(len(name) < 6 for name in f1) else 25)
-    axis.legend(frameon=False, loc="upper right", ncols=2, fontsize=8.5)
+    key_above(axis, 2)
     return figure
 
 
@@ -229,10 +236,10 @@ def histogram(values: np.ndarray, *, label: str = "", log: bool = False) -> Figu
     values = values[np.isfinite(values)]
     figure, axes = canvas(width=4.5, height=2.6)
     axis = axes[0, 0]
-    axis.hist(values, bins=40, color=BLUE)
+    axis.hist(values, bins=40, color=PLAIN)
     axis.set_xlabel(label)
     axis.set_ylabel("number")
-    axis.text(0.98, 0.95, f"n = {len(values):,}", transform=axis.transAxes, ha="right", va="top", fontsize=8.5)
+    axis.set_title(f"n = {len(values):,}", loc="right", fontsize=8.5)
     if log:
         axis.set_yscale("log")
     return figure
@@ -256,9 +263,9 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 10) 
     figure, axes = canvas(2, 1, width=4.2, height=4.4, sharex=True, height_ratios=[3, 1])
     upper, lower = axes[:, 0]
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    upper.plot(mean, accuracy, color=BLUE, marker="o")
+    upper.plot(mean, accuracy, color=PLAIN, marker="o")
     upper.set(ylim=(0, 1.02), xlim=(0, 1), ylabel="share right")
-    upper.text(0.04, 0.92, f"ECE = {ece:.3f}", transform=upper.transAxes)
+    upper.set_title(f"ECE = {ece:.3f}", loc="right", fontsize=10)
     lower.bar((np.arange(bins) + 0.5) / bins, counts, width=0.9 / bins, color=GREY)
     lower.set(xlabel="confidence", ylabel="frames")
     return figure
@@ -288,8 +295,9 @@ def pca_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> F
     for number, name in enumerate(names):
         chosen = taken[np.asarray(labels)[taken] == number]
         if len(chosen):
-            colour = SERIES[number % len(SERIES)]
-            axis.scatter(*flat[chosen].T, s=7, color=colour, alpha=0.6, linewidths=0, label=name)
+            shade = mpl.colormaps[SEQUENTIAL](number / max(len(names) - 1, 1))
+            style: Any = {"color": EXPRESSION_COLOURS.get(name, shade), "marker": MARKERS[number % len(MARKERS)]}
+            axis.scatter(*flat[chosen].T, s=9, alpha=0.6, linewidths=0, label=name, **style)
     explained = flat.var(axis=0) / max(float(centred.var(axis=0).sum()), 1e-12)
     axis.set_xlabel(f"first component ({explained[0]:.0%} of variance)")
     axis.set_ylabel(f"second component ({explained[1]:.0%})")

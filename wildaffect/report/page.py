@@ -15,7 +15,10 @@ from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from checkpoints.artifact import atomic_file
+from wildaffect.report.numbers import text_of
 
+PLANE = 330
+"""Width of a small square figure in CSS pixels; three of them fit side by side."""
 SYNTHETIC_NOTE = (
     "Synthetic data: everything here was measured on drawn faces (SynthWild). The numbers say how the software "
     "behaves, but nothing about real people, and must not be compared with Aff-Wild2 numbers."
@@ -28,7 +31,7 @@ class Table:
 
     Attributes:
         header: Column names.
-        rows: Cells; floats are shown with three decimals, None as a dash.
+        rows: Cells, shown by :func:`wildaffect.report.numbers.text_of`.
         caption: What the table shows.
     """
 
@@ -85,10 +88,12 @@ class Section:
     Attributes:
         title: Heading, also listed at the top of the page.
         blocks: Paragraphs (`str`, escaped), tables, figures, cards, notes, or finished HTML (`markupsafe.Markup`).
+        folded: Show only the title until it is clicked.
     """
 
     title: str
     blocks: Sequence[Block] = field(default_factory=tuple)
+    folded: bool = False
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section], *, note: str = "") -> None:
@@ -99,7 +104,13 @@ def write_page(path: Path, title: str, sections: Sequence[Section], *, note: str
 
 def render_page(title: str, sections: Sequence[Section], *, note: str = "") -> str:
     """Render the HTML that :func:`write_page` writes."""
-    return _template().render(title=title, sections=sections, note=note)
+    return _template().render(title=title, sections=sections, note=note, colours=Markup(colours()))
+
+
+@cache
+def colours() -> str:
+    """The style sheet that names the colours of pages, light and dark as the reader's system has it."""
+    return (Path(__file__).parent / "colours.css").read_text(encoding="utf-8").strip()
 
 
 def png(image: Drawing | np.ndarray) -> bytes:
@@ -128,17 +139,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = text_of
     environment.tests["number"] = lambda value: isinstance(value, int | float | np.number)
     environment.filters["kind"] = lambda block: type(block).__name__.lower()
     return environment.get_template("page.html")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float | np.floating):
-        return f"{value:.3f}"
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return f"{value:,}".replace(",", "\u2009")
-    return str(value)

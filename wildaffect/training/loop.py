@@ -19,6 +19,7 @@ from tqdm import tqdm
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from checkpoints.state import load_state, optimizer_tensors, restore_optimizer, save_state
+from wildaffect.report.numbers import duration, scaled
 from wildaffect.training.launch import peak, reseed
 from wildaffect.training.meter import Meter
 from wildaffect.training.rundir import RunDirectory
@@ -135,7 +136,8 @@ class Loop:
         network.train()
         source = iter(batches)
         previous = signal.signal(signal.SIGTERM, self._request_stop)
-        hidden = not (self.accelerator.is_main_process and sys.stderr.isatty())
+        # None: no bar where nobody watches it.
+        hidden = None if self.accelerator.is_main_process else True
         bar = tqdm(total=self.steps, initial=self.step, unit="step", disable=hidden)
         try:
             while self.step < self.steps:
@@ -251,10 +253,10 @@ class Loop:
             f"step {self.step}/{self.steps}  loss {record['loss']:.4f}  lr {lr:.2e}  {record['images_per_s']:.0f}/s  "
             f"waiting {record['data_wait']:.0%}"
         )
-        line += f"  {record['tflops']:.3f} TFLOP/s" if self.flops else ""
+        line += f"  {scaled(record['tflops'] * 1e12, 'FLOP/s')}" if self.flops else ""
         line += f" ({record['peak_share']:.0%} of peak)" if "peak_share" in record else ""
         if self.accelerator.is_main_process:
-            bar.write(f"{line}  {left / 60:.1f} min left", file=sys.stdout)
+            bar.write(f"{line}  {duration(left)} left" if self.step < self.steps else line, file=sys.stdout)
 
     def _request_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._asked = True

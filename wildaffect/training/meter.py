@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from wildaffect.report.numbers import scaled
+
 # Dense bf16 peak of GPUs in FLOP/s, from their data sheets (without sparsity). The first entry whose words are in the
 # device's name is used.
 PEAKS = {
@@ -44,7 +46,7 @@ def describe_cost(model: torch.nn.Module, flops: float = 0.0, samples: int = 0) 
     A training step counts as three forward passes.
     """
     text = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M weights"
-    return f"{text}; {3 * flops * samples / 1e15:.2f} PFLOP in all" if flops else text
+    return f"{text}; {scaled(3 * flops * samples, 'FLOP')} in all" if flops else text
 
 
 def peak_flops(device: str, precision: str) -> float:

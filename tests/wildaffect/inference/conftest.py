@@ -16,6 +16,7 @@ from temporal.heads import Head, HeadInput, save_head
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture
 from temporal.smoothing import Smoothing
+from tests.wildaffect.inference.browser import CHROMIUM, Browser
 from wildaffect.tasks import TASKS
 
 SIZE = 32
@@ -122,3 +123,12 @@ def store(tmp_path_factory):
 
     rows = face_rows("clip", "", range(1, 61), set(range(20, 35))) + face_rows("clip", "2", range(11, 46), seed=1)
     return FacesStore(write_store(tmp_path_factory.mktemp("store") / "faces", rows))
+
+
+@pytest.fixture
+def browser(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    page = Browser(tmp_path / "profile")
+    yield page
+    page.close()

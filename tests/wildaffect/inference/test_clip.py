@@ -16,10 +16,9 @@ from preprocessing.detect import Faces
 from tests.wildaffect.inference.conftest import make_encoder, make_head
 from tests.wildaffect.report.test_page import Page
 from wildaffect.cli import Predict
-from wildaffect.inference.annotate import annotate_clip
 from wildaffect.inference.clip import HEADER
 from wildaffect.inference.clip_facts import facts_of, warnings_of
-from wildaffect.inference.clip_page import chart_data, peaks_of, time_lines
+from wildaffect.inference.clip_page import chart_data, time_lines
 from wildaffect.inference.models import load_models
 from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.table import read_table
@@ -55,9 +54,15 @@ def frames_of(clip: Path | str) -> int:
 
 
 def write_clip(
-    path: Path, times: list[int], *, dark: range = range(0), sound: str = "", beep: float = float("inf")
+    path: Path,
+    times: list[int],
+    *,
+    dark: range = range(0),
+    sound: str = "",
+    beep: float = float("inf"),
+    first: int = 0,
 ) -> Path:
-    """A clip of a bright square that moves; `times` in milliseconds. Its sound beeps from `beep` s on."""
+    """A clip of a bright square that moves; `times` in ms. Its sound begins at `first` and beeps from `beep` s on."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
@@ -73,7 +78,7 @@ def write_clip(
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
         if voice is not None:
-            for start in range(0, 16 * times[-1], 1024):
+            for start in range(16 * first, 16 * times[-1], 1024):
                 seconds = (start + np.arange(1024)) / 16_000
                 wave = np.where(seconds >= beep, np.sin(seconds * 2 * np.pi * 1000), 0).astype(np.float32)
                 part = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
@@ -121,6 +126,8 @@ def test_a_clip_gets_all_its_files_once(clip, heads, result, capsys):
     assert {path.name: path.stat().st_mtime_ns for path in result.iterdir()} == before
     Predict(clips=(clip,), heads=tuple(heads[:1]), out=result.parent, annotate=False).run()  # other heads: done again
     assert "p_AU1" not in read_table(result / "predictions.parquet").column_names
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert said == ["[1/1] a clip: finding faces", "[1/1] a clip: predicting"]  # where there is no terminal
 
 
 def test_the_annotated_video_keeps_every_frame_time_and_the_sound(clip, result):
@@ -220,15 +227,6 @@ def test_charts_hold_the_table(result):
     assert "</script><" not in str(time_lines(table)).split("application/json")[1].split("</script>")[0]
 
 
-def test_peaks_are_frames_with_faces_apart_from_each_other(result):
-    table = read_table(result / "predictions.parquet")
-    rows = [row for row, _ in peaks_of(table)]
-    face, time_s = (table[name].to_numpy(zero_copy_only=False) for name in ("face", "time_s"))
-    assert rows == sorted(rows) and face[rows].all() and (np.diff(time_s[rows]) >= 1).all()
-    reasons = " ".join(reason for _, reason in peaks_of(table))
-    assert "highest valence" in reasons and "lowest arousal" in reasons
-
-
 @pytest.mark.parametrize("form", ["", "a clip", "a clip/predictions.csv", "a clip/predictions.parquet"])
 def test_the_tables_can_be_scored(result, form, tmp_path, capsys):
     """Against the predictions as labels; frames without a face take the nearest frame's."""
@@ -248,7 +246,7 @@ def test_the_tables_can_be_scored(result, form, tmp_path, capsys):
 def test_warnings_follow_from_the_clip(result, heads):
     models = load_models(heads)
     facts = facts_of(read_table(result / "predictions.parquet"))
-    assert (facts.frames, facts.people) == (60, 1) and abs(facts.with_face - 43 / 60) < 1e-9
+    assert (facts.frames, facts.people) == (60, 1) and facts.with_face == facts.with_main_person == 43 / 60
     assert 55 < facts.face_size < 65
     said = " ".join(warnings_of(models, facts, ["damaged packet"]))
     assert "drawn faces" in said and "72% of the frames" in said and "damaged packet" in said
@@ -318,21 +316,64 @@ def test_small_faces_of_an_interrupted_run_do_not_serve_a_larger_encoder(
     assert stores == [(112, (112, 112, 3)), (224, (224, 224, 3))]
 
 
-def test_several_people_are_drawn_in_their_colours(heads, store, clip, tmp_path):
-    from wildaffect.inference.panel import people_of
+def test_several_people_are_told_apart_by_their_numbers(heads, store):
+    from wildaffect.inference.panel import Painter, people_of
 
-    table = Predictor(heads).predict_faces(store, "clip")
-    people = people_of(table)
-    assert [person.name for person in people] == ["person 1", "person 2"]
-    assert people[0].colour != people[1].colour
-    annotate_clip(clip, table, tmp_path / "two.mp4")
-    with av.open(str(tmp_path / "two.mp4")) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    people = people_of(Predictor(heads).predict_faces(store, "clip"))
+    assert [(person.name, person.number) for person in people] == [("person 1", "1"), ("person 2", "2")]
+    painter, picture = Painter(people, 160, 120, ""), np.zeros((120, 160, 3), np.uint8)
+    before, after = (painter.draw(picture, frame, frame / 25)[:, : painter.width].max() for frame in (60, 61))
+    assert before > 100 and not after  # nobody is left after the last frame
 
-    def pixels(image, colour):
-        return int((np.abs(image.astype(int) - colour).max(axis=2) < 40).sum())
 
-    assert pixels(frames[5][:, :-260], people[1].colour) < 20 < pixels(frames[30][:, :-260], people[1].colour)
+def test_boxes_have_the_colours_of_the_expressions(heads, store):
+    from wildaffect.inference.panel import Painter, people_of
+    from wildaffect.report.palette import EXPRESSION_COLOURS, rgb
+
+    (person, _) = people_of(Predictor(heads).predict_faces(store, "clip"))
+    painter = Painter([person], 160, 120, "")
+    for row in (0, 59):
+        drawn = painter.draw(np.zeros((120, 160, 3), np.uint8), row + 1, 0.0)[:, : painter.width]
+        shown = rgb(EXPRESSION_COLOURS[person.expression[row].split()[0]])
+        assert (drawn == shown).all(axis=2).sum() > 200
+
+
+def test_bars_have_a_mark_where_an_au_becomes_active(heads, store):
+    from wildaffect.inference.panel import INK, Painter, people_of
+
+    (person, _) = people_of(Predictor([heads[2]]).predict_faces(store, "clip"))
+    thresholds = np.linspace(0.2, 0.9, 12)
+    painter = Painter([person], 160, 120, "", thresholds)
+    panel = painter.draw(np.zeros((120, 160, 3), np.uint8), 1, 0.0)[:, painter.width :]
+    for number, threshold in enumerate(thresholds):
+        gap = panel[243 + 14 * number]  # above the bar, where only the mark is
+        assert np.flatnonzero((gap == INK).all(axis=1)).tolist() == [60 + round(170 * threshold)]
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0, "0:00.00"), (3.594, "0:03.59"), (59.999, "1:00.00"), (3603.5, "1:00:03.50"), (-1.25, "-0:01.25")],
+)
+def test_a_time_stamp_is_as_on_a_player(seconds, text):
+    from wildaffect.inference.panel import clock
+
+    assert clock(seconds) == text
+
+
+def test_a_clip_that_starts_at_an_hour_has_no_hour_of_nothing(tmp_path, heads, drawn_detector):
+    """In the annotated video; the table keeps the time stamps."""
+    times = [3_600_000 + 40 * n for n in range(50)]
+    clip = write_clip(tmp_path / "late.mkv", times, dark=range(25), sound="aac", beep=3601.0, first=3_600_000)
+    Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
+    made = tmp_path / "out" / "late"
+    assert read_table(made / "predictions.parquet")["time_s"][0].as_py() == 3600
+    with av.open(str(made / "annotated.mp4")) as container:
+        assert 1.9 < container.duration / 1e6 < 2.2
+        bright = [f.time for f in container.decode(video=0) if f.to_ndarray(format="rgb24")[:, :-260].max() > 150]
+    with av.open(str(made / "annotated.mp4")) as container:
+        parts = [(part.time, np.abs(part.to_ndarray()).max(axis=0)) for part in container.decode(audio=0)]
+    loud = [time + int(np.argmax(wave > 0.25)) / 16_000 for time, wave in parts if (wave > 0.25).any()]
+    assert abs(bright[0] - 1.0) < 0.001 and abs(loud[0] - 1.0) < 0.02
 
 
 def test_wrong_use_from_the_command_line(tmp_path):

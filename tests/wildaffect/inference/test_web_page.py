@@ -14,9 +14,21 @@ from PIL import Image
 
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
-from tests.wildaffect.inference.browser import CHROMIUM, Browser
-from tests.wildaffect.inference.test_clip import TIMES, write_clip
-from wildaffect.inference.web_page import check_length, in_frame, is_ours, own_names, take
+from preprocessing.items import Item
+from tests.wildaffect.inference.browser import Browser
+from tests.wildaffect.inference.test_clip import TIMES, BrightSquare, write_clip
+from wildaffect.inference.predictor import Predictor
+from wildaffect.inference.web_page import (
+    EXAMPLE,
+    Limits,
+    check_length,
+    downloads,
+    in_frame,
+    is_ours,
+    own_names,
+    process,
+    take,
+)
 
 
 @pytest.mark.parametrize("name", ["..%2f..%2fetc; rm -rf.JPG", "clip.mp4", ".", "no ending"])
@@ -76,6 +88,43 @@ def test_only_its_own_address_is_answered(host, ours, others):
     assert not any(is_ours(name, names) for name in others)
 
 
+@pytest.mark.parametrize(
+    "stem, name",
+    [
+        ("talk 3", "talk_3_a.csv"),
+        ("../../etc/x", "etc_x_a.csv"),
+        ("Grüße", "Grüße_a.csv"),
+        ("..", "clip_a.csv"),
+    ],
+)
+def test_downloads_are_named_after_the_clip(stem, name, tmp_path):
+    result = tmp_path / "result"
+    result.mkdir()
+    (result / "a.csv").write_text("x")
+    named = downloads(result, tmp_path / "downloads", stem)
+    assert named == {"a.csv": str(tmp_path / "downloads" / name)} and Path(named["a.csv"]).read_text() == "x"
+
+
+def test_progress_begins_at_once_and_never_goes_back(heads, monkeypatch, tmp_path):
+    monkeypatch.setattr(Predictor, "detector", BrightSquare())
+    told: list[tuple[float, str]] = []
+    clip = write_clip(tmp_path / "my clip.mp4", [40 * n for n in range(150)])
+    _, video, curves, files = process(
+        Limits(), Predictor(heads), tmp_path, clip, lambda done, desc: told.append((done, desc))
+    )
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == pytest.approx(1)
+    searched = [words for _, words in told if words.startswith("finding faces: ")]
+    assert searched == [f"finding faces: {n} of 150" for n in (0, 64, 128, 150)]
+    assert Path(video).name == "my_clip_annotated.mp4" and "<iframe" in curves
+    assert "my_clip_predictions.json" in {Path(file).name for file in files}
+
+
+def test_the_example_is_a_short_clip():
+    assert EXAMPLE.stat().st_size < 100_000
+    check_length(Item("example", EXAMPLE, "example", "video", 0), 0.1)
+
+
 def test_curves_cannot_break_out_of_their_frame():
     frame = in_frame('"></iframe><script>alert(1)</script>')
     assert frame.count("<iframe") == 1 and "<script" not in frame and 'sandbox="allow-scripts"' in frame
@@ -90,7 +139,7 @@ def address(heads, tmp_path_factory):
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("app")
     script = Path(__file__).parents[3] / "wildaffect" / "cli.py"
-    options = ["--port", str(port), "--max-minutes", "1", "--heads", *map(str, heads)]
+    options = ["--port", str(port), "--max-minutes", "1", "--no-browser", "--heads", *map(str, heads)]
     command = [sys.executable, str(script), "app", *options]
     server = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/"
@@ -109,15 +158,6 @@ def address(heads, tmp_path_factory):
         assert not left, "temporary files are removed"
     finally:
         server.kill()
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    page = Browser(tmp_path / "profile")
-    yield page
-    page.close()
 
 
 @pytest.mark.parametrize("headers", [{"Host": "rebound.example"}, {"Host": ""}])
@@ -160,12 +200,25 @@ def test_upload_watch_seek_download(address, browser, tmp_path):
     browser.resize(390, 844)  # the legend wraps: the frame of the curves grows with it
     browser.wait("parseFloat(document.querySelector('#curves iframe').style.height) > 720", 10)
     assert browser.run("document.documentElement.scrollWidth") == 390
+    names = browser.run("[...document.querySelectorAll('#downloads a')].map((a) => a.href.split('/').pop())")
+    assert {"drawn_predictions.csv", "drawn_predictions.json", "drawn_annotated.mp4"} <= set(names)
     link = browser.run("[...document.querySelectorAll('#downloads a')].find((a) => a.href.endsWith('.csv')).href")
     with urllib.request.urlopen(link) as answer:
         lines = answer.read().decode().splitlines()
     assert len(lines) == 61 and lines[0].startswith("subject,frame,time_s,face")
     outside = [url for url in browser.requests if url.startswith("http") and not url.startswith(address)]
     assert not outside
+
+
+def test_one_click_shows_an_example_in_the_dark(address, browser):
+    pytest.importorskip("facenet_pytorch")
+    browser.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.open(address)
+    browser.wait("!!document.querySelector('#example')")
+    browser.run("document.querySelector('#example').click()")
+    browser.wait("(document.querySelector('#said') || {}).innerText.includes('55 frames')", 300)
+    browser.wait("!!document.querySelector('#curves iframe')")
+    assert browser.run("getComputedStyle(document.querySelector('#curves iframe')).colorScheme") == "dark"
 
 
 def test_a_text_file_named_mp4_gets_a_clear_message(address, browser, tmp_path):

@@ -2,11 +2,14 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
+from temporal.plots import timeline
+from temporal.scoring import Scored
 from wildaffect.report import figures
 from wildaffect.report.page import png
-from wildaffect.report.palette import BLUE, EXPRESSION_COLOURS, GREY, rgb
+from wildaffect.report.palette import EXPRESSION_COLOURS
 from wildaffect.tasks import AUS, EXPRESSIONS
 
 RNG = np.random.default_rng(0)
@@ -60,7 +63,7 @@ def test_trajectory_is_interrupted_by_gaps():
 def test_reliability_states_the_expected_calibration_error():
     confidence, correct = np.repeat([0.25, 0.85], 100), np.repeat([0, 1, 1], [75, 25, 100])
     axis = figures.reliability(confidence, correct).axes[0]
-    assert axis.texts[0].get_text() == "ECE = 0.075"  # (0 + .15) / 2
+    assert axis.get_title(loc="right") == "ECE = 0.075"  # (0 + .15) / 2
 
 
 def test_pca_map_finds_the_direction_of_largest_variance():
@@ -88,9 +91,33 @@ def test_figures_are_drawn_also_of_nothing(figure):
     assert min(picture.shape[:2]) > 20
 
 
-def test_expressions_have_eight_colours():
-    assert len(set(EXPRESSION_COLOURS.values())) == 8
-    assert rgb(BLUE) == (0, 114, 178) and EXPRESSION_COLOURS["Neutral"] == GREY
+CURVES = np.linspace(-1, 1, 40).repeat(2).reshape(-1, 2)
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        figures.va_timeline(np.arange(40), CURVES, CURVES, title="a clip with a rather long name"),
+        figures.f1_bars(dict.fromkeys(AUS, 1.0), reference=dict.fromkeys(AUS, 0.2)),
+        figures.histogram(np.arange(9.0)),
+        figures.reliability(np.full(9, 0.05), np.ones(9)),
+        figures.pca_map(RNG.random((50, 8)), np.arange(50) % 8, EXPRESSIONS),
+        timeline("expr", Scored("clip", np.arange(40), *[np.arange(40)[:, None] % 8] * 2, np.ones((40, 1), bool))),
+    ],
+)
+def test_keys_and_remarks_cover_nothing_that_is_drawn(figure):
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        inside = axis.get_window_extent().padded(-1)
+        words = [text for text in axis.texts if text.get_text() and text.get_transform() is axis.transAxes]
+        words += [axis.get_legend()] if axis.get_legend() else []
+        assert not any(inside.overlaps(word.get_window_extent()) for word in words)
+
+
+def test_a_map_by_expression_has_the_colours_of_the_expressions():
+    axis = figures.pca_map(RNG.random((50, 8)), np.arange(50) % 8, EXPRESSIONS).axes[0]
+    shown = [tuple(part.get_facecolor()[0][:3]) for part in axis.collections]
+    assert shown == [to_rgb(colour) for colour in EXPRESSION_COLOURS.values()]
 
 
 @pytest.mark.parametrize("shape", [(50, 8), (3, 1), (40, 2), (3, 8)])

@@ -29,7 +29,7 @@ def test_cost_is_three_forward_passes_a_sample():
     model = torch.nn.Linear(1000, 1000)
     assert describe_cost(model) == "1.00 M weights"
     flops = count_flops(model, torch.zeros(1, 1000))
-    assert flops == 2e6 and describe_cost(model, flops, 10**9) == "1.00 M weights; 6.00 PFLOP in all"
+    assert flops == 2e6 and describe_cost(model, flops, 10**9) == "1.00 M weights; 6 PFLOP in all"
 
 
 @pytest.mark.parametrize(
