@@ -121,7 +121,7 @@ def test_a_header_must_say_what_taught_the_encoder(tmp_path):
             FeatureCache(tmp_path)
     header["sequences"]["a"]["first_frame"] = 2
     (tmp_path / "features.json").write_text(json.dumps(header))
-    with pytest.raises(UserError, match="from frame 1 on, the cache's header says .* from frame 2 on"):
+    with pytest.raises(UserError, match=r"from frame 1 on, the cache's header says .* from frame 2 on"):
         FeatureCache(tmp_path).read("a")
     del header["trained_on"]
     (tmp_path / "features.json").write_text(json.dumps(header))
