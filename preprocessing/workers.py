@@ -13,6 +13,7 @@ import torch
 
 from checkpoints.artifact import write_json
 from preprocessing.detect import Detector
+from preprocessing.faces import DATA
 from preprocessing.items import Group
 from preprocessing.progress import explain_full_disk, is_finished
 from preprocessing.rows import Found
@@ -109,6 +110,7 @@ def _give_up(store: Path, group: Group) -> Log:
         "no_face": [],
         "problems": [{"source": i.name, "video": i.video, "problem": problem} for i in group.items],
     }
+    (store / DATA / f"{group.name}.parquet").unlink(missing_ok=True)  # from an earlier run
     write_json(store / LOG / f"{group.name}.json", log)
     return log
 
