@@ -34,7 +34,7 @@ def write_report(cache_path: Path, store: FacesStore, labels: Tracks | None, unr
         ["with a face", int(valid.sum())],
         *([] if unreadable is None else [["pictures that could not be decoded", unreadable]]),
         ["dimensions", cache.dim],
-        *sorted(cache.header["config"].items()),
+        *(list(item) for item in sorted(cache.header["config"].items())),
         ["encoder", cache.header.get("encoder", "")],
         ["feature id", cache.feature_id],
     ]

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -118,3 +120,22 @@ def test_faults_have_messages(tmp_path):
         write_features(tmp_path, "a/b", features=np.zeros((4, 3)), valid=np.ones(4), time_s=np.zeros(4), first_frame=1)
     with pytest.raises(UserError, match="nothing to finish"):
         finish_cache(tmp_path / "empty", made_by="test", config={}, parents={}, feature_id="id", dim=3)
+
+
+def test_a_header_must_say_what_taught_the_encoder(tmp_path):
+    arrays = {"features": np.ones((2, 3)), "valid": np.ones(2, bool), "time_s": np.arange(2) / 30}
+    write_features(tmp_path, "a", **arrays, first_frame=1)
+    finish_cache(tmp_path, made_by="test", config={}, parents={}, feature_id="id", dim=3)
+    header = json.loads((tmp_path / "features.json").read_text())
+    for change, message in (({"trained_on": None}, "trained_on is None"), ({"dim": True}, "dim is True")):
+        (tmp_path / "features.json").write_text(json.dumps(header | change))
+        with pytest.raises(UserError, match=f"features.json is damaged or of another version: {message}"):
+            FeatureCache(tmp_path)
+    header["sequences"]["a"]["first_frame"] = 2
+    (tmp_path / "features.json").write_text(json.dumps(header))
+    with pytest.raises(UserError, match=r"from frame 1 on, the cache's header says .* from frame 2 on"):
+        FeatureCache(tmp_path).read("a")
+    del header["trained_on"]
+    (tmp_path / "features.json").write_text(json.dumps(header))
+    with pytest.raises(UserError, match="trained_on is missing"):
+        FeatureCache(tmp_path)

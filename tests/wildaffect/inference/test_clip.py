@@ -10,14 +10,15 @@ import av
 import numpy as np
 import pytest
 
+from checkpoints.artifact import file_hash, write_header
 from checkpoints.errors import UserError
 from preprocessing.align import decode_jpeg
 from preprocessing.detect import Faces
 from tests.wildaffect.inference.conftest import make_encoder, make_head
 from tests.wildaffect.report.test_page import Page
 from wildaffect.cli import Predict
-from wildaffect.inference.clip import HEADER
-from wildaffect.inference.clip_facts import facts_of, warnings_of
+from wildaffect.inference.clip import HEADER, KIND, SCHEMA, WORK, finished
+from wildaffect.inference.clip_facts import Facts, facts_of, warnings_of
 from wildaffect.inference.clip_page import chart_data, time_lines
 from wildaffect.inference.models import load_models
 from wildaffect.inference.predictor import Predictor
@@ -381,3 +382,21 @@ def test_wrong_use_from_the_command_line(tmp_path):
     command = [sys.executable, str(script), "predict", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "does not exist" in done.stderr
+
+
+def test_a_folder_that_lost_a_file_is_made_again_and_leftovers_go(tmp_path, capsys):
+    facts = Facts(frames=1, seconds=0.0, rate=0.0, people=1, with_face=1.0, interpolated=0.0, face_size=50.0)
+    folder, parents, config = tmp_path / "a", {"clip": "c", "heads": "h"}, {"annotate": True}
+    (folder / WORK).mkdir(parents=True)
+    (folder / "predictions.csv").write_text("frame\n1\n")
+    files = {"predictions.csv": file_hash(folder / "predictions.csv")}
+    fields = {"facts": facts.as_dict(), "warnings": [], "files": files}
+    write_header(folder, HEADER, kind=KIND, schema=SCHEMA, made_by="predict", config=config, parents=parents, **fields)
+    assert finished(folder, parents, config) and not (folder / WORK).exists()
+    assert "was left by an interrupted run: removed" in capsys.readouterr().out
+    assert finished(folder, parents, {"annotate": False}) is None
+    (folder / "predictions.csv").write_text("frame\n2\n")
+    assert finished(folder, parents, config) is None
+    assert "predictions.csv was deleted or changed: the clip is predicted again" in capsys.readouterr().out
+    (folder / "predictions.csv").unlink()
+    assert finished(folder, parents, config) is None
