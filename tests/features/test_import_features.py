@@ -62,11 +62,11 @@ def test_csv_and_folders(corpus, tmp_path):
 
 def test_the_name_says_what_the_features_are(corpus, tmp_path):
     np.save(tmp_path / "val0.npy", np.ones((12, 3)))
-    main(config(corpus, tmp_path, tmp_path / "one"))
+    main(config(corpus, tmp_path, tmp_path / "first"))
     np.save(tmp_path / "val0.npy", np.zeros((12, 3)))
-    main(config(corpus, tmp_path, tmp_path / "two"))
-    assert FeatureCache(tmp_path / "one").feature_id == FeatureCache(tmp_path / "two").feature_id
-    assert FeatureCache(tmp_path / "one").ids == ["val0"]
+    main(config(corpus, tmp_path, tmp_path / "second"))
+    assert FeatureCache(tmp_path / "first").feature_id == FeatureCache(tmp_path / "second").feature_id
+    assert FeatureCache(tmp_path / "first").ids == ["val0"]
 
 
 def test_refusals(corpus, tmp_path):
