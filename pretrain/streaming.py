@@ -33,6 +33,13 @@ from wildaffect.tasks.folds import group_of, read_ids, read_known_ids
 from wildaffect.training.batches import BatchPlan, sample_rng
 from wildaffect.training.images import RandomCrop, decode, first_readable, readable, stacked
 
+try:
+    from botocore.exceptions import BotoCoreError  # s3fs lets it through, as when no server answers
+except ImportError:  # without s3fs
+    BotoCoreError = OSError
+
+UNREADABLE = (OSError, ImportError, ValueError, BotoCoreError)
+"""What reading an address raises; Arrow's errors are ValueErrors."""
 BLOCK = 4096
 """Pictures, as JPEG, that a worker holds and shuffles at a time."""
 TOGETHER = 16
@@ -70,7 +77,7 @@ class FacesStream:
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.address)
             content = self._fs.cat_file(f"{self._root}/{HEADER}")
-        except (OSError, ImportError, ValueError) as error:
+        except UNREADABLE as error:
             raise UserError(
                 f"{self.address} cannot be read as a faces store ({type(error).__name__}: {error}): expected a "
                 f"complete store with {HEADER}; s3:// and similar need their fsspec package (`pip install s3fs`)"
@@ -103,7 +110,7 @@ class FacesStream:
         try:
             with ThreadPoolExecutor(16) as pool:
                 pictures, kept, found = zip(*pool.map(look, range(len(self._names))), strict=True)
-        except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
+        except UNREADABLE as error:
             raise UserError(f"a shard of {self.address} cannot be read: {error}") from None
         self.excluded, self.found = sum(pictures) - sum(kept), set().union(*found)
         return np.array(kept, dtype=np.int64)

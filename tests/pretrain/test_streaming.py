@@ -184,6 +184,11 @@ def test_excluded_recordings_are_not_streamed(store, other, tmp_path, capsys):
     assert crops.faces.fingerprints.keys() == {"faces_0", "faces_1", "excluded"}
 
 
+def answers(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_an_object_store_is_read_like_a_disk(store, other, tmp_path, monkeypatch):
     s3fs = pytest.importorskip("s3fs")
     pytest.importorskip("moto")
@@ -201,7 +206,7 @@ def test_an_object_store_is_read_like_a_disk(store, other, tmp_path, monkeypatch
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
+        while not answers(port) and time.monotonic() < deadline:
             time.sleep(0.05)
         remote = s3fs.S3FileSystem()
         remote.mkdir("bucket")

@@ -13,7 +13,7 @@ def text_of(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return number(float(value))
+        return number(value.item() if isinstance(value, np.number) else value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {text_of(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
