@@ -178,7 +178,7 @@ def _find(store: Path, item: Item, settings: Settings, budget: int) -> Generator
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(store))  # noqa: SIM115
     found = Found(spool)
     try:
-        frames = _frames_of(item, found.problems.append)
+        frames = frames_of(item, found.problems.append)
         find = find_in_pictures if item.kind == "picture" else find_faces
         yield from follow(chunks(frames, found.times, budget), found, settings, find)
     except UserError as error:
@@ -186,9 +186,11 @@ def _find(store: Path, item: Item, settings: Settings, budget: int) -> Generator
     return found
 
 
-def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
+def frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
     """Yield the frames of a video or of a folder of frames, or the one picture."""
-    if item.kind == "video":
+    if item.frames is not None:
+        yield from item.frames
+    elif item.kind == "video":
         yield from read_frames(item.path, report)
     elif item.kind == "picture":
         yield Frame(1, float("nan"), read_picture(item.path if item.data is None else item.data))

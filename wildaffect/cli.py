@@ -117,7 +117,7 @@ class App:
 class Export:
     """Copy heads and their encoders into one directory that can be moved and passed to --heads.
 
-    OUT/heads/NAME/ and OUT/encoders/NUMBER/ are what the stages wrote, OUT/MODEL_CARD.md describes them, and
+    OUT/heads/NAME/ and OUT/encoders/NUMBER/ are what the stages wrote, OUT/README.md describes them, and
     OUT/bundle.json marks the bundle as complete.
     """
 

@@ -39,8 +39,12 @@ class Watched:
             self.progress("finding faces", self.seen, 0)
 
 
-def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
+def list_clips(paths: Sequence[Path], *, crops: bool = False) -> tuple[list[Item], list[str]]:
     """List the videos, pictures and folders of frames in files and folders.
+
+    Args:
+        paths: The files and folders.
+        crops: The pictures already are faces.
 
     Returns:
         The clips, each with a unique name that can be used as a folder name; and what is left out, with the reason.
@@ -53,7 +57,7 @@ def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist: pass video files, pictures, or folders of them")
-    items, problems = find_items([str(path) for path in paths], crops=False, together=False)
+    items, problems = find_items([str(path) for path in paths], crops=crops, together=False)
     clips = [item for item in items if item.kind != "table"]
     tables = dict.fromkeys(item.name for item in items if item.kind == "table")
     left_out = [f"{problem['source']} {problem['problem']}" for problem in problems if not problem["video"]]
@@ -64,9 +68,9 @@ def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
 
 
 def find_faces_of(
-    clip: Item, path: Path, detector: Detector, settings: Settings, *, progress: Progress | None = None
+    clip: Item, path: Path, detector: Detector | None, settings: Settings, *, progress: Progress | None = None
 ) -> tuple[FacesStore, list[str]]:
-    """Find, track and align the faces of one clip, and write them to the store `path`.
+    """Find, track and align the faces of one clip, and write them to the store `path`. Ready crops need no detector.
 
     A store that is finished already and was made with the same settings is used as it is.
 
@@ -84,7 +88,7 @@ def find_faces_of(
     if not header.exists():
         (group,) = make_groups([clip])
         path.mkdir(parents=True, exist_ok=True)
-        log = make_shard(path, group, settings, Watched(detector, progress))
+        log = make_shard(path, group, settings, None if detector is None else Watched(detector, progress))
         if not log["frames"]:
             reason = "; ".join(problem["problem"] for problem in log["problems"]) or "holds no frame"
             raise UserError(f"{clip.path} {reason}")

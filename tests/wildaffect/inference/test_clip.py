@@ -199,10 +199,13 @@ def test_every_output_names_its_heads_and_their_scores(result):
     with av.open(str(result / "annotated.mp4")) as container:
         comment = container.metadata["comment"]
     inside = pq.read_schema(result / "predictions.parquet").metadata
-    for text in (comment, inside[b"heads"].decode()):
+    said = json.loads(inside[b"wildaffect"])
+    for text in (comment, said["credit"]):
         assert "va: head va, recipe demo, trained on 2 videos or pictures of synthetic faces" in text
         assert "score 0.400 (chance 0.100) on 2 videos that taught and chose nothing" in text and "au: head au" in text
-    assert b"drawn faces" in inside[b"warnings"]
+    assert "drawn faces" in said["warnings"][0]
+    header = json.loads((result / HEADER).read_text())  # beside the CSV
+    assert said.items() <= header.items()
 
 
 def test_charts_hold_the_table(result):
