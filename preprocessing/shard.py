@@ -224,7 +224,7 @@ def follow(
             frame, image = pictures[i]
             if i in cuts:
                 tracker.cut()
-            crops, usable = _crops(image, faces[i], aligned)
+            crops, usable = crops_of(image, faces[i], aligned)
             if not crops:
                 without += 1
                 if without.bit_count() == 1 and len(found.no_face) < NO_FACE:  # the 1st, 2nd, 4th, 8th, ...
@@ -265,7 +265,7 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _crops(
+def crops_of(
     image: np.ndarray, faces: Faces, aligned: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> tuple[list[np.ndarray], list[int]]:
     """Aligned faces and their indices; faces whose landmarks coincide cannot be aligned."""

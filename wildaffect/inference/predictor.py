@@ -26,12 +26,14 @@ from preprocessing.detect import Detector
 from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
 from preprocessing.items import Item
+from preprocessing.live import LiveFaces
 from preprocessing.shard import Settings
 from preprocessing.views import face_views
 from temporal.data import frame_rate
 from wildaffect.inference.clips import find_faces_of
 from wildaffect.inference.hub import fetch
 from wildaffect.inference.inputs import Clip, Frames, Inputs, StoredVideo, read_inputs
+from wildaffect.inference.live import Live, live_frames
 from wildaffect.inference.models import load_models
 from wildaffect.inference.onnx_export import use_onnx
 from wildaffect.inference.prediction import Prediction, Predictions
@@ -217,6 +219,33 @@ class Predictor:
         weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
         return result
 
+    def stream(
+        self, frames: Any, *, fps: float | None = None, times: Iterable[float] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Predict a running video: yield the rows of each frame before the next one is asked for.
+
+        The columns are those of the table, and there is a row for every person in a frame. As the video has no end,
+        `subject` is empty for the first person seen (who has a row in every frame), and nothing is interpolated.
+        Memory does not grow.
+
+        Args:
+            frames: Pictures (RGB uint8 `[H, W, 3]`, PIL, or None for a missing one) as they come, or a video file.
+            fps: Frames per second; if neither this nor `times` is given, the times of arrival are taken.
+            times: Time of each frame in seconds.
+
+        Raises:
+            UserError: A head predicts from later frames too; `adapt` needs the whole clip; a frame is no picture.
+        """
+        live = Live(self, LiveFaces(self.detector, self.face_size, self.models.framing.for_alignment))
+        source = live_frames(frames, fps, times)
+        return (row for frame in source for row in live.rows(frame))
+
+    @property
+    def face_size(self) -> Literal[112, 224]:
+        """Side of the aligned faces in pixels: as large as the largest encoder reads."""
+        wanted = max(embedder.encoder.config.image_size for embedder in self.models.embedders.values())
+        return 112 if wanted <= 112 else 224
+
     @cached_property
     def detector(self) -> Detector:
         """MTCNN, loaded for the first clip.
@@ -238,8 +267,7 @@ class Predictor:
         Raises:
             UserError: The clip cannot be read.
         """
-        wanted = max(embedder.encoder.config.image_size for embedder in self.models.embedders.values())
-        settings = Settings(112 if wanted <= 112 else 224, crops=crops, framing=self.models.framing.for_alignment)
+        settings = Settings(self.face_size, crops=crops, framing=self.models.framing.for_alignment)
         try:
             return find_faces_of(clip, path, None if crops else self.detector, settings, progress=progress)
         finally:
@@ -287,6 +315,19 @@ class Predictor:
         )
 
     @torch.inference_mode()
+    def embed(self, faces: Sequence[tuple[bytes | None, np.ndarray | None]]) -> dict[str, np.ndarray]:
+        """Features of some faces, each given as in :func:`preprocessing.views.face_views`: id to `[N, D]` float16."""
+        embedders = self.models.embedders
+        cut = [face_views(jpeg, [e.view for e in embedders.values()], landmarks) for jpeg, landmarks in faces]
+        arithmetic = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        features = {}
+        for (name, embedder), pictures in zip(embedders.items(), zip(*cut, strict=True), strict=True):
+            size = embedder.encoder.config.image_size
+            images = torch.stack([resize(picture, size) for picture in pictures])
+            with arithmetic:
+                features[name] = embedder(images.to(self.device)).half().cpu().numpy()
+        return features
+
     def features(
         self, store: FacesStore, sequence: FaceSequence, step: Callable[[int], None] = lambda count: None
     ) -> dict[str, np.ndarray]:
@@ -295,7 +336,6 @@ class Predictor:
         They are kept in files, because the features of a long clip are many times larger than its table.
         """
         embedders = self.models.embedders
-        views = [embedder.view for embedder in embedders.values()]
         valid = store.valid[sequence.start : sequence.start + sequence.length]
         features = {
             name: scratch_array(sequence.length, embedder.encoder.dim, store.path)
@@ -303,15 +343,10 @@ class Predictor:
         }
         rows = np.flatnonzero(valid)
         faces = (face for face in store.pictures(sequence.start, sequence.length) if face[0])
-        arithmetic = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
-            cut = [face_views(jpeg, views, landmarks) for jpeg, landmarks in islice(faces, len(batch))]
-            for (name, embedder), pictures in zip(embedders.items(), zip(*cut, strict=True), strict=True):
-                size = embedder.encoder.config.image_size
-                images = torch.stack([resize(picture, size) for picture in pictures])
-                with arithmetic:
-                    features[name][batch] = embedder(images.to(self.device)).half().cpu().numpy()
+            for name, found in self.embed(list(islice(faces, len(batch)))).items():
+                features[name][batch] = found
             step(len(batch))
         gaps = np.flatnonzero(~valid)
         for part in parts(len(gaps)):

@@ -90,7 +90,7 @@ class StandIn(BaseHTTPRequestHandler):
         else:
             self.answer({"id": name, "sha": COMMIT, "siblings": [{"rfilename": path} for path in files], "tags": []})
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
 
 
 @pytest.fixture
