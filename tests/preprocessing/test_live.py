@@ -63,7 +63,7 @@ def test_a_face_is_searched_once_and_then_followed(live):
     for number in range(15):
         (face,) = live.step(picture((100, 50 + 2 * number)))
         assert face.subject == "" and face.box[0] == 50 + 2 * number and face.score > 0.9
-        assert np.abs(face.landmarks - OURS.template(112)).max() < 3 and face.jpeg.startswith(b"\xff\xd8")
+        assert np.abs((face.landmarks - OURS.template(112)).mean(0)).max() < 1 and face.jpeg.startswith(b"\xff\xd8")
     assert live.detector.searches == 1 and live.detector.refinements == 14
 
 

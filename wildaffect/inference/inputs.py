@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -150,7 +150,7 @@ class Frames:
             if time_s is None:
                 raise UserError(f"times= has {index - 1} entries and there are more frames")
             yield Frame(index, time_s, None if picture is None else as_picture(picture, f"frame {index}"))
-        if self.clock.times is not None and next(seconds, None) is not None:
+        if isinstance(self.clock.times, Sized) and next(seconds, None) is not None:
             raise UserError(f"times= has more entries than there are frames ({index})")
 
 

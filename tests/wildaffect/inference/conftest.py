@@ -23,6 +23,8 @@ ARCHITECTURE = Architecture(
     window=20, stride=10, tcn_channels=(8,), layers=1, width=16, attention_heads=2, feedforward=16
 )
 
+SMOOTHED = Smoothing("box", 5)
+
 
 def make_encoder(directory: Path, *, synthetic: bool = True, seed: int = 0) -> Encoder:
     torch.manual_seed(seed)
@@ -44,7 +46,7 @@ def make_head(
     seed: int = 0,
     framing: Framing = OURS,
     architecture: Architecture = ARCHITECTURE,
-    smoothing: Smoothing = Smoothing("box", 5),
+    smoothing: Smoothing = SMOOTHED,
 ) -> Path:
     import os
 

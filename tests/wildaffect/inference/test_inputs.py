@@ -20,7 +20,8 @@ def drawn(count: int = COUNT) -> list[np.ndarray]:
     """Frames of a bright square that moves."""
     frames = [np.full((120, 160, 3), 20, np.uint8) for _ in range(count)]
     for number, frame in enumerate(frames):
-        frame[30:90, 40 + number : 100 + number] = 200 + number
+        texture = np.random.default_rng(number).integers(180, 255, (60, 60, 1), np.uint8)
+        frame[30:90, 40 + number : 100 + number] = texture
     return frames
 
 
