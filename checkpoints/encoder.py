@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -203,15 +204,15 @@ def timm_keys(encoder: Encoder) -> dict[str, Any]:
     returns the encoder's features, except with the poolings `cls_mean` and `grid`, which timm does not have.
     """
     config, backbone = encoder.config, encoder.backbone
-    mean, std = config.mean, config.std
-    if encoder.grey:
-        mean, std = ((sum(share * value for share, value in zip(LUMA, values, strict=True)),) for values in (mean, std))
+    mean, std = (
+        (sum(map(mul, LUMA, values)),) if encoder.grey else tuple(values) for values in (config.mean, config.std)
+    )
     model = {**encoder.arguments, "num_classes": 0}
     if config.pooling == "mean" and isinstance(getattr(backbone, "norm", None), nn.LayerNorm):
         model |= {"global_pool": "avg", "fc_norm": False}
     elif config.pooling == "cls":
         model |= {"global_pool": "token"}
-    published = {
+    published: dict[str, Any] = {
         "input_size": [len(mean), config.image_size, config.image_size],
         "mean": mean,
         "std": std,

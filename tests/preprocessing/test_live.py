@@ -3,7 +3,7 @@ import pytest
 
 from checkpoints.framing import OURS
 from preprocessing.detect import Faces
-from preprocessing.live import PEOPLE, TRACKS, LiveFaces
+from preprocessing.live import LiveFaces
 
 SIZE = 40
 
@@ -90,11 +90,19 @@ def test_a_lost_face_is_searched_at_once_and_an_empty_picture_four_times_as_ofte
     assert live.detector.searches == 2 + 1 + 4
 
 
-def test_memory_is_bounded(live):
-    for number in range(3 * PEOPLE):
-        for _ in range(2):
-            live.step(picture((number + 100, 20 + 60 * (number % 4))))
+@pytest.mark.parametrize(("likeness", "people", "tracks"), [(2.0, 3, 1), (-2.0, 1, 2)])
+def test_memory_is_bounded(live, monkeypatch, likeness, people, tracks):
+    """Whether nobody is ever recognised, or everybody is taken for the same person."""
+    monkeypatch.setattr("preprocessing.live.PEOPLE", 3)
+    monkeypatch.setattr("preprocessing.live.TRACKS", 2)
+    for name in ("SAME_PERSON", "SAME_PLACE"):
+        monkeypatch.setattr(f"preprocessing.tracks.{name}", likeness)
+    seen = []
+    for number in range(6):
+        for _ in range(4):
+            seen += names(live.step(picture((number + 100, 20 + 60 * (number % 4)))))
         for _ in range(12):
             live.step(picture())
-    assert 1 < len(live.people) <= PEOPLE and max(map(len, live.people.values())) <= TRACKS
-    assert len(live._tracks) <= 1 and len(live._tracker.tracks) <= 1
+    assert [len(live.people), max(map(len, live.people.values()))] == [people, tracks]
+    assert seen[-1] == ("6" if people > 1 else "")
+    assert not live._tracks and not live._tracker.tracks

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from checkpoints.artifact import read_json
@@ -15,7 +15,9 @@ from wildaffect.inference.bundle import write_bundle
 from wildaffect.inference.models import BUNDLE, check_bundle
 
 FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
-"""What is downloaded. None of it is ever run."""
+"""What is uploaded and downloaded. None of it is ever run."""
+HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+"""What the HTTP library raises; which one that is depends on the version of huggingface_hub."""
 
 
 def fetch(name: Path | str, revision: str | None = None) -> Path:
@@ -33,7 +35,7 @@ def fetch(name: Path | str, revision: str | None = None) -> Path:
     _check_name(str(name), f"{name} is no folder")
     try:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+    except (OSError, HTTP_ERROR) as error:
         raise UserError(f"{name} is no folder, and cannot be downloaded: {_reason(error)}") from None
 
 
@@ -68,7 +70,7 @@ def push_to_hub(model: Path | str, name: str, *, private: bool = False) -> str:
     try:
         api.create_repo(name, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=name, folder_path=directory, allow_patterns=list(FILES))
-    except OSError as error:
+    except (OSError, HTTP_ERROR) as error:
         raise UserError(f"{model} cannot be uploaded as {name}: {_reason(error)}") from None
     return str(done.commit_url)
 

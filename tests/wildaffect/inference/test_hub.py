@@ -158,3 +158,10 @@ def test_what_is_no_name_is_said_to_be_none(name, heads):
         fetch(name)
     with pytest.raises(UserError, match="no OWNER/NAME on the Hub"):
         push_to_hub(heads[0], name)
+
+
+def test_a_hub_that_cannot_be_reached(encoder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
+    with pytest.raises(UserError, match=r"cannot be uploaded as me/encoder: .*refused"):
+        push_to_hub(encoder[0], "me/encoder")

@@ -31,7 +31,8 @@ def predictor_of(path, encoder, architecture, task="joint", **options):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", TIMES[:30], dark=range(12, 22))
+    # While nobody is there, every fourth frame is searched: the face comes back in one of these.
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", TIMES[:30], dark=range(12, 24))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -44,7 +45,7 @@ def test_it_says_what_the_finished_clip_says(encoder, clip, tmp_path, architectu
     for name in ("subject", "frame", "time_s", "face", "x1", "y2"):
         assert [row[name] for row in rows] == table[name].to_pylist(), name
     seen = [row["face"] for row in rows]
-    assert seen == [True] * 12 + [False] * 10 + [True] * 8
+    assert seen == [True] * 12 + [False] * 12 + [True] * 6
     names = ["valence", "arousal", "p_Fear", "p_AU12"]
     mine = np.array([[row[name] for name in names] for row in rows], float)
     alike = 12 if architecture is ENDING else 30  # windows that end at a frame fill gaps with later ones
@@ -106,7 +107,7 @@ def test_memory_does_not_grow(encoder, tmp_path):
     held = []
     tracemalloc.start()
     for row in rows:
-        if row["frame"] in (40, 120):
+        if row["frame"] in (20, 60):
             held.append(tracemalloc.get_traced_memory()[0])
         if len(held) == 2:
             break
