@@ -271,7 +271,7 @@ def test_a_full_disk_ends_the_command(clip, heads, tmp_path, drawn_detector, mon
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("wildaffect.inference.clip.annotate_clip", full)
+    monkeypatch.setattr("wildaffect.inference.prediction.annotate_clip", full)
     with pytest.raises(UserError, match="the disk is full"):
         Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
 
