@@ -4,7 +4,6 @@ Each picture of a face is also given as 48 px, as 4,000 px, grey, cropped tightl
 the share of faces whose probabilities stay within .1 of the original's, and by how much they move.
 """
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,25 +62,23 @@ def main(config: Robustness) -> dict[str, Any]:
     paths = sorted(path for path in config.pictures.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
     paths = [paths[k] for k in np.unique(np.linspace(0, len(paths) - 1, config.count).round().astype(int))]
     moved: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "face.png"
 
-        def ask(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-            cv2.imwrite(str(file), picture[..., ::-1])
-            row = predictor.predict(file).slice(0, 1)
-            if not row["face"][0].as_py():
-                return None
-            box = np.array([row[name][0].as_py() for name in ("x1", "y1", "x2", "y2")])
-            return np.array([row[name][0].as_py() for name in COLUMNS]), box
+    def ask(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        (result,) = predictor.predict_many([picture], progress=False)
+        row = result.table.slice(0, 1)
+        if not row["face"][0].as_py():
+            return None
+        box = np.array([row[name][0].as_py() for name in ("x1", "y1", "x2", "y2")])
+        return np.array([row[name][0].as_py() for name in COLUMNS]), box
 
-        for number, path in enumerate(paths):
-            picture = read_picture(path)
-            if (first := ask(picture)) is None:
-                continue
-            for name, other in variants(picture, first[1]).items():
-                if name != "4000 px" or number % max(1, len(paths) // config.large) == 0:
-                    answer = ask(other)
-                    moved.setdefault(name, []).append(1.0 if answer is None else np.abs(answer[0] - first[0]).max())
+    for number, path in enumerate(paths):
+        picture = read_picture(path)
+        if (first := ask(picture)) is None:
+            continue
+        for name, other in variants(picture, first[1]).items():
+            if name != "4000 px" or number % max(1, len(paths) // config.large) == 0:
+                answer = ask(other)
+                moved.setdefault(name, []).append(1.0 if answer is None else np.abs(answer[0] - first[0]).max())
     result = {
         name: {
             "faces": len(values),

@@ -27,7 +27,7 @@ from checkpoints.encoder import (
 )
 from checkpoints.errors import UserError
 
-CARD = "MODEL_CARD.md"
+CARD = "README.md"
 STANDARD = ("kind", "schema", "made_by", "config", "parents", "encoder", "provenance", "weights")
 """Header fields that every encoder directory has; all others are kept as they are."""
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -160,6 +161,7 @@ class Encoder(nn.Module):
             raise UserError(
                 f"timm cannot build {config.architecture!r} with {given}: {shown(str(error), 200)}"
             ) from None
+        self.arguments = arguments
         self.grey = config.kwargs.get("in_chans", 3) == 1
         if not hasattr(self.backbone, "patch_embed"):
             self.backbone.to(memory_format=torch.channels_last)  # convolutions are up to twice as fast on a CPU
@@ -251,8 +253,42 @@ def save_encoder(
         encoder=asdict(encoder.config),
         provenance=encoder.provenance,
         weights=fingerprint(weights),
+        **timm_keys(encoder),
         **fields,
     )
+
+
+def timm_keys(encoder: Encoder) -> dict[str, Any]:
+    """What timm reads in a `config.json`, so that `timm.create_model("local-dir:DIR", pretrained=True)` loads it.
+
+    The model takes pictures in [0, 1], normalised by `mean` and `std` (grey ones if its input has one channel), and
+    returns the encoder's features, except with the poolings `cls_mean` and `grid`, which timm does not have.
+    """
+    config, backbone = encoder.config, encoder.backbone
+    mean, std = (
+        (sum(map(mul, LUMA, values)),) if encoder.grey else tuple(values) for values in (config.mean, config.std)
+    )
+    model = {**encoder.arguments, "num_classes": 0}
+    if config.pooling == "mean" and isinstance(getattr(backbone, "norm", None), nn.LayerNorm):
+        model |= {"global_pool": "avg", "fc_norm": False}
+    elif config.pooling == "cls":
+        model |= {"global_pool": "token"}
+    published: dict[str, Any] = {
+        "input_size": [len(mean), config.image_size, config.image_size],
+        "mean": mean,
+        "std": std,
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "num_classes": config.grid_channels if encoder.squeeze else 0,
+    }
+    if encoder.squeeze:  # timm leaves out the weights of a classifier that the model does not have
+        published["classifier"] = SQUEEZE.rstrip(".")
+    return {
+        "architecture": config.architecture,
+        "num_features": int(backbone.num_features),
+        "model_args": model,
+        "pretrained_cfg": published,
+    }
 
 
 def load_encoder(where: str | Path) -> Encoder:

@@ -34,6 +34,12 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[a.real, -a.imag, shift.real], [a.imag, a.real, shift.imag]])
 
 
+def in_aligned(landmarks: np.ndarray, size: int, framing: Framing) -> np.ndarray:
+    """Where landmarks in pixels of a picture `[5, 2]` lie in the aligned face: float32 `[5, 2]`."""
+    matrix = similarity(np.asarray(landmarks, dtype=np.float64), framing.template(size))
+    return (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
 def align(image: np.ndarray, landmarks: np.ndarray, size: int, framing: Framing = OURS) -> np.ndarray:
     """Cut a face out of a picture, upright and scaled.
 

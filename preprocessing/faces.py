@@ -40,7 +40,7 @@ from checkpoints.content import changed_error, content_hashes, refuse_changed
 from checkpoints.errors import UserError
 from checkpoints.forms import Count, Name, Size
 from checkpoints.framing import UNKNOWN, Framing, FramingForm
-from preprocessing.align import similarity
+from preprocessing.align import in_aligned
 
 ViewName = Literal[
     "full",
@@ -371,8 +371,7 @@ class FacesStore:
         """Where landmarks in source pixels lie in the aligned picture; None if there are none or all coincide."""
         if points is None or (points == points[0]).all():
             return None
-        matrix = similarity(points.astype(np.float64), self.framing.for_alignment.template(self.image_size))
-        return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        return in_aligned(points, self.image_size, self.framing.for_alignment)
 
     def _column(self, name: str, row: int, field: str | None = None) -> Any:
         starts, chunks = self._table[name]

@@ -1,8 +1,9 @@
 """What preprocessing reads: an item is one video, folder of frames, picture or table; a group of items is one shard."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # fmt: off
 VIDEO_SUFFIXES = {
@@ -53,6 +54,7 @@ class Item:
         box: The labelled face of a picture (x1, y1, x2, y2). Other faces are then dropped.
         label: The label, if the data set has one.
         data: Content of a picture stored in a table.
+        frames: The frames themselves (:class:`preprocessing.video.Frame`), which are then read instead of a file.
     """
 
     video: str
@@ -67,6 +69,7 @@ class Item:
     box: tuple[float, ...] = ()
     label: Label | None = None
     data: bytes | None = None
+    frames: Iterable[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,8 @@ def ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str,
     def row(frame: int, time_s: float, jpeg: bytes | None) -> dict[str, Any]:
         return {"video": item.video, "subject": subject, "frame": frame, "time_s": time_s, "image": jpeg}
 
-    if item.kind == "video":
-        for shown in read_frames(item.path, problems.append):
+    if item.kind == "video" or item.frames is not None:
+        for shown in read_frames(item.path, problems.append) if item.frames is None else item.frames:
             jpeg = None if shown.image is None else encode_jpeg(fit(shown.image, size))
             yield row(shown.index, shown.time_s, jpeg)
     elif item.kind == "picture":

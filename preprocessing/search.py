@@ -83,15 +83,13 @@ def find_faces(
         for m, (predicted, alone) in expected.items():
             faces = refined[start : start + len(predicted)]
             start += len(predicted)
-            good = _confirmed(predicted.boxes, faces)
+            good = confirmed(predicted.boxes, faces)
             found[m] = faces[good]
             if alone or (predicted.scores[~good] >= STRONG).any():
                 lost.append(m)
         if lost:
             for m, faces in zip(lost, (yield Detect([images[i] for i in lost])), strict=True):
-                kept = found[m]
-                new = iou(kept.boxes, faces.boxes).max(1, initial=0) < 0.4
-                found[m] = Faces.join([faces, kept[new]])
+                found[m] = joined(faces, found[m])
         halves = [half for a, b in segments for half in ((a, (a + b) // 2), ((a + b) // 2, b))]
         segments = [(a, b) for a, b in halves if b - a > 1]
     return [found[i] for i in range(len(images))]
@@ -106,12 +104,18 @@ def _between(before: Faces, after: Faces) -> tuple[Faces, bool]:
     return predicted, alone
 
 
-def _confirmed(boxes: np.ndarray, faces: Faces) -> np.ndarray:
+def confirmed(boxes: np.ndarray, faces: Faces) -> np.ndarray:
     """Which refined faces are where they were expected, score high enough and do not overlap [N]."""
     same = iou(faces.boxes, faces.boxes) > 0.5
     np.fill_diagonal(same, False)
     near = np.diag(iou(boxes, faces.boxes)) > 0.3
     return (faces.scores >= FLOOR) & near & ~same.any(1)
+
+
+def joined(searched: Faces, refined: Faces) -> Faces:
+    """The faces of a full search of a picture, and the refined ones that it missed."""
+    new = iou(refined.boxes, searched.boxes).max(1, initial=0) < 0.4
+    return Faces.join([searched, refined[new]])
 
 
 def match(a: np.ndarray, b: np.ndarray, likeness: np.ndarray | None = None) -> list[tuple[int, int]]:

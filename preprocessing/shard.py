@@ -247,7 +247,7 @@ def _find(
     spool = tempfile.SpooledTemporaryFile(max_size=1 << 20, dir=str(store))  # noqa: SIM115
     found = Found(spool)
     try:
-        frames = _frames_of(item, found.problems.append)
+        frames = frames_of(item, found.problems.append)
         find = find_in_pictures if item.kind == "picture" else find_faces
         yield from follow(chunks(frames, found.times, budget), found, settings, find, searched)
     except UserError as error:
@@ -255,9 +255,11 @@ def _find(
     return found
 
 
-def _frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
+def frames_of(item: Item, report: Callable[[str], None]) -> Iterator[Frame]:
     """Yield the frames of a video or of a folder of frames, or the one picture."""
-    if item.kind == "video":
+    if item.frames is not None:
+        yield from item.frames
+    elif item.kind == "video":
         yield from read_frames(item.path, report)
     elif item.kind == "picture":
         yield Frame(1, float("nan"), read_picture(item.path if item.data is None else item.data))
@@ -295,7 +297,7 @@ def follow(
             frame, image = pictures[i]
             if i in cuts:
                 tracker.cut()
-            crops, usable = _crops(image, faces[i], aligned)
+            crops, usable = crops_of(image, faces[i], aligned)
             if not crops:
                 without += 1
                 if without.bit_count() == 1 and len(found.no_face) < NO_FACE:  # the 1st, 2nd, 4th, 8th, ...
@@ -337,7 +339,7 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _crops(
+def crops_of(
     image: np.ndarray, faces: Faces, aligned: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> tuple[list[np.ndarray], list[int]]:
     """Aligned faces and their indices; faces whose landmarks coincide cannot be aligned."""

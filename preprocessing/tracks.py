@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import cv2
 import numpy as np
@@ -113,6 +114,7 @@ class Tracker:
 
     def __init__(self) -> None:
         self.tracks: list[Track] = []
+        self._numbers = count()
         self._open: list[Track] = []
         self._shot = 0
 
@@ -143,7 +145,7 @@ class Tracker:
             box, landmarks, score = faces.boxes[j], faces.landmarks[j], float(faces.scores[j])
             track = pairs.get(j)
             if track is None:
-                track = Track(len(self.tracks), self._shot, frame, frame, box, landmarks, score, looks[j])
+                track = Track(next(self._numbers), self._shot, frame, frame, box, landmarks, score, looks[j])
                 self.tracks.append(track)
                 self._open.append(track)
             seen += _bridge(track, frame, box, landmarks)
@@ -180,7 +182,7 @@ def group_subjects(tracks: Sequence[Track], frames: int) -> list[list[Track]]:
     certain = [track for track in tracks if track.best >= STRONG and track.length >= min(3, frames)]
     subjects: list[list[Track]] = []
     for track in sorted(certain or tracks, key=lambda t: (-t.presence, t.number)):
-        scores = [_same_person(track, subject) for subject in subjects]
+        scores = [same_person(track, subject) for subject in subjects]
         if scores and max(scores) > 0:
             subjects[int(np.argmax(scores))].append(track)
         else:
@@ -188,7 +190,7 @@ def group_subjects(tracks: Sequence[Track], frames: int) -> list[list[Track]]:
     return sorted(subjects, key=lambda s: (-sum(t.presence for t in s), min(t.number for t in s)))
 
 
-def _same_person(track: Track, subject: Sequence[Track]) -> float:
+def same_person(track: Track, subject: Sequence[Track]) -> float:
     """How far a track's similarity to a subject exceeds the threshold; negative if they are different people."""
     if any(track.first <= other.last and other.first <= track.last for other in subject):
         return -1.0

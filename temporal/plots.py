@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
-from temporal.recipes import PATHS, Temporal
+from temporal.recipes import APART, Temporal
 from temporal.scoring import Scored, interval, p_mtl, parts_of, scored_on
 from wildaffect.report import figures
 from wildaffect.report.page import PLANE, SYNTHETIC_NOTE, Cards, Figure, Note, Section, Table, write_page
@@ -63,7 +63,7 @@ def write_run_report(
     for name, items in scored.items():
         if items:
             sections += task_sections(name, summary[part][name], items, part.replace("_", "-"))
-    settings = {key: value for key, value in asdict(config).items() if key not in PATHS}
+    settings = {key: value for key, value in asdict(config).items() if key not in APART}
     sections.append(Section("Settings", [Table(["option", "value"], list(settings.items()))]))
     note = SYNTHETIC_NOTE if summary["synthetic"] else ""
     write_page(path, f"Stage 3: {config.task} {config.recipe}", sections, note=note)

@@ -16,8 +16,8 @@ SmoothingKind = Literal["none", "box", "gaussian", "mode"]
 SmoothingUnit = Literal["frames", "seconds"]
 TaskName = Literal["va", "expr", "au", "joint"]
 
-PATHS = ("features", "labels", "class_map", "out")
-"""Options that say where things are. They are not part of what defines a run."""
+APART = ("features", "labels", "class_map", "out", "tracker")
+"""Options that say where things are and which tracker listens. They are not part of what defines a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,9 @@ class Temporal(Architecture, Inputs):
     """Steps between saved states, from which a run can resume."""
     log_every: int = 20
     """Steps between log records."""
+    tracker: str = ""
+    """Also send records to this experiment tracker, by its name in Accelerate (tensorboard, wandb, ...). Each fold and
+    seed is a run of its own there."""
     seed: int = 0
     """Seed of weights, order, masks and splits."""
     allow_leak: bool = False

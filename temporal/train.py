@@ -22,7 +22,7 @@ from temporal.heads import Head, HeadInput, Scores, tasks_of
 from temporal.labels import labels_id, labels_seen, read_labels
 from temporal.network import HeadNetwork
 from temporal.predict import ByTask, predict_labelled, predict_spans
-from temporal.recipes import PATHS, Temporal, architecture_of
+from temporal.recipes import APART, Temporal, architecture_of
 from temporal.results import write_heads, write_predictions_and_report
 from temporal.scoring import describe_run
 from temporal.selection import Member, choose_and_score, member_name
@@ -36,7 +36,7 @@ from wildaffect.tasks.leaks import refuse_other_tasks, scoreable, together
 from wildaffect.tasks.priors import Prior, tempered
 from wildaffect.training.averaging import moving_average
 from wildaffect.training.batches import BatchPlan, sample_rng
-from wildaffect.training.launch import start
+from wildaffect.training.launch import start, track
 from wildaffect.training.loop import Loop
 from wildaffect.training.meter import describe_cost
 from wildaffect.training.rundir import RunDirectory
@@ -90,7 +90,7 @@ def train(config: Temporal) -> dict[str, Any]:
     train = apart(train, validation)
 
     # The run directory, unless the run is finished already.
-    settings = {key: value for key, value in asdict(config).items() if key not in PATHS}
+    settings = {key: value for key, value in asdict(config).items() if key not in APART}
     features = {f"features {number}": cache.feature_id for number, cache in enumerate(caches)}
     parents = features | {"labels": labels_id(tracks)}
     if (Path(config.out) / "finished.json").exists():
@@ -108,7 +108,7 @@ def train(config: Temporal) -> dict[str, Any]:
     with torch.device("meta"):  # refuses a wrong architecture before a folder is made
         HeadNetwork(architecture_of(config), [cache.dim for cache in caches], 1)
     run = RunDirectory(config.out, made_by=MADE_BY, config=settings, parents=parents)
-    accelerator = start(config.precision)
+    accelerator = start(config.precision, config.tracker, config.out)
     table = table.to(accelerator.device)
 
     # The heads: one, or one per fold and seed.
@@ -156,6 +156,7 @@ def train_head(
     Raises:
         UserError: nothing is annotated.
     """
+    track(accelerator, run, asdict(config))
     tasks = tasks_of(config.task)
     spans = [table.spans[i] for i in table.select(split.train)]
     torch.manual_seed(config.seed)

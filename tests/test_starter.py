@@ -54,10 +54,10 @@ def test_from_pictures_to_a_bundle_that_predicts(tmp_path, capsys):
 
     header = read_json(config.bundle / "bundle.json")
     assert header["kinds"] == {"va": "derived", "expr": "real"}
-    card = (config.bundle / "MODEL_CARD.md").read_text()
+    card = (config.bundle / "README.md").read_text()
     assert "Russell and Mehrabian" in card and "FER+ validation (8 faces" in card
     face(70, 160).save(tmp_path / "face.png")
-    table = Predictor(config.bundle).predict(tmp_path / "face.png")
+    table = Predictor(config.bundle).predict(tmp_path / "face.png", progress=False).table
     assert table["face"].to_pylist() == [True]
     assert sum(table[f"p_{name}"][0].as_py() for name in starter.EXPRESSIONS) == pytest.approx(1, abs=1e-3)
     assert str(starter.main(config)["scores"]) == str(scores)  # nothing is trained again; NaN is as NaN

@@ -81,7 +81,7 @@ def check(wheel: Path, work: Path) -> None:
     clip = sorted((work / "data" / "synthwild" / "release" / "videos").rglob("*.mp4"))[0]
     (work / "clip.mp4").symlink_to(clip)
     for words in commands_of(section(text, "Your own video")):
-        start([*words[:2], "--help"] if words[1] == "app" else words, work)
+        start([*words[:2], "--help"] if words[1] in ("app", "live") else words, work)
     assert (work / "predictions" / "clip" / "report.html").exists()
 
 

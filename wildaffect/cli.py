@@ -1,5 +1,6 @@
 """The console command `wildaffect`. Each command loads what it needs when it runs, so that `--help` is quick."""
 
+import json
 import os
 import signal
 import sys
@@ -69,6 +70,38 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Live:
+    """Predict a running video: one line of JSON for every person in every frame, as soon as it is there.
+
+    The keys are the columns of predictions.csv. Frames that a camera takes while one is predicted are left out, so that
+    no delay builds up. Heads must not look ahead: recipes framewise, stills, ours-causal.
+    """
+
+    clip: Annotated[Path | None, tyro.conf.Positional] = None
+    """A video in place of the camera; every frame of it is predicted."""
+    camera: int = 0
+    """Number of the camera."""
+    heads: Annotated[tuple[Path, ...], tyro.conf.arg(help=HEADS)] = ()
+    device: str = "auto"
+    """cpu, cuda, ...; auto uses a GPU if there is one."""
+
+    def run(self) -> None:
+        """Write lines until the video ends or nobody reads them."""
+        check_ranges(self)
+        if self.clip is not None and not self.clip.is_file():
+            raise UserError(f"{self.clip} does not exist: pass a video, or nothing for the camera")
+        from wildaffect.inference.live import camera_pictures, newest
+        from wildaffect.inference.predictor import Predictor
+
+        predictor = Predictor(self.heads, device=self.device)
+        try:
+            for row in predictor.stream(self.clip or newest(camera_pictures(self.camera))):
+                print(json.dumps(row), flush=True)
+        except BrokenPipeError:  # as in `wildaffect live | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@dataclass(frozen=True, kw_only=True)
 class App:
     """Open a local web page: upload a clip, watch the annotated video beside the curves, download the tables.
 
@@ -119,7 +152,7 @@ class App:
 class Export:
     """Copy heads and their encoders into one directory that can be moved and passed to --heads.
 
-    OUT/heads/NAME/ and OUT/encoders/NUMBER/ are what the stages wrote, OUT/MODEL_CARD.md describes them, and
+    OUT/heads/NAME/ and OUT/encoders/NUMBER/ are what the stages wrote, OUT/README.md describes them, and
     OUT/bundle.json marks the bundle as complete.
     """
 
@@ -163,7 +196,7 @@ class Doctor:
         print_findings()
 
 
-COMMANDS: dict[str, Any] = {"predict": Predict, "app": App, "export": Export, "doctor": Doctor}
+COMMANDS: dict[str, Any] = {"predict": Predict, "live": Live, "app": App, "export": Export, "doctor": Doctor}
 
 
 def main() -> None:

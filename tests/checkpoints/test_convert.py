@@ -366,7 +366,7 @@ def test_a_stage_1_encoder_in_half_precision_keeps_what_its_directory_says(tmp_p
     for parts in (headers, [header["decoder"] for header in headers]):
         assert parts[0].pop("weights") != parts[1].pop("weights")
     assert headers[0] == headers[1] and headers[1]["made_by"].endswith(" pretrain/run.py")
-    assert (half / "MODEL_CARD.md").read_bytes() == (ours / "MODEL_CARD.md").read_bytes()
+    assert (half / "README.md").read_bytes() == (ours / "README.md").read_bytes()
     for name in ("model", "decoder"):
         stored, original = (load_tensors(directory / f"{name}.safetensors") for directory in (half, ours))
         assert all(torch.equal(tensor, original[key].half()) for key, tensor in stored.items())
@@ -375,4 +375,4 @@ def test_a_stage_1_encoder_in_half_precision_keeps_what_its_directory_says(tmp_p
     assert loaded.encoder.provenance == model.encoder.provenance
     convert(tmp_path / "run", tmp_path / "resized", half=True, image_size=48)  # no longer what the recipe made
     header = json.loads((tmp_path / "resized" / "config.json").read_text())
-    assert header["config"]["image_size"] == 48 and not (tmp_path / "resized" / "MODEL_CARD.md").exists()
+    assert header["config"]["image_size"] == 48 and not (tmp_path / "resized" / "README.md").exists()

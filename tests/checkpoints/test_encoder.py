@@ -1,12 +1,17 @@
 import json
 
 import pytest
+import timm
 import torch
 
 from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
 from checkpoints.errors import UserError
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "global_pool": "token"}
+
+local_folders = pytest.mark.skipif(
+    not hasattr(timm.models._hub, "load_model_config_from_path"), reason="this timm knows no local-dir:"
+)
 
 
 def encoder(pooling="mean", **kwargs):
@@ -28,6 +33,30 @@ def test_round_trip(tmp_path, pooling, dim):
         features = loaded(images)
         assert features.shape == (2, dim) and loaded.dim == dim
         assert torch.equal(features, original(images))
+
+
+@local_folders
+@pytest.mark.parametrize("pooling", ["cls", "mean", "model", "grid"])
+@pytest.mark.parametrize("channels", [3, 1])
+def test_timm_loads_the_directory(tmp_path, pooling, channels):
+    ours = encoder(pooling, in_chans=channels)
+    save(tmp_path, ours)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert list(theirs.pretrained_cfg["input_size"]) == [channels, 32, 32] and theirs.num_classes == 0
+    features, tokens = theirs(ours.normalise(images)), theirs.forward_features(ours.normalise(images))
+    torch.testing.assert_close(tokens, ours.backbone.forward_features(ours.normalise(images)))
+    if pooling != "grid":
+        torch.testing.assert_close(features, ours(images))
+
+
+@local_folders
+def test_timm_loads_a_convolutional_network(tmp_path):
+    ours = Encoder(EncoderConfig("resnet10t", 32, {}, pooling="model")).eval()
+    save(tmp_path, ours, dtype=torch.float16)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    torch.testing.assert_close(theirs(ours.normalise(images)), load_encoder(tmp_path)(images))
 
 
 def test_pooling_takes_the_tokens_it_says():

@@ -161,7 +161,7 @@ def test_the_papers_commands_run_on_synthwild(paper, tasks, faces, monkeypatch, 
     heads = sorted(path.parent for path in runs.glob("*/head/config.json"))
     assert len(heads) == tasks
     cards = [*heads, *(path.parent for path in runs.glob("*/encoder/config.json"))]
-    assert all("Must not be used for" in (path / "MODEL_CARD.md").read_text() for path in cards)
+    assert all("Must not be used for" in (path / "README.md").read_text() for path in cards)
     assert list(runs.glob("*.txt"))
     assert "best constant" in capsys.readouterr().out
 

@@ -54,7 +54,7 @@ def test_learns_and_writes_its_product(whole, corpus):
     assert not {"drop_path_rate", "patch_drop_rate"} & encoder.config.kwargs.keys()
     assert load_tensors(whole / "classifier.safetensors")["weight"].shape == (8, encoder.dim)
     assert encoder.fingerprint != load_encoder(corpus.encoder).fingerprint
-    card = (whole / "encoder" / "MODEL_CARD.md").read_text()
+    card = (whole / "encoder" / "README.md").read_text()
     assert "None on videos that taught and chose nothing." in card and "Labels of 2 videos or pictures chose" in card
     report = (whole / "report.html").read_text()
     assert "Synthetic data" in report and "Most confident mistakes" in report

@@ -63,7 +63,7 @@ def test_what_chose_the_encoder_counts_as_seen(settings, corpus, tmp_path, capsy
     assert "no score on videos that taught and chose nothing" in (tmp_path / "every" / "report.html").read_text()
     head = load_head(tmp_path / "every")
     assert head.encoder_chosen_on == {"expr": sorted(VALIDATION)} and not head.record["scored_on"]
-    assert "None on videos that taught and chose nothing" in (tmp_path / "every/head/MODEL_CARD.md").read_text()
+    assert "None on videos that taught and chose nothing" in (tmp_path / "every/head/README.md").read_text()
     with pytest.raises(UserError, match="--rule-clean: 3 of 3"):
         run.main(settings("expr", tmp_path / "c", **chosen_by(*VALIDATION, rule_clean=True)))
     for more in ({}, {"tune_on": "validation"}):

@@ -17,6 +17,7 @@ from tests.temporal.corpus import TRAIN, VALIDATION, make_labels, write_cache, w
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.labels import read_annotations
 from wildaffect.tasks.predictions import read_predictions
+from wildaffect.training.rundir import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -114,6 +115,18 @@ def test_folds_and_seeds_make_members_that_are_averaged(settings, tmp_path):
     assert summary["held_out"]["expr"]["frames"] == annotated  # seeds are averaged: each frame once
     with pytest.raises(UserError, match="holds 4 heads"):
         load_head(tmp_path / "f")
+
+
+@pytest.mark.usefixtures("notebook_tracker")
+def test_a_tracker_hears_every_member(settings, tmp_path):
+    run.main(settings("va", tmp_path, seeds=2, epochs=2, tracker="tensorboard"))
+    for seed in (0, 1):
+        member = tmp_path / f"seed{seed}"
+        told, *heard = [json.loads(line) for line in (member / "notebook.jsonl").open()]
+        assert told[1]["seed"] == seed and told[1]["recipe"] == "demo"
+        records = read_metrics(member)
+        assert len(records) > 2 and [{"step": step, **values} for step, values in heard] == records
+    assert "tracker" not in json.loads((tmp_path / "config.json").read_text())["config"]
 
 
 def test_two_caches_side_by_side(settings, corpus, tmp_path):

@@ -41,7 +41,7 @@ def test_the_command_starts_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for name in ("predict", "app", "export", "doctor"):
+    for name in ("predict", "live", "app", "export", "doctor"):
         assert re.search(rf"\b{name}\b", done.stdout)
 
 

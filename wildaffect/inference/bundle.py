@@ -13,7 +13,7 @@ from checkpoints.lock import LOCK, locked, remove_leftovers
 from wildaffect.inference.clip_facts import describe_kinds, describe_models
 from wildaffect.inference.models import Models, load_models
 from wildaffect.inference.onnx_export import export_bundle
-from wildaffect.report.card import DRAWN, write_card, write_product_card
+from wildaffect.report.card import CARD, DRAWN, write_card, write_product_card
 
 KIND = "bundle"
 SCHEMA = 1
@@ -61,7 +61,7 @@ def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence
         differences = export_bundle(load_models(sorted((out / "heads").iterdir())))
         for name, difference in differences.items():
             print(f"{name}: ONNX differs from PyTorch by at most {difference:.1e} on random inputs")
-    write_card_of(models, out / "MODEL_CARD.md", data, scores)
+    write_card_of(models, out / CARD, data, scores)
     files = sorted(path for path in out.rglob("*") if path.is_file())
     write_header(
         out,

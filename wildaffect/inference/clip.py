@@ -25,11 +25,8 @@ from checkpoints.errors import FULL, UserError, some
 from checkpoints.forms import Name
 from checkpoints.lock import LOCK, locked
 from preprocessing.items import Item
-from temporal.predict import thresholds_of
-from wildaffect.inference.annotate import annotate_clip
-from wildaffect.inference.clip_facts import SYNTHETIC, Facts, credit, facts_of, kinds_of, warnings_of
-from wildaffect.inference.clip_page import write_report
-from wildaffect.inference.plots import overview
+from wildaffect.inference.clip_facts import SYNTHETIC, Facts
+from wildaffect.inference.prediction import Prediction
 from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.progress import Bars, Progress
 from wildaffect.inference.table import write_table
@@ -137,30 +134,17 @@ def _predict_clip(
     mark("faces")
     table = predictor.predict_faces(store, clip.video, progress)
     mark("encoder and heads")
-    facts = facts_of(table)
-    warnings = warnings_of(predictor.models, facts, problems)
-    origin, kinds = credit(predictor.models), kinds_of(predictor.models)
-    write_table(table, folder / "predictions.csv")
-    write_table(
-        table.replace_schema_metadata({"heads": origin, "kinds": kinds, "warnings": "\n".join(warnings)}),
-        folder / "predictions.parquet",
-    )
-    title = f"{clip.video} ({kinds})"
+    source = clip.path if clip.kind == "video" else None
+    result = Prediction(clip.video, table, store, predictor.models, problems=problems, source=source)
+    result.save(folder / "predictions.parquet")
+    write_table(result.table, folder / "predictions.csv")  # the header, written last, has the metadata
     with atomic_file(folder / "plot.png") as temporary:
-        temporary.write_bytes(png(overview(table, "", title, origin)))
+        temporary.write_bytes(png(result.plot()))
     mark("tables and plot")
-    if annotate and clip.kind == "video":
-        annotate_clip(
-            clip.path,
-            table,
-            folder / "annotated.mp4",
-            thresholds=thresholds_of(predictor.models.heads),
-            footer=kinds,
-            comment=origin,
-            progress=progress,
-        )
+    if annotate and source:
+        result.save_video(folder / "annotated.mp4", progress)
         mark("annotated video")
-    write_report(folder / "report.html", clip.video, table, store, predictor.models, facts, warnings)
+    result.report(folder / "report.html")
     mark("report")
     write_header(
         folder,
@@ -170,14 +154,11 @@ def _predict_clip(
         made_by="predict",
         config=config,
         parents=parents,
-        facts=facts.as_dict(),
-        heads=predictor.models.sources,
-        kinds=predictor.models.kinds,
-        warnings=warnings,
+        **result.metadata,
         files={file.name: file_hash(file) for file in sorted(folder.iterdir()) if file.is_file()},
     )
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    return Outcome(facts.as_dict(), {name: end - start for (_, start), (name, end) in pairwise(clock)})
+    return Outcome(result.facts.as_dict(), {name: end - start for (_, start), (name, end) in pairwise(clock)})
 
 
 def clip_hash(path: Path) -> str:

@@ -49,7 +49,7 @@ class Facts:
         with_face: Share of frames with a face.
         with_main_person: Share of frames with a face of the main person.
         interpolated: Share of the faces that were interpolated between detections.
-        face_size: Median size of the faces' boxes in pixels; 0 without faces.
+        face_size: Median size of the faces' boxes in pixels; 0 without boxes.
     """
 
     frames: int
@@ -74,6 +74,7 @@ def facts_of(table: pa.Table) -> Facts:
     face = flags(table, "face")
     box = matrix(table, BOX)[face]
     size = np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
+    size = size[np.isfinite(size)]  # ready crops have no boxes
     return Facts(
         frames=main.num_rows,
         seconds=float(time_s[-1] - time_s[0]) if clock else 0.0,
@@ -82,7 +83,7 @@ def facts_of(table: pa.Table) -> Facts:
         with_face=len(set(table["frame"].to_numpy()[face])) / main.num_rows,
         with_main_person=float(flags(main, "face").mean()),
         interpolated=float(flags(table, "interpolated")[face].mean()) if face.any() else 0.0,
-        face_size=float(np.nanmedian(size)) if len(size) else 0.0,
+        face_size=float(np.median(size)) if len(size) else 0.0,
     )
 
 
@@ -104,16 +105,16 @@ def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
         )
     if facts.interpolated > 0.2:
         found.append(f"{facts.interpolated:.0%} of the faces were not detected but interpolated between detections.")
-    if facts.people and facts.face_size < wanted * 0.5:
+    if 0 < facts.face_size < wanted * 0.5:
         found.append(
             f"Faces are small: {facts.face_size:.0f} pixels (median), enlarged to the encoder's {wanted} pixels."
         )
-    if facts.rate and not RATES[0] <= facts.rate <= RATES[1]:
+    if window > 1 and facts.rate and not RATES[0] <= facts.rate <= RATES[1]:
         found.append(
             f"The clip has {facts.rate:.1f} frames per second, outside the {RATES[0]:.0f} to {RATES[1]:.0f} of the "
             f"training videos: a window of {window} frames covers a different length of time than in training."
         )
-    if facts.frames == 1:
+    if window > 1 and facts.frames == 1:
         found.append("This is a single picture: the temporal heads see one frame, repeated.")
     return found + [f"The file is damaged or unusual: {problem}" for problem in problems]
 

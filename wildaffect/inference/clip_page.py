@@ -27,7 +27,7 @@ PEOPLE = 6
 def write_report(
     path: Path, name: str, table: pa.Table, store: FacesStore, models: Models, facts: Facts, warnings: Sequence[str]
 ) -> None:
-    """Write the page of a clip to an HTML file. The rows of its faces store are those of its table."""
+    """Write the page of a clip, the video `name` of its faces store, to an HTML file."""
     people = subjects(table)
     sections = [
         Section(
@@ -38,7 +38,7 @@ def write_report(
     ]
     faces = [subject for subject in people if flags(rows_of(table, subject), "face").any()]
     sections += [
-        Section(f"Peaks: {subject_name(subject)}", [_peaks(table, subject, store)]) for subject in faces[:PEOPLE]
+        Section(f"Peaks: {subject_name(subject)}", [_peaks(table, subject, store, name)]) for subject in faces[:PEOPLE]
     ]
     if "valence" in table.column_names and facts.frames > 1 and faces:
         planes = [_plane(table, subject) for subject in faces[:PEOPLE]]
@@ -113,11 +113,10 @@ def peaks_of(table: pa.Table) -> list[tuple[int, str]]:
     return [(row, ", ".join(reasons)) for row, reasons in sorted(wanted.items())]
 
 
-def _peaks(table: pa.Table, subject: str, store: FacesStore) -> Cards:
+def _peaks(table: pa.Table, subject: str, store: FacesStore, video: str) -> Cards:
     rows = rows_of(table, subject)
     time_s = times_of(rows)
-    # The store holds this clip only.
-    first = next(sequence.start for sequence in store.sequences() if sequence.subject == subject)
+    first = next(s.start for s in store.sequences() if (s.video, s.subject) == (video, subject))
     cards = []
     for row, reasons in peaks_of(rows):
         text = f"{reasons}\n{time_s[row]:,.2f} s, frame {number(rows['frame'][row].as_py())}"

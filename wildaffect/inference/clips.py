@@ -16,8 +16,12 @@ from wildaffect.inference.progress import Progress
 MADE_BY = "inference"
 
 
-def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
+def list_clips(paths: Sequence[Path], *, crops: bool = False) -> tuple[list[Item], list[str]]:
     """List the videos, pictures and folders of frames in files and folders.
+
+    Args:
+        paths: The files and folders.
+        crops: The pictures already are faces.
 
     Returns:
         The clips, each with a unique name that can be used as a folder name; and what is left out, with the reason.
@@ -30,7 +34,7 @@ def list_clips(paths: Sequence[Path]) -> tuple[list[Item], list[str]]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist: pass video files, pictures, or folders of them")
-    items, problems = find_items([str(path) for path in paths], crops=False, together=False)
+    items, problems = find_items([str(path) for path in paths], crops=crops, together=False)
     # Of a release, only what is there: rows for what it lists and nobody can read are for challenge files.
     clips = [
         replace(item, length=0) for item in items if item.kind != "table" and (item.path.exists() or not item.subjects)
@@ -51,9 +55,9 @@ def length_of(clip: Item) -> int:
 
 
 def find_faces_of(
-    clip: Item, path: Path, detector: Detector, settings: Settings, *, progress: Progress | None = None
+    clip: Item, path: Path, detector: Detector | None, settings: Settings, *, progress: Progress | None = None
 ) -> tuple[FacesStore, list[str]]:
-    """Find, track and align the faces of one clip, and write them to the store `path`.
+    """Find, track and align the faces of one clip, and write them to the store `path`. Ready crops need no detector.
 
     A store that is finished already and was made with the same settings is used as it is.
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the step, the number of units done and the total (0: unknown)."""

@@ -10,7 +10,8 @@ from checkpoints.artifact import atomic_file, read_json
 from checkpoints.encoder import chosen_on
 from wildaffect.tasks.leaks import clean_scores, together
 
-CARD = "MODEL_CARD.md"
+CARD = "README.md"
+"""The name under which the Hugging Face Hub shows a card."""
 DRAWN = (
     "Trained on drawn faces (SynthWild), not on people: the scores say how the software behaves, and predictions for "
     "real people mean nothing."
@@ -33,7 +34,7 @@ TITLES = {"va": "valence and arousal", "expr": "expression", "au": "action units
 
 
 def write_product_card(directory: Path) -> None:
-    """Write `MODEL_CARD.md` beside an encoder or a head, from its header."""
+    """Write the card of an encoder or a head beside it, from its header."""
     header = read_json(directory / "config.json")
     card = {"encoder": _encoder_card, "head": _head_card}[header["kind"]](header)
     write_card(directory / CARD, **card)
@@ -58,6 +59,8 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
         for task, videos in chosen_on(origin).items()
     ]
     return {
+        "library": "timm",
+        "pipeline": "image-feature-extraction",
         "name": f"{encoder['architecture']} at {encoder['image_size']} pixels, {stage}",
         "what": (
             f"An encoder: from an aligned face of {encoder['image_size']} x {encoder['image_size']} pixels to "
@@ -104,6 +107,8 @@ def write_card(
     *,
     name: str,
     what: str,
+    library: str = "wildaffect",
+    pipeline: str = "video-classification",
     data: Sequence[str],
     scores: Sequence[tuple[str, float | None, float | None, str]],
     warnings: Sequence[str] = (),
@@ -113,9 +118,11 @@ def write_card(
     """Fill in the template of a model card.
 
     Args:
-        path: The Markdown file, usually `MODEL_CARD.md` beside the model.
+        path: The Markdown file, usually `CARD` beside the model.
         name: Name of the model.
         what: One or two sentences on architecture, input and output.
+        library: What loads the model, in the words of the Hugging Face Hub.
+        pipeline: Its task, in the same words.
         data: What it was trained on, one line each.
         scores: Tuples (task, score, chance, data that it was scored on).
         warnings: Shown first, for example that the data are synthetic.
@@ -127,7 +134,15 @@ def write_card(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     text = environment.get_template("card.md").render(
-        name=name, what=what, data=data, scores=scores, warnings=warnings, failures=failures, remarks=remarks
+        name=name,
+        what=what,
+        library=library,
+        pipeline=pipeline,
+        data=data,
+        scores=scores,
+        warnings=warnings,
+        failures=failures,
+        remarks=remarks,
     )
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

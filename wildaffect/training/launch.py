@@ -29,7 +29,7 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
     Args:
         precision: `bf16`, `fp32`, or `auto` (bf16 where the hardware supports it natively).
         tracker: An experiment tracker that Accelerate knows (`tensorboard`, `wandb`, ...), or none.
-        out: The run directory, where a tracker keeps its files.
+        out: The run directory; a tracker that keeps files asks for it.
 
     Raises:
         UserError: The launcher's environment and Accelerate disagree on the number of processes; the tracker is
@@ -87,11 +87,14 @@ def check_tracker(name: str) -> None:
 def track(accelerator: Accelerator, run: RunDirectory, config: Mapping[str, Any]) -> None:
     """Send everything that a run logs to the tracker given to :func:`start` as well, if there is one.
 
-    The tracker gets the numbers of each record at its step. Settings of types that trackers do not support are sent as
-    text.
+    The tracker gets the numbers of each record at its step and keeps its files in the run's directory. Settings of
+    types that trackers do not support are sent as text. What the tracker recorded before is closed.
     """
     if not accelerator.log_with:
         return
+    while accelerator.trackers:  # Accelerate adds to them
+        accelerator.trackers.pop().finish()
+    accelerator.project_configuration.logging_dir = run.path
     plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in config.items()}
     accelerator.init_trackers("wildaffect", config=plain)
     run.listener = lambda record: accelerator.log(

@@ -24,6 +24,8 @@ ARCHITECTURE = Architecture(
     window=20, stride=10, tcn_channels=(8,), layers=1, width=16, attention_heads=2, feedforward=16
 )
 
+SMOOTHED = Smoothing("box", 5)
+
 
 def make_encoder(directory: Path, *, synthetic: bool = True, seed: int = 0, size: int = SIZE) -> Encoder:
     torch.manual_seed(seed)
@@ -44,6 +46,8 @@ def make_head(
     view: str = "full",
     seed: int = 0,
     framing: Framing = OURS,
+    architecture: Architecture = ARCHITECTURE,
+    smoothing: Smoothing = SMOOTHED,
 ) -> Path:
     import os
 
@@ -59,11 +63,11 @@ def make_head(
         for place, encoder in encoders
     )
     chosen = tuple(TASKS.values()) if task == "joint" else (TASKS[task],)
-    network = HeadNetwork(ARCHITECTURE, [item.dim for item in inputs], sum(item.out_dim for item in chosen))
+    network = HeadNetwork(architecture, [item.dim for item in inputs], sum(item.out_dim for item in chosen))
     with torch.no_grad():
         network.readout.weight.mul_(5)
     head = Head(
-        network.eval(), chosen, ARCHITECTURE, inputs, "demo", {item.name: Smoothing("box", 5) for item in chosen}
+        network.eval(), chosen, architecture, inputs, "demo", dict.fromkeys((item.name for item in chosen), smoothing)
     )
     head.thresholds = np.linspace(0.3, 0.6, 12) if task in ("au", "joint") else None
     head.trained_on = ["a", "c"]

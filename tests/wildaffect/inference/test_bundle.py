@@ -43,7 +43,7 @@ def test_a_bundle_predicts_the_same_elsewhere_also_by_onnxruntime(bundle, store)
     header = json.loads((folder / "moved" / "bundle.json").read_text())
     assert set(header["onnx_difference"]) == {"encoder 0", "head joint"}
     assert 0 < max(header["onnx_difference"].values()) < 1e-4
-    card = (folder / "moved" / "MODEL_CARD.md").read_text()
+    card = (folder / "moved" / "README.md").read_text()
     assert "drawn faces" in card and "| joint (va) | 0.400 | 0.100 |" in card and "Must not be used" in card
     with pytest.raises(UserError, match="not empty"):
         Export(heads=(folder / "moved",), out=folder / "moved").run()

@@ -209,10 +209,13 @@ def test_every_output_names_its_heads_and_their_scores(result):
     with av.open(str(result / "annotated.mp4")) as container:
         comment = container.metadata["comment"]
     inside = pq.read_schema(result / "predictions.parquet").metadata
-    for text in (comment, inside[b"heads"].decode()):
+    said = json.loads(inside[b"wildaffect"])
+    for text in (comment, said["credit"]):
         assert "va: head va, recipe demo, trained on 2 videos or pictures of synthetic faces" in text
         assert "score 0.400 (chance 0.100) on 2 videos that taught and chose nothing" in text and "au: head au" in text
-    assert b"drawn faces" in inside[b"warnings"]
+    assert "drawn faces" in said["warnings"][0]
+    header = json.loads((result / HEADER).read_text())  # beside the CSV
+    assert said.items() <= header.items()
 
 
 def test_charts_hold_the_table(result):
@@ -269,7 +272,7 @@ def test_a_full_disk_ends_the_command(clip, heads, tmp_path, drawn_detector, mon
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("wildaffect.inference.clip.annotate_clip", full)
+    monkeypatch.setattr("wildaffect.inference.prediction.annotate_clip", full)
     with pytest.raises(OSError, match="No space left"):
         Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
 

@@ -121,7 +121,7 @@ def test_no_output_credits_a_score_on_what_taught_or_chose(encoder, tmp_path, ch
     assert models.sources[0]["scores"] == {}
     assert credit(models).endswith("scored on no videos that taught and chose nothing")
     write_bundle([run], tmp_path / "bundle")
-    assert "0.4" not in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    assert "0.4" not in (tmp_path / "bundle" / "README.md").read_text()
 
 
 def test_an_encoder_that_was_trained_again_is_refused(tmp_path):

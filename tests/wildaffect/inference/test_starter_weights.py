@@ -28,8 +28,8 @@ def no_named_heads(monkeypatch):
 
 
 def answer(picture, **options):
-    row = Predictor(**options).predict(picture).slice(0, 1)
-    return np.array([row[f"p_{name}"][0].as_py() for name in EXPRESSIONS])
+    frame = Predictor(**options).predict(picture, progress=False).to_pandas()
+    return frame[[f"p_{name}" for name in EXPRESSIONS]].to_numpy()[0]
 
 
 def test_they_say_what_they_learnt_from():

@@ -61,8 +61,8 @@ def test_a_bundle_is_what_its_list_says(run, tmp_path):
     with pytest.raises(UserError, match=r"notes\.txt is not what .*bundle\.json lists"):
         load_models([tmp_path / "bundle"])
     (tmp_path / "bundle" / "notes.txt").unlink()
-    (tmp_path / "bundle" / "MODEL_CARD.md").write_text("better than it is")
-    with pytest.raises(UserError, match=r"MODEL_CARD\.md is not what"):
+    (tmp_path / "bundle" / "README.md").write_text("better than it is")
+    with pytest.raises(UserError, match=r"README\.md is not what"):
         load_models([tmp_path / "bundle"])
     (tmp_path / "bundle" / "bundle.json").unlink()
     with pytest.raises(UserError, match=r"it has no bundle\.json"):

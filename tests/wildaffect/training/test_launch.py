@@ -2,34 +2,10 @@ import json
 
 import pytest
 import torch
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
-from accelerate.utils import LoggerType
 
 from checkpoints.errors import UserError
 from wildaffect.training.launch import choose_precision, chosen_precision, start, track
 from wildaffect.training.rundir import RunDirectory
-
-
-class Notebook(GeneralTracker):
-    """A tracker that writes what it hears to a file."""
-
-    name = "notebook"
-    requires_logging_directory = True
-
-    def __init__(self, run_name, logging_dir, **_):
-        super().__init__()
-        self.file = logging_dir / "notebook.jsonl"
-
-    @property
-    def tracker(self):
-        return self.file
-
-    def store_init_configuration(self, values):
-        self.log(values, None)
-
-    def log(self, values, step, **_):
-        with self.file.open("a") as file:
-            file.write(json.dumps([step, values]) + "\n")
 
 
 def run_directory(path):
@@ -57,10 +33,8 @@ def test_an_older_torch_that_cannot_name_the_cpus_abilities_means_fp32(monkeypat
     assert precision == "fp32" and torch.__version__ in reason
 
 
-def test_a_tracker_hears_the_settings_and_every_record(tmp_path, monkeypatch):
-    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "tensorboard", Notebook)
-    for module in ("accelerate.tracking", "wildaffect.training.launch"):
-        monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.TENSORBOARD])
+@pytest.mark.usefixtures("notebook_tracker")
+def test_a_tracker_hears_the_settings_and_every_record(tmp_path):
     accelerator = start("fp32", "tensorboard", tmp_path)
     run = run_directory(tmp_path)
     track(accelerator, run, {"lr": 0.1, "faces": (tmp_path,)})
