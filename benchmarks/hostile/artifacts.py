@@ -27,8 +27,6 @@ from wildaffect.tasks.predictions import PredictionTrack, read_predictions, writ
 
 FOR_PEOPLE = {".html", ".md", ".png", ".jsonl"}
 """Endings of files that no command reads for its result."""
-UNSEALED = {".json", ".csv"}
-"""Endings of texts that no fingerprint covers: one that is still valid may say something else, as after an edit."""
 Read = Callable[[Path], list[Any]]
 
 
@@ -125,7 +123,7 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
             if file.is_file()
             for way in ("deleted", "cut", "flipped", "damaged")
         ]
-        rng.shuffle(cases)
+        rng.shuffle(cases)  # type: ignore[arg-type]
         for file, way in cases[: max(1, most // 7)]:
             name = f"{kind}: {file.relative_to(place)} {way}"
             before = file.read_bytes()
@@ -141,9 +139,7 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
                 tally.add(name, "exception", fault)
             else:
                 earlier = kind == "state" and after != whole  # the state before the damaged one, with a warning
-                missed = kind == "tables" and way == "deleted"  # nothing lists the tables of a folder
-                unseen = earlier or missed or file.suffix in FOR_PEOPLE | UNSEALED
-                silent = after != whole and not unseen
+                silent = after != whole and not earlier and file.suffix not in FOR_PEOPLE
                 tally.add(name, "as before" if after == whole else "another", f"{what}: used" if silent else "")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(before)
