@@ -9,7 +9,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from checkpoints.artifact import read_json
 from checkpoints.encoder import KIND as ENCODER
-from checkpoints.encoder import checked_weights, encoder_directory
+from checkpoints.encoder import encoder_directory, load_encoder
 from checkpoints.errors import UserError
 from wildaffect.inference.bundle import write_bundle
 from wildaffect.inference.models import BUNDLE, check_bundle
@@ -61,7 +61,7 @@ def push_to_hub(model: Path | str, name: str, *, private: bool = False) -> str:
     if (directory / BUNDLE).is_file():
         check_bundle(directory)
     elif content.get("kind") == ENCODER:
-        checked_weights(directory, content)
+        load_encoder(directory)
     else:
         with tempfile.TemporaryDirectory(prefix="wildaffect-") as folder:
             write_bundle([model], Path(folder) / "bundle")
