@@ -28,7 +28,7 @@ from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
-from wildaffect.report.numbers import duration
+from wildaffect.report.formats import duration
 
 TASKS: tuple[Literal["va", "expr", "au"], ...] = ("va", "expr", "au")
 EXAMPLES = {"va": "VA", "expr": "Expr", "au": "AU"}

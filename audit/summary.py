@@ -5,7 +5,7 @@ from pathlib import Path
 from audit.findings import Audit
 from audit.leakage import draw_leaks
 from checkpoints.errors import some
-from wildaffect.report.numbers import text_of
+from wildaffect.report.formats import text_of
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Note, Section, Table, write_page
 
 SHOWN = 12

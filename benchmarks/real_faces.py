@@ -30,7 +30,7 @@ from preprocessing.faces import FacesStore
 from pretrain.duplicates import duplicates_of, store_hashes
 from pretrain.recipes import Pretrain
 from wildaffect.report import figures
-from wildaffect.report.numbers import duration
+from wildaffect.report.formats import duration
 from wildaffect.report.page import Figure, Section, Table, write_page
 from wildaffect.tasks import EXPRESSIONS
 

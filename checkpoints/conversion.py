@@ -28,7 +28,10 @@ from checkpoints.encoder import (
 from checkpoints.errors import UserError
 
 CARD = "README.md"
-STANDARD = ("kind", "schema", "made_by", "config", "parents", "encoder", "provenance", "weights")
+STANDARD = (
+    *("kind", "schema", "made_by", "config", "parents", "encoder", "provenance", "weights"),
+    *("architecture", "num_features", "model_args", "pretrained_cfg"),
+)
 """Header fields that every encoder directory has; all others are kept as they are."""
 
 

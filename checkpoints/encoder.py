@@ -333,7 +333,7 @@ def is_published(directory: Path) -> bool:
     """Whether a folder is one in which a timm model is published."""
     header = directory / HEADER
     content = read_json(header) if header.is_file() else None
-    return isinstance(content, dict) and "pretrained_cfg" in content
+    return isinstance(content, dict) and "pretrained_cfg" in content and "kind" not in content  # ours names both
 
 
 def checked_weights(file: Path, expected: str, header: Path) -> str:

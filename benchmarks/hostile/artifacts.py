@@ -123,7 +123,7 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
             if file.is_file()
             for way in ("deleted", "cut", "flipped", "damaged")
         ]
-        rng.shuffle(cases)  # type: ignore[arg-type]
+        rng.shuffle(cases)
         for file, way in cases[: max(1, most // 7)]:
             name = f"{kind}: {file.relative_to(place)} {way}"
             before = file.read_bytes()

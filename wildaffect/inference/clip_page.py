@@ -15,7 +15,7 @@ from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, descri
 from wildaffect.inference.models import Models
 from wildaffect.inference.table import COLUMNS, flags, matrix, present_tasks, rows_of, subject_name, subjects, times_of
 from wildaffect.report.figures import va_trajectory
-from wildaffect.report.numbers import duration, number
+from wildaffect.report.formats import duration, number
 from wildaffect.report.page import PLANE, Cards, Figure, Note, Section, Table, write_page
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, VALENCE
 from wildaffect.tasks import AUS, EXPRESSIONS

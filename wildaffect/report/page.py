@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from checkpoints.artifact import atomic_file
-from wildaffect.report.numbers import text_of
+from wildaffect.report.formats import text_of
 
 PLANE = 330
 """Width of a small square figure in CSS pixels; three of them fit side by side."""
@@ -31,7 +31,7 @@ class Table:
 
     Attributes:
         header: Column names.
-        rows: Cells, shown by :func:`wildaffect.report.numbers.text_of`.
+        rows: Cells, shown by :func:`wildaffect.report.formats.text_of`.
         caption: What the table shows.
     """
 

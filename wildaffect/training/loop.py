@@ -19,7 +19,7 @@ from tqdm import tqdm
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from checkpoints.state import load_state, optimizer_tensors, restore_optimizer, save_state
-from wildaffect.report.numbers import duration, scaled
+from wildaffect.report.formats import duration, scaled
 from wildaffect.training.launch import peak, reseed
 from wildaffect.training.meter import Meter
 from wildaffect.training.rundir import RunDirectory

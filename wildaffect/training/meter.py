@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from wildaffect.report.numbers import scaled
+from wildaffect.report.formats import scaled
 
 # Dense bf16 peak of GPUs in FLOP/s, from their data sheets (without sparsity). The first entry whose words are in the
 # device's name is used.

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wildaffect.report.numbers import duration, scaled, text_of
+from wildaffect.report.formats import duration, scaled, text_of
 
 
 @pytest.mark.parametrize(
