@@ -84,6 +84,7 @@ class HeadHeader(Header):
     inputs: list[Annotated[dict[str, Any], HeadInput]]
     smoothing: dict[str, Annotated[dict[str, Any], Smoothing]]
     thresholds: list[float] | None
+    withheld: NotRequired[list[str]]
     prior: Annotated[dict[str, Any], Prior] | None
     trained_on: list[str]
     encoder_trained_on: Ids
@@ -104,6 +105,7 @@ class Head:
         recipe: name of its recipe.
         smoothing: task name -> how its values are smoothed.
         thresholds: AU thresholds `[12]`, or None for 0.5.
+        withheld: names of the AUs that are not reported, because the head failed on them or could not be checked.
         prior: of an expression head: the priors it was trained with and answers under; None in heads that do not say.
         trained_on: ids of the videos on whose labels it was trained or tuned.
         encoder_trained_on: task name -> ids of the videos on whose labels the encoders were trained.
@@ -119,6 +121,7 @@ class Head:
     recipe: str
     smoothing: dict[str, Smoothing] = field(default_factory=dict)
     thresholds: np.ndarray | None = None
+    withheld: tuple[str, ...] = ()
     prior: Prior | None = None
     trained_on: list[str] = field(default_factory=list)
     encoder_trained_on: dict[str, list[str]] = field(default_factory=dict)
@@ -189,6 +192,7 @@ def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, An
         inputs=[asdict(item) for item in head.inputs],
         smoothing={name: asdict(smoothing) for name, smoothing in head.smoothing.items()},
         thresholds=None if head.thresholds is None else [round(float(value), 6) for value in head.thresholds],
+        **({"withheld": list(head.withheld)} if head.withheld else {}),
         prior=None if head.prior is None else asdict(head.prior),
         trained_on=head.trained_on,
         encoder_trained_on=head.encoder_trained_on,
@@ -256,6 +260,7 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
         recipe=header["recipe"],
         smoothing={name: Smoothing(**options) for name, options in header["smoothing"].items()},
         thresholds=None if header["thresholds"] is None else np.array(header["thresholds"]),
+        withheld=tuple(header.get("withheld", ())),
         prior=Prior(**{name: tuple(shares) for name, shares in prior.items()}) if (prior := header["prior"]) else None,
         trained_on=header["trained_on"],
         encoder_trained_on=header["encoder_trained_on"],

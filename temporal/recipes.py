@@ -156,6 +156,8 @@ class Temporal(Architecture, Inputs):
     thresholds: Literal["half", "chosen"] = "half"
     """AU thresholds: 0.5 for all, or chosen on the held-out videos."""
 
+    withheld: tuple[str, ...] = ()
+    """AUs that are left out of every output, because the head failed on them or could not be checked."""
     labels_are: Literal["real", "derived", "synthetic"] = "real"
     """What every output calls this head. real: people labelled real faces; derived: computed from such labels by a
     published rule, such as valence from votes; synthetic: of drawn or rendered faces (found out by itself if the

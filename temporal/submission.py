@@ -51,6 +51,8 @@ def write_submission(out: Path, heads: Sequence[Path], features: Sequence[Path],
     if lacking:
         raise UserError(f"none of the heads predicts {', '.join(lacking)}, which {example} asks for")
     loaded = [head for head in loaded if any(task.name in wanted for task in head.tasks)]
+    if withheld := sorted({name for head in loaded for name in head.withheld}):
+        raise UserError(f"the heads withhold {', '.join(withheld)}, which {example} asks for")
     for head in loaded:
         pick_caches(head, caches)  # refuses wrong features before any work is done
     for cache in caches:

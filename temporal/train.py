@@ -164,7 +164,7 @@ def train_head(
     if config.normalise:
         network.mean, network.std = feature_moments(table, spans, network.dims)
     network.to(accelerator.device)
-    head = Head(network, tasks, architecture_of(config), inputs, config.recipe)
+    head = Head(network, tasks, architecture_of(config), inputs, config.recipe, withheld=config.withheld)
     ema = moving_average(network, config.ema, pretrained=False)
 
     windows = Windows.cover(spans, config.window, config.stride, config.readout == "last")

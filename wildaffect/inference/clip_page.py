@@ -13,12 +13,22 @@ from markupsafe import Markup
 from preprocessing.faces import FacesStore
 from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, Facts, describe_kinds, describe_models
 from wildaffect.inference.models import Models
-from wildaffect.inference.table import COLUMNS, flags, matrix, present_tasks, rows_of, subject_name, subjects, times_of
+from wildaffect.inference.table import (
+    COLUMNS,
+    flags,
+    matrix,
+    present_tasks,
+    rows_of,
+    subject_name,
+    subjects,
+    times_of,
+    units_of,
+)
 from wildaffect.report.figures import va_trajectory
 from wildaffect.report.formats import duration, number
 from wildaffect.report.page import PLANE, Cards, Figure, Note, Section, Table, write_page
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, VALENCE
-from wildaffect.tasks import AUS, EXPRESSIONS
+from wildaffect.tasks import EXPRESSIONS
 
 PEOPLE = 6
 """People with thumbnails and a trajectory of their own; the time lines show everyone."""
@@ -69,7 +79,7 @@ def chart_data(table: pa.Table) -> dict[str, Any]:
     A gap is -32768, or 255 in arrays of bytes. The bits of `active` are the decisions about the AUs.
     """
     tasks = {task.name for task in present_tasks(table)}
-    people = []
+    people, units = [], units_of(table)
     for subject in subjects(table):
         rows = rows_of(table, subject)
         person: dict[str, Any] = {"name": subject_name(subject), "time": _pack(times_of(rows), "<f4")}
@@ -82,12 +92,12 @@ def chart_data(table: pa.Table) -> dict[str, Any]:
             labels = rows["expression"].to_pylist()
             person["expression"] = _pack(np.array([place.get(label, 255) for label in labels]), "u1")
         if "au" in tasks:
-            values = matrix(rows, [f"p_{name}" for name in AUS])
+            values = matrix(rows, [f"p_{name}" for name in units])
             person["aus"] = _pack(np.where(np.isfinite(values), np.round(values * 254), 255), "u1")
-            person["active"] = _pack((matrix(rows, AUS) == 1) @ (1 << np.arange(len(AUS))), "<u2")
+            person["active"] = _pack((matrix(rows, units) == 1) @ (1 << np.arange(len(units))), "<u2")
         people.append(person)
     colours = [[name, EXPRESSION_COLOURS[name]] for name in EXPRESSIONS]
-    return {"people": people, "expressions": colours, "aus": AUS, "valence": VALENCE, "arousal": AROUSAL}
+    return {"people": people, "expressions": colours, "aus": units, "valence": VALENCE, "arousal": AROUSAL}
 
 
 def peaks_of(table: pa.Table) -> list[tuple[int, str]]:

@@ -132,13 +132,16 @@ class Person:
         for name, values in average(every).items():
             task = next(task for task in self.models.tasks if task.name == name)
             self.past[name].append(values)
-            row |= {c: round(float(v), 5) for c, v in zip(value_columns(task), values, strict=True)}
+            row |= {c: round(float(v), 5) for c, v in zip(value_columns(task), values, strict=True) if self._told(c)}
             decoded = self.models.decode(task, np.stack(self.past[name]), rate)[-1]
             if name == "expr":
                 row["expression"] = EXPRESSIONS[int(decoded[0])]
             elif name == "au":
-                row |= {au: int(value) for au, value in zip(AUS, decoded, strict=True)}
+                row |= {au: int(value) for au, value in zip(AUS, decoded, strict=True) if self._told(au)}
         return row
+
+    def _told(self, column: str) -> bool:
+        return column.removeprefix("p_") not in self.models.withheld
 
 
 class Live:
@@ -185,6 +188,7 @@ class Live:
         box = [None] * 4 if face is None else [round(float(value), 1) for value in face.box]
         row |= dict(zip(BOX, box, strict=True)) | {"score": None if face is None else round(face.score, 4)}
         for task in self.predictor.models.tasks:
-            row |= dict.fromkeys(value_columns(task))
-            row |= dict.fromkeys({"expr": ["expression"], "au": AUS}.get(task.name, []))
+            columns = [*value_columns(task), *{"expr": ["expression"], "au": AUS}.get(task.name, [])]
+            withheld = self.predictor.models.withheld
+            row |= dict.fromkeys(name for name in columns if name.removeprefix("p_") not in withheld)
         return row

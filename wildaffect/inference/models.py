@@ -65,6 +65,11 @@ class Models:
         return [task for task in TASKS.values() if task.name in present]
 
     @property
+    def withheld(self) -> set[str]:
+        """AUs that no output has, because a head withholds them."""
+        return {name for head in self.heads for name in head.withheld}
+
+    @property
     def framing_is_known(self) -> bool:
         """Whether every head says how faces were framed in its training."""
         return all(embedder.framing.is_known for embedder in self.embedders.values())

@@ -11,7 +11,7 @@ import pyarrow as pa
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from wildaffect.inference.table import BOX, matrix, rows_of, subject_name, subjects, times_of
+from wildaffect.inference.table import BOX, matrix, rows_of, subject_name, subjects, times_of, units_of
 from wildaffect.report.palette import EXPRESSION_COLOURS, readable_on, rgb
 from wildaffect.tasks import AUS
 
@@ -37,8 +37,9 @@ class Person:
         box: `[T, 4]` in pixels of the source; NaN without a face.
         va: `[T, 2]`; NaN without a face; None if not predicted.
         expression: `[T]` labels with their probability, empty without a face; None if not predicted.
-        aus: `[T, 12]` probabilities; None if not predicted.
-        decided: `[T, 12]` bool, true for active AUs.
+        aus: `[T, U]` probabilities; None if not predicted.
+        decided: `[T, U]` bool, true for active AUs.
+        units: `[U]` names of the AUs.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Person:
     expression: list[str] | None
     aus: np.ndarray | None
     decided: np.ndarray | None
+    units: list[str]
 
 
 def people_of(table: pa.Table) -> list[Person]:
@@ -65,7 +67,7 @@ def people_of(table: pa.Table) -> list[Person]:
             labels = rows["expression"].to_pylist()
             best = [float(np.max(row)) for row in sure]
             expression = [f"{label} {p:.2f}" if label else "" for label, p in zip(labels, best, strict=True)]
-        has_au = f"p_{AUS[0]}" in names
+        units = units_of(table)
         found.append(
             Person(
                 name=subject_name(subject),
@@ -75,8 +77,9 @@ def people_of(table: pa.Table) -> list[Person]:
                 box=matrix(rows, BOX),
                 va=matrix(rows, ["valence", "arousal"]) if "valence" in names else None,
                 expression=expression,
-                aus=matrix(rows, [f"p_{name}" for name in AUS]) if has_au else None,
-                decided=matrix(rows, AUS) > 0.5 if has_au else None,
+                aus=matrix(rows, [f"p_{name}" for name in units]) if units else None,
+                decided=matrix(rows, units) > 0.5 if units else None,
+                units=units,
             )
         )
     return found
@@ -97,7 +100,9 @@ class Painter:
         self, people: list[Person], width: int, height: int, footer: str, thresholds: np.ndarray | None = None
     ) -> None:
         self.people = people
-        self.thresholds = np.full(len(AUS), 0.5) if thresholds is None else thresholds
+        self.units = people[0].units if people else []
+        given = np.full(len(AUS), 0.5) if thresholds is None else thresholds
+        self.thresholds = [float(given[AUS.index(name)]) for name in self.units]
         scale = min(max(height, LEAST_HEIGHT), 720) / height
         self.scale = min(scale, 1280 / width)
         self.width = max(2, round(width * self.scale / 2) * 2)
@@ -115,7 +120,7 @@ class Painter:
         write(panel, "arousal", (x, 4), 12, SOFT, centre=True)
         write(panel, "valence", (x + radius - 50, y + 4), 12, SOFT)
         if any(person.aus is not None for person in self.people):
-            for number, name in enumerate(AUS):
+            for number, name in enumerate(self.units):
                 write(panel, name, (14, 241 + 14 * number), 11, SOFT)
         write(panel, footer, (14, self.size[1] - 20), 11, INK if "synthetic" in footer else SOFT)
         return panel
@@ -190,12 +195,12 @@ class Painter:
             write(panel, f"V {valence:+.2f}  A {arousal:+.2f}", (14, 225), 12, INK)
         if person.aus is None or person.decided is None:
             return
-        for number in range(len(AUS)):
+        for number in range(len(self.units)):
             y = 244 + 14 * number
             length = round(170 * float(person.aus[row, number]))
             cv2.rectangle(panel, (60, y), (230, y + 9), (44, 47, 52), -1)
             cv2.rectangle(panel, (60, y), (60 + length, y + 9), INK if person.decided[row, number] else DIM, -1)
-            mark = 60 + round(170 * float(self.thresholds[number]))
+            mark = 60 + round(170 * self.thresholds[number])
             cv2.line(panel, (mark, y - 1), (mark, y + 10), PAPER, 3)
             cv2.line(panel, (mark, y - 1), (mark, y + 10), INK, 1)
 

@@ -10,10 +10,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from wildaffect.inference.table import matrix, present_tasks, rows_of, times_of
+from wildaffect.inference.table import matrix, present_tasks, rows_of, times_of, units_of
 from wildaffect.report.figures import canvas, key_above
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, GREY, SEQUENTIAL, VALENCE
-from wildaffect.tasks import AUS, EXPRESSIONS
+from wildaffect.tasks import EXPRESSIONS
 
 HEIGHTS = {"va": 2.0, "expr": 0.8, "au": 2.4}
 
@@ -63,10 +63,11 @@ def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
 
 
 def _heat(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
-    values = matrix(rows, [f"p_{name}" for name in AUS])
+    units = units_of(rows)
+    values = matrix(rows, [f"p_{name}" for name in units])
     scale: Any = {"cmap": SEQUENTIAL, "vmin": 0, "vmax": 1}
-    image = axis.imshow(values.T, aspect="auto", extent=_extent(time_s, len(AUS)), interpolation="nearest", **scale)
-    axis.set_yticks(np.arange(len(AUS)) + 0.5, AUS[::-1], fontsize=8)
+    image = axis.imshow(values.T, aspect="auto", extent=_extent(time_s, len(units)), interpolation="nearest", **scale)
+    axis.set_yticks(np.arange(len(units)) + 0.5, units[::-1], fontsize=8)
     axis.figure.colorbar(image, ax=axis, fraction=0.02, pad=0.01, label="probability")
 
 

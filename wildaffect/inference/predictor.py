@@ -312,6 +312,7 @@ class Predictor:
             video,
             {name: np.concatenate(parts) for name, parts in values.items()},
             {name: np.concatenate(parts) for name, parts in decoded.items()},
+            self.models.withheld,
         )
 
     @torch.inference_mode()

@@ -3,7 +3,7 @@
 The columns extend those of `wildaffect.tasks.predictions`, so that `temporal/evaluate.py` can read these tables too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,11 @@ COLUMNS: dict[str, str] = {
 
 
 def make_table(
-    store: FacesStore, video: str, values: Mapping[str, np.ndarray], decoded: Mapping[str, np.ndarray]
+    store: FacesStore,
+    video: str,
+    values: Mapping[str, np.ndarray],
+    decoded: Mapping[str, np.ndarray],
+    withheld: Collection[str] = (),
 ) -> pa.Table:
     """Join the faces and the predictions of one video.
 
@@ -48,6 +52,7 @@ def make_table(
         video: The video.
         values: Task name to `[N, out_dim]` for the video's rows in the order of the store.
         decoded: Task name to `[N, label_width]`.
+        withheld: AUs that get no columns.
     """
     rows = np.flatnonzero(store.video == video)
     face = store.valid[rows]
@@ -66,13 +71,16 @@ def make_table(
         if task.name not in values:
             continue
         for number, name in enumerate(value_columns(task)):
-            columns[name] = _numbers(values[task.name][:, number], face, 5)
+            if name.removeprefix("p_") not in withheld:
+                columns[name] = _numbers(values[task.name][:, number], face, 5)
         if task.name == "expr":
             classes = decoded["expr"][:, 0].astype(int)
             names = [EXPRESSIONS[number] if seen else None for number, seen in zip(classes, face, strict=True)]
             columns["expression"] = pa.array(names, pa.string())
         if task.name == "au":
             for number, name in enumerate(AUS):
+                if name in withheld:
+                    continue
                 columns[name] = pa.array(decoded["au"][:, number].astype(np.int8), mask=~face)
     return pa.table(columns)
 
@@ -100,7 +108,12 @@ def matrix(table: pa.Table, names: Sequence[str]) -> np.ndarray:
 
 def present_tasks(table: pa.Table) -> list[Task]:
     """The tasks whose columns a table has."""
-    return [task for task in TASKS.values() if set(value_columns(task)) <= set(table.column_names)]
+    return [task for task in TASKS.values() if not set(value_columns(task)).isdisjoint(table.column_names)]
+
+
+def units_of(table: pa.Table) -> list[str]:
+    """The action units whose columns a table has: a head may withhold some."""
+    return [name for name in AUS if f"p_{name}" in table.column_names]
 
 
 def subjects(table: pa.Table) -> list[str]:

@@ -21,7 +21,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
   let from = first, to = end, cursor = null, drag = null, playing = null, colour = {};
   const person = () => people[select.selectedIndex < 0 ? 0 : select.selectedIndex];
   const has = { va: !!people[0].valence, expr: !!people[0].expression, au: !!people[0].aus };
-  const height = () => (has.va ? CURVE + GAP : 0) + (has.expr ? RIBBON + GAP : 0) + (has.au ? 12 * AU + GAP : 0) + AXIS + 1;
+  const height = () => (has.va ? CURVE + GAP : 0) + (has.expr ? RIBBON + GAP : 0) + (has.au ? data.aus.length * AU + GAP : 0) + AXIS + 1;
   const entry = (colour, text) => `<span><i style="background:${colour}"></i>${text}</span>`;
   const shade = (v) => { // cividis, interpolated from three points
     const s = [[0, 34, 78], [124, 123, 120], [254, 232, 56]], x = v * 2, i = Math.min(1, Math.floor(x)), f = x - i;
@@ -46,7 +46,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     const step = i + 1 < p.time.length ? p.time[i + 1] - p.time[i] : i ? p.time[i] - p.time[i - 1] : 1;
     return t <= p.time[i] + Math.max(step, 1e-3) * 1.01 ? i : -1;
   };
-  const faceIn = (p, i) => i >= 0 && (p.valence ? p.valence[i] !== NONE : p.expression ? p.expression[i] < 8 : p.aus[i * 12] < 255);
+  const faceIn = (p, i) => i >= 0 && (p.valence ? p.valence[i] !== NONE : p.expression ? p.expression[i] < 8 : p.aus[i * data.aus.length] < 255);
   function line(p, values, ink, top) {
     const y = (v) => top + CURVE / 2 - (v / 10000) * (CURVE / 2 - 4);
     const a = Math.max(0, find(p.time, from) - 1), b = Math.min(p.time.length - 1, find(p.time, to));
@@ -103,14 +103,14 @@ document.querySelectorAll(".tl-root").forEach((root) => {
       pen.fillStyle = colour.soft; pen.fillText("expr.", LEFT - 6, top + RIBBON / 2); top += RIBBON + GAP;
     }
     if (has.au) {
-      cells(p, top, 12 * AU, (x, i) => {
-        pen.fillStyle = colour.paper; pen.fillRect(x, top, 1, 12 * AU);
-        for (let k = 0; k < 12; k++) {
-          pen.fillStyle = shades[p.aus[i * 12 + k]]; pen.fillRect(x, top + AU * k, 1, AU - 4);
+      cells(p, top, data.aus.length * AU, (x, i) => {
+        pen.fillStyle = colour.paper; pen.fillRect(x, top, 1, data.aus.length * AU);
+        for (let k = 0; k < data.aus.length; k++) {
+          pen.fillStyle = shades[p.aus[i * data.aus.length + k]]; pen.fillRect(x, top + AU * k, 1, AU - 4);
           if (p.active[i] >> k & 1) { pen.fillStyle = colour.ink; pen.fillRect(x, top + AU * (k + 1) - 4, 1, 2); }
         }
       });
-      pen.fillStyle = colour.soft; data.aus.forEach((name, k) => pen.fillText(name, LEFT - 6, top + AU * (k + 0.5))); top += 12 * AU + GAP;
+      pen.fillStyle = colour.soft; data.aus.forEach((name, k) => pen.fillText(name, LEFT - 6, top + AU * (k + 0.5))); top += data.aus.length * AU + GAP;
     }
     pen.fillStyle = colour.soft; pen.textAlign = "center";
     const raw = (to - from) / Math.max(2, plot() / 90), power = 10 ** Math.floor(Math.log10(raw));
@@ -133,7 +133,7 @@ document.querySelectorAll(".tl-root").forEach((root) => {
     else {
       if (p.valence) parts.push(`valence ${(p.valence[i] / 10000).toFixed(2)}`, `arousal ${(p.arousal[i] / 10000).toFixed(2)}`);
       if (p.expression) parts.push(data.expressions[p.expression[i]][0]);
-      if (p.aus) parts.push(data.aus.map((n, k) => (p.active[i] >> k & 1 ? `${n} ${(p.aus[i * 12 + k] / 254).toFixed(2)}` : "")).filter(Boolean).join("  ") || "no AU");
+      if (p.aus) parts.push(data.aus.map((n, k) => (p.active[i] >> k & 1 ? `${n} ${(p.aus[i * data.aus.length + k] / 254).toFixed(2)}` : "")).filter(Boolean).join("  ") || "no AU");
     }
     read.textContent = parts.join("\u2003");
   }
