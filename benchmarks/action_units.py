@@ -199,7 +199,8 @@ def check_clip(predictor: Predictor, path: Path) -> dict[str, Any]:
     """Frames with a face of a clip's main person, and in which share of them each action unit is named."""
     table = predictor.predict(path).to_pandas()
     seen = table[table["face"] & (table["subject"] == "")]
-    return {"frames": len(seen), "named": by_unit(seen[[*AUS]].to_numpy(float).mean(0)) if len(seen) else None}
+    named = {name: float(seen[name].mean()) for name in AUS if name in seen}  # a head may withhold some
+    return {"frames": len(seen), "named": named if len(seen) else None}
 
 
 def check_hand_labels(answers: Answers, labels: HandLabels) -> dict[str, dict[str, Any]]:
