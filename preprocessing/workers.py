@@ -108,7 +108,8 @@ def _in_processes(job: Job, bundles: Sequence[Bundle], workers: int, broken: lis
     try:
         while True:
             while idle and (bundle := next(todo, None)):
-                busy[idle[-1].submit(job.make, bundle)] = idle.pop(), bundle
+                process = idle.pop()
+                busy[process.submit(job.make, bundle)] = process, bundle
             if not busy:
                 return
             for future in wait(busy, return_when=FIRST_COMPLETED).done:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from checkpoints.artifact import write_header
 from checkpoints.errors import UserError
 from features.import_features import read_rows
 from preprocessing.align import encode_jpeg
@@ -21,7 +22,8 @@ from preprocessing.shard import Settings
 from preprocessing.sources import find_items
 from tests.preprocessing.movies import pattern, write_movie
 from tests.preprocessing.test_shard import Detector
-from wildaffect.inference.clip import begin, clip_hash
+from wildaffect.inference.clip import HEADER, KIND, SCHEMA, begin, clip_hash
+from wildaffect.inference.clip_facts import Facts
 from wildaffect.inference.clips import find_faces_of, list_clips
 
 FRAMES = 12
@@ -134,9 +136,14 @@ def test_of_a_release_only_what_is_there_is_a_clip(tmp_path):
 def test_the_predictions_of_another_clip_are_not_overwritten(tmp_path):
     folder = tmp_path / "clip"
     folder.mkdir()
-    (folder / "predictions.json").write_text('{"parents": {"clip": "a", "heads": "h"}}')
+    facts = Facts(
+        frames=1, seconds=0.0, rate=0.0, people=1, with_face=1.0, with_main_person=1.0, interpolated=0.0, face_size=9.0
+    )
+    header = {"kind": KIND, "schema": SCHEMA, "made_by": "test", "config": {}, "warnings": [], "files": {}}
+    header |= {"parents": {"clip": "a", "heads": "h"}, "facts": facts.as_dict()}
+    write_header(folder, HEADER, **header)
     begin(folder, {"clip": "a", "heads": "other"})
-    (folder / "predictions.json").write_text('{"parents": {"clip": "a", "heads": "h"}}')
+    write_header(folder, HEADER, **header)
     with pytest.raises(UserError, match="another clip of this name"):
         begin(folder, {"clip": "b", "heads": "h"})
     assert (folder / "predictions.json").exists()
@@ -213,19 +220,22 @@ def test_rows_without_a_face_are_missing(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([["frame", "face_id", "x"], [1, 0, 5], [1, 1, 6]], "line 3: frame 1 stands in line 2 too: keep one face"),
-        ([["frame", "x"], [0, 5]], "line 2: frame 0: frames are whole numbers, counted from 1"),
-        ([["frame", "x"], [1.5, 5]], "line 2: frame 1.5"),
-        ([["frame", "x"], ["", 5]], "line 2: frame nan"),
-        ([["x", "input"], [1, "clip.mp4"]], "line 2, column 'input': 'clip.mp4' is not a number"),
-        ([["x", "y"], [1, "1_0"]], "line 2, column 'y'"),
-        ([["x", "y"], [1]], "line 2 has 1 cells, and the header 2"),
+        (
+            [["frame", "face_id", "x"], [1, 0, 5], [1, 1, 6]],
+            "line 3, column frame: frame 1 stands in line 2 too: keep one face",
+        ),
+        ([["frame", "x"], [0, 5]], "line 2, column frame: 0: frames are whole numbers, counted from 1"),
+        ([["frame", "x"], [1.5, 5]], "line 2, column frame: 1.5"),
+        ([["frame", "x"], ["", 5]], "line 2, column frame: nan"),
+        ([["x", "input"], [1, "clip.mp4"]], "line 2, column input: 'clip.mp4' is not a number"),
+        ([["x", "y"], [1, "1_0"]], "line 2, column y"),
+        ([["x", "y"], [1]], "row 1: 1 cells under 2 column names"),
         ([["", "x"], [0, 1]], "column 1 has no name"),
         ([["name;x"], ["a;1"]], "not separated by commas"),
     ],
 )
 def test_other_lists_of_features_are_refused_with_place_and_remedy(tmp_path, rows, message):
-    with pytest.raises(UserError, match=r"a\.csv cannot be read as features: .*" + message):
+    with pytest.raises(UserError, match=r"a\.csv, .*" + message):
         read_rows(write_csv(tmp_path, rows), "a")
 
 

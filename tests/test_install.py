@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(wheel):
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == ROOMS | {f"wildaffect-{wildaffect.__version__}.dist-info"}
     assert {Path(name).name for name in names if name.startswith("wildaffect/") and not name.endswith(".py")} == {
-        *("py.typed", "page.html", "card.md", "timeline.html", "timeline.js")
+        *("py.typed", "page.html", "card.md", "timeline.html", "timeline.js", "example.mp4", "colours.css")
     }
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
+from checkpoints.lock import locked
 from preprocessing.align import decode_jpeg, encode_jpeg
 from preprocessing.faces import DATA, HEADER, FacesStore
-from preprocessing.progress import locked
 from preprocessing.run import Config, run
 from preprocessing.shard import LOG
 from preprocessing.tracks import portray

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from checkpoints.artifact import file_hash
 from checkpoints.encoder import load_encoder, load_tensors
 from checkpoints.errors import UserError
 from pretrain.build import load_mae
@@ -189,7 +190,7 @@ def test_continuing_from_weights(uninterrupted, faces, tmp_path):
 
 
 def test_non_finite_loss_stops_with_the_state_before_it(faces, tmp_path):
-    settings = TINY | {"lr": 1e30}
+    settings = TINY | {"lr": 1e9}
     with pytest.raises(UserError, match="of step"):
         main(replace(DEMO, faces=(faces,), out=tmp_path / "nan", **settings))
     report = json.loads((tmp_path / "nan" / "non_finite.json").read_text())
@@ -202,7 +203,7 @@ def test_missing_store_and_foreign_init_are_named(faces, uninterrupted, tmp_path
         main(replace(DEMO, faces=(tmp_path / "no",), out=tmp_path / "a", **TINY))
     (uninterrupted / "encoder" / "decoder.safetensors").rename(tmp_path / "decoder")
     try:
-        with pytest.raises(UserError, match="only continue from an encoder of stage 1"):
+        with pytest.raises(UserError, match=r"decoder\.safetensors cannot be read"):
             main(replace(DEMO, faces=(faces,), out=tmp_path / "b", init=uninterrupted, **TINY))
     finally:
         (tmp_path / "decoder").rename(uninterrupted / "encoder" / "decoder.safetensors")
@@ -233,6 +234,9 @@ def test_runs_of_another_version_and_on_another_machine(uninterrupted, faces, tm
     header["config"] |= {"arithmetic": "bf16", "of_yesterday": 1}
     del header["config"]["clip_grad"]
     (out / "config.json").write_text(json.dumps(header))
+    finished = json.loads((out / "finished.json").read_text())
+    finished["files"]["config.json"] = file_hash(out / "config.json")
+    (out / "finished.json").write_text(json.dumps(finished))
     assert main(replace(DEMO, faces=(faces,), out=out, **TINY))["steps"] == 8
     (out / "finished.json").unlink()
     with pytest.raises(UserError, match="whose setting arithmetic is 'bf16', now it is 'fp32'"):

@@ -100,7 +100,7 @@ def test_a_bad_picture_gives_its_place_to_another(store, monkeypatch):
 
 
 def test_a_bad_step_of_a_streamed_run_names_its_pictures(store, tmp_path):
-    settings = {**TINY, "faces": (f"file://{store}",), "lr": 1e30, "clip_grad": 0.0}
+    settings = {**TINY, "faces": (f"file://{store}",), "lr": 1e9, "clip_grad": 0.0}
     with pytest.raises(UserError, match=r"is not finite|is nan|is inf"):
         main(replace(DEMO, out=tmp_path / "run", **settings))
     (names,) = json.loads((tmp_path / "run" / "non_finite.json").read_text())["samples_by_process"]
@@ -172,11 +172,13 @@ def test_a_mixture_is_read_on_from_a_step(store, other, weights):
         assert names(mixed([store, other], first, 40, weights)) == whole[4 * first :]
 
 
-def test_excluded_recordings_are_not_streamed(store, other, tmp_path, capsys):
+def test_excluded_recordings_are_not_streamed(store, other, tmp_path):
     path = tmp_path / "leave_out.txt"
     path.write_text("v1_left\nnobody\n")
+    with pytest.raises(UserError, match="1 of its 2 ids match nothing here: 'nobody'"):
+        mixed([store, other], 0, 14, exclude=path)
+    path.write_text("v1_left\n")
     crops = mixed([store, other], 0, 14, exclude=path)
-    assert "1 of the 2 ids in" in capsys.readouterr().out
     assert [part["excluded"] for part in crops.faces.statistics(1)] == [9, 10]
     assert crops.faces.videos == ["v0", "v2", "v3", "v4", "v5"] and len(crops.faces) == 56
     seen = names(crops)

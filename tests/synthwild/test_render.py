@@ -84,17 +84,17 @@ def test_every_unit_changes_the_picture_the_more_the_stronger_it_is(face: Render
 
 def test_stills_are_a_table_that_training_reads(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stills, "CHUNK", 6)
-    config = Config(out=tmp_path / "a", faces="rendered", model=model, stills=41)
+    config = Config(out=tmp_path / "a", faces="rendered", model=model, stills=81)
     generate(config.out, config)
     table = pq.read_table(config.out / "stills.parquet")
-    assert len(table) == 41
-    assert read_json(config.out / "synthwild.json")["counts"] == {"pictures": 41, "people": 11}
+    assert len(table) == 81
+    assert read_json(config.out / "synthwild.json")["counts"] == {"pictures": 81, "people": 21}
     values = np.stack([table[name].to_numpy() for name in AUS])
     assert values.min() >= 0
     assert values.max() <= 1
     assert (values.std(axis=1) > 0.05).all()
     split, person = np.array(table["split"]), table["person"].to_numpy()
-    assert set(person[split == "validation"]) == {9}
+    assert set(person[split == "validation"]) == {9, 19}
     picture = cv2.imdecode(np.frombuffer(table["image"][0].as_py()["bytes"], np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (128, 128, 3)
     assert np.ptp(picture.mean(axis=(0, 1))) > 0.5  # in colour

@@ -155,7 +155,7 @@ def _predict_clip(
         config=config,
         parents=parents,
         **result.metadata,
-        files={file.name: file_hash(file) for file in sorted(folder.iterdir()) if file.is_file()},
+        files={file.name: file_hash(file) for file in sorted(folder.iterdir()) if file.is_file() and file.name != LOCK},
     )
     shutil.rmtree(folder / WORK, ignore_errors=True)
     return Outcome(result.facts.as_dict(), {name: end - start for (_, start), (name, end) in pairwise(clock)})

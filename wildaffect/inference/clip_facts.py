@@ -19,7 +19,7 @@ KIND_MEANS = {
     "real": "learnt from labels that people gave to real faces",
     "derived": "learnt from values that a published rule computes from people's labels of real faces, not rated by "
     "people: not comparable with Aff-Wild2's valence and arousal",
-    "synthetic": "learnt from drawn or rendered faces, not from people",
+    "synthetic": "learnt from faces that a computer made, not from people",
 }
 UNFRAMED = (
     "It is not known how the faces were framed in training, so they are framed in wildaffect's own way: the numbers "

@@ -388,7 +388,9 @@ def test_wrong_use_from_the_command_line(tmp_path):
 
 
 def test_a_folder_that_lost_a_file_is_made_again_and_leftovers_go(tmp_path, capsys):
-    facts = Facts(frames=1, seconds=0.0, rate=0.0, people=1, with_face=1.0, interpolated=0.0, face_size=50.0)
+    facts = Facts(
+        frames=1, seconds=0.0, rate=0.0, people=1, with_face=1.0, with_main_person=1.0, interpolated=0.0, face_size=50.0
+    )
     folder, parents, config = tmp_path / "a", {"clip": "c", "heads": "h"}, {"annotate": True}
     (folder / WORK).mkdir(parents=True)
     (folder / "predictions.csv").write_text("frame\n1\n")

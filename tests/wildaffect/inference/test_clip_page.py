@@ -27,7 +27,7 @@ def test_every_peak_has_the_picture_of_its_own_frame(table, store, subject):
     rows = rows_of(table, subject)
     peaks = peaks_of(rows)
     start = next(sequence.start for sequence in store.sequences() if sequence.subject == subject)
-    for (row, reasons), card in zip(peaks, _peaks(table, subject, store).figures, strict=True):
+    for (row, reasons), card in zip(peaks, _peaks(table, subject, store, "clip").figures, strict=True):
         assert card.image == store.jpeg(start + row)
         assert f"frame {rows['frame'][row].as_py()}" in card.caption
         for reason in reasons.split(", "):

@@ -34,7 +34,7 @@ def answer(picture, **options):
 
 def test_they_say_what_they_learnt_from():
     predictor = Predictor()
-    assert predictor.models.kinds == {"expr": "real", "va": "derived"}
+    assert predictor.models.kinds == {"expr": "real", "va": "derived", "au": "synthetic"}
     assert not predictor.models.synthetic
     text = " ".join(describe_kinds(predictor.models))
     assert "not comparable with Aff-Wild2" in text
