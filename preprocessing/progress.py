@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from checkpoints.artifact import read_json, write_json
+from checkpoints.artifact import TEMPORARY, read_json, write_json
 from checkpoints.content import content_hashes
 from checkpoints.errors import UserError
 from checkpoints.framing import TO_MEASURE
+from checkpoints.lock import remove_leftovers
 from preprocessing.detect import Detector
 from preprocessing.faces import DATA, HEADER, SCHEMA, finish_store, read_store_header
 from preprocessing.items import Group
@@ -97,6 +98,7 @@ def complete(
         UserError: No frame could be read.
         OSError: The disk is full.
     """
+    remove_leftovers((store / DATA).glob(TEMPORARY))  # of a machine of a cluster that died
     logs = [read_log(store, group.name) for group in groups]
     problems: list[Any] = [*renamed, *(problem for log in logs for problem in log["problems"])]
     problems.sort(key=lambda problem: (problem["source"], problem["problem"]))

@@ -51,7 +51,7 @@ def test_the_last_line_says_where_the_report_is(summary):
 
 def test_summary_and_report(summary: Path):
     content = json.loads((summary / "summary.json").read_text())
-    assert list(content["stages"]) == list(demo.MINUTES)
+    assert content["stages"].keys() == demo.MINUTES.keys()
     assert all(stage["seconds"] > 0 for stage in content["stages"].values())
     for task, keys in {"va": {"ccc_valence", "ccc_arousal"}, "expr": set(), "au": set()}.items():
         scores = content["scores"][task]
