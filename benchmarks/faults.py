@@ -7,7 +7,6 @@ wrong value, no half product. Ends with status 1 if anything fell short.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -28,6 +27,7 @@ import tyro
 # Imported before the first fork, so that no child has to.
 import wildaffect.inference.clip
 import wildaffect.inference.predictor  # noqa: F401
+from benchmarks import faults_text
 from benchmarks.hostile.artifacts import damage_artifacts
 from benchmarks.hostile.kills import kill
 from benchmarks.hostile.line import Line, make_line
@@ -42,8 +42,6 @@ WRITERS = ["preprocessing", "pretrain", "finetune", "features", "temporal", "exp
 KILLED = ["preprocessing", "pretrain", "finetune", "features", "temporal", "predict"]
 AT_ONCE = 2
 MOST_LISTED = 40
-TEXTS = "benchmarks.faults_text"
-HAS_TEXTS = importlib.util.find_spec(TEXTS) is not None
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def kinds_of(config: Faults, line: Line, work: Path) -> dict[str, Callable[[np.r
         return max(1, round(number * config.scale))
 
     return {
-        **({"damaged texts": partial(damage_texts, count(50_000))} if HAS_TEXTS else {}),
+        "damaged texts": partial(damage_texts, count(50_000)),
         "kills": lambda rng: kill(line, work / "kills", KILLED, rng, count(10)),
         "nonsense options": lambda rng: nonsense(line, work, rng, count(150)),
         "full disks (small file system)": lambda rng: fill_real_disks(line, work, WRITERS, rng, count(3)),
@@ -82,7 +80,7 @@ def kinds_of(config: Faults, line: Line, work: Path) -> dict[str, Callable[[np.r
 
 def damage_texts(texts: int, rng: np.random.Generator) -> Tally:
     """Damaged label files, tables, lists and headers: see `benchmarks/faults_text.py`."""
-    counted, faults = importlib.import_module(TEXTS).run(texts, int(rng.integers(2**31)))
+    counted, faults = faults_text.run(texts, int(rng.integers(2**31)))
     tally = Tally()
     for ends in counted.values():
         tally.tried += sum(ends.values())

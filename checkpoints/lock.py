@@ -52,14 +52,8 @@ def sole_writer(command: Callable[[Options], Result]) -> Callable[[Options], Res
 
 
 @contextmanager
-def locked(directory: Path, name: str = LOCK, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Lock a directory, which is made if it is missing and removed again if nothing was written.
-
-    Args:
-        directory: The directory.
-        name: The lock's file; locks of different names do not exclude each other.
-        shared: Exclude only those who do not share.
-        wait: Wait for the present holder instead of refusing.
 
     Raises:
         UserError: Another process, or this one, is writing the directory, or it cannot be made.
@@ -70,23 +64,22 @@ def locked(directory: Path, name: str = LOCK, *, shared: bool = False, wait: boo
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(described(error)) from None
-    path = directory.resolve() / name
-    descriptor = _take(path, shared=shared, wait=wait)
+    path = directory.resolve() / LOCK
+    descriptor = _take(path)
     try:
         yield
     finally:
         if descriptor is not None:
             _held.discard(path)
-            with suppress(OSError):  # others share it
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()  # before it is unlocked: who waits for it looks for a new one
+            with suppress(OSError):
+                path.unlink()  # before it is unlocked, so that nobody can lock a file that goes
             os.close(descriptor)
         with suppress(OSError):  # not empty
             for folder in made:
                 folder.rmdir()
 
 
-def _take(path: Path, *, shared: bool, wait: bool) -> int | None:
+def _take(path: Path) -> int | None:
     """The descriptor of a lock file, locked; None where nothing can be locked."""
     if path in _held:
         raise _refusal(path, "this process")
@@ -99,7 +92,7 @@ def _take(path: Path, *, shared: bool, wait: bool) -> int | None:
                 return None
             raise
         try:
-            fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still(path, descriptor):
                 break
         except BlockingIOError:
@@ -113,10 +106,9 @@ def _take(path: Path, *, shared: bool, wait: bool) -> int | None:
                 return None
             raise
         os.close(descriptor)
-    if not shared:
-        _held.add(path)
-        if stale and path.name == LOCK:
-            remove_leftovers(path.parent.rglob(TEMPORARY))
+    _held.add(path)
+    if stale:
+        remove_leftovers(path.parent.rglob(TEMPORARY))
     with suppress(OSError):  # a full disk: then the holder has no name
         os.ftruncate(descriptor, 0)
         command = "/".join(Path(sys.argv[0]).parts[-2:])

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import torch
 
+from checkpoints.parent import end_with_parent
 from preprocessing.detect import Detector
 from preprocessing.items import Group
 from preprocessing.rows import Found
@@ -129,7 +130,7 @@ def _in_processes(job: Job, bundles: Sequence[Bundle], workers: int, broken: lis
 def _process() -> ProcessPoolExecutor:
     """One process, started when it is first needed."""
     # `spawn`: forking a process that has used torch's threads can hang.
-    return ProcessPoolExecutor(1, get_context("spawn"))
+    return ProcessPoolExecutor(1, get_context("spawn"), end_with_parent)
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from checkpoints.lock import LOCK, locked, sole_writer
 
 
 @contextmanager
-def another_process(directory, arguments=""):
+def another_process(directory):
     """Holds a lock until the block ends, or until it is killed."""
     code = (
         "import sys; from pathlib import Path; from checkpoints.lock import locked\n"
-        f"with locked(Path(sys.argv[1]){arguments}): print('held', flush=True); sys.stdin.read()"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -77,15 +77,6 @@ def test_the_worker_of_a_dead_writer_holds_nothing(tmp_path):
 def test_this_process_is_no_exception(tmp_path):
     with locked(tmp_path), pytest.raises(UserError, match="is being written by this process"), locked(tmp_path):
         pass
-
-
-def test_parts_share_and_exclude_the_whole(tmp_path):
-    with another_process(tmp_path, ", shared=True"):
-        with locked(tmp_path, shared=True):
-            pass
-        with pytest.raises(UserError, match="is being written"), locked(tmp_path):
-            pass
-    assert not list(tmp_path.iterdir())  # the last one cleans up
 
 
 def test_nothing_is_left_where_nothing_was_written(tmp_path):

@@ -1,9 +1,6 @@
 """Starting a training process: number of processes, device, precision; seeding by step."""
 
-import ctypes
 import os
-import signal
-import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +12,12 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, LoggerType
 
 from checkpoints.errors import UserError
+from checkpoints.parent import end_with_parent
 from wildaffect.training.meter import peak_flops
 from wildaffect.training.rundir import RunDirectory
 
 LAUNCHED = ("TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE")
 """Variables that torchrun and `accelerate launch` set, and nobody else."""
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def start(precision: str, tracker: str = "", out: Path | None = None) -> Accelerator:
@@ -65,12 +62,12 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
 
 
 def follow_launcher() -> None:
-    """Have the kernel send this process SIGTERM when its launcher ends, on Linux.
+    """End with the launcher, if there is one.
 
     `accelerate launch` passes no signal on: a trainer that outlives it would go on writing its run.
     """
-    if sys.platform == "linux" and any(name in os.environ for name in LAUNCHED):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if any(name in os.environ for name in LAUNCHED):
+        end_with_parent()
 
 
 def check_tracker(name: str) -> None:
