@@ -19,8 +19,8 @@ from temporal.live import HELD, LiveHead
 from temporal.predict import average
 from wildaffect.inference.inputs import Clock, Frames
 from wildaffect.inference.models import Models
-from wildaffect.inference.table import BOX
-from wildaffect.tasks import AUS, EXPRESSIONS
+from wildaffect.inference.table import BOX, reported
+from wildaffect.tasks import AUS, EXPRESSIONS, TASKS
 from wildaffect.tasks.predictions import value_columns
 
 RECENT = 33
@@ -130,18 +130,15 @@ class Person:
         ]
         row: Row = {}
         for name, values in average(every).items():
-            task = next(task for task in self.models.tasks if task.name == name)
+            task = TASKS[name]
             self.past[name].append(values)
-            row |= {c: round(float(v), 5) for c, v in zip(value_columns(task), values, strict=True) if self._told(c)}
+            row |= {column: round(float(value), 5) for column, value in zip(value_columns(task), values, strict=True)}
             decoded = self.models.decode(task, np.stack(self.past[name]), rate)[-1]
             if name == "expr":
                 row["expression"] = EXPRESSIONS[int(decoded[0])]
             elif name == "au":
-                row |= {au: int(value) for au, value in zip(AUS, decoded, strict=True) if self._told(au)}
+                row |= {au: int(value) for au, value in zip(AUS, decoded, strict=True)}
         return row
-
-    def _told(self, column: str) -> bool:
-        return column.removeprefix("p_") not in self.models.withheld
 
 
 class Live:
@@ -159,6 +156,7 @@ class Live:
         if predictor.models.adapt != "none":
             raise UserError(f"adapt={predictor.models.adapt!r} needs the whole clip: leave it out for a running video")
         self.predictor, self.faces = predictor, faces
+        self.withheld = predictor.models.withheld
         self.people: dict[str, Person] = {}
         self.times: deque[float] = deque(maxlen=RECENT)
         Person(predictor.models)  # refuses heads that look ahead before the first frame
@@ -179,7 +177,8 @@ class Live:
             self.people[subject].skip()
         self.people = {name: person for name, person in self.people.items() if person.absent < ABSENT}
         present.setdefault("", self._row("", frame, None))
-        return [present[subject] for subject in sorted(present, key=lambda name: int(name or 1))]
+        ordered = [present[subject] for subject in sorted(present, key=lambda name: int(name or 1))]
+        return [{name: row[name] for name in reported(row, self.withheld)} for row in ordered]
 
     def _row(self, subject: str, frame: Frame, face: LiveFace | None) -> Row:
         time_s = round(frame.time_s, 6) if np.isfinite(frame.time_s) else None
@@ -188,7 +187,6 @@ class Live:
         box = [None] * 4 if face is None else [round(float(value), 1) for value in face.box]
         row |= dict(zip(BOX, box, strict=True)) | {"score": None if face is None else round(face.score, 4)}
         for task in self.predictor.models.tasks:
-            columns = [*value_columns(task), *{"expr": ["expression"], "au": AUS}.get(task.name, [])]
-            withheld = self.predictor.models.withheld
-            row |= dict.fromkeys(name for name in columns if name.removeprefix("p_") not in withheld)
+            row |= dict.fromkeys(value_columns(task))
+            row |= dict.fromkeys({"expr": ["expression"], "au": AUS}.get(task.name, []))
         return row

@@ -3,7 +3,7 @@
 The columns extend those of `wildaffect.tasks.predictions`, so that `temporal/evaluate.py` can read these tables too.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ COLUMNS: dict[str, str] = {
     **{f"p_{name}": f"probability that {name} is active" for name in AUS},
     **{name: f"1 if the probability of {name} reaches the head's threshold, else 0" for name in AUS},
 }
+
+
+def reported(columns: Iterable[str], withheld: Collection[str]) -> list[str]:
+    """The columns without those of the AUs that the heads withhold: `AU2` and `p_AU2`."""
+    return [name for name in columns if name.removeprefix("p_") not in withheld]
 
 
 def make_table(
@@ -71,18 +76,15 @@ def make_table(
         if task.name not in values:
             continue
         for number, name in enumerate(value_columns(task)):
-            if name.removeprefix("p_") not in withheld:
-                columns[name] = _numbers(values[task.name][:, number], face, 5)
+            columns[name] = _numbers(values[task.name][:, number], face, 5)
         if task.name == "expr":
             classes = decoded["expr"][:, 0].astype(int)
             names = [EXPRESSIONS[number] if seen else None for number, seen in zip(classes, face, strict=True)]
             columns["expression"] = pa.array(names, pa.string())
         if task.name == "au":
             for number, name in enumerate(AUS):
-                if name in withheld:
-                    continue
                 columns[name] = pa.array(decoded["au"][:, number].astype(np.int8), mask=~face)
-    return pa.table(columns)
+    return pa.table({name: columns[name] for name in reported(columns, withheld)})
 
 
 def write_table(table: pa.Table, path: Path) -> None:
