@@ -195,7 +195,7 @@ def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
         places = np.random.default_rng(seed).choice(draw.count, 6000, replace=False)
         drawn = np.array([draw(0, int(place)) for place in places])
     answers = read_every_split(data.test_labels, EXPR, class_map=ClassMap(), spans=test_store.spans())
-    test = join(test_store, answers, "test", data.test_labels, [])
+    test = join(test_store, EXPR, answers, "test", data.test_labels, [])
     whole = row == "probe_tokens"
     parts = [(store, data.split.train.rows[drawn], data.split.train.classes[drawn])]
     held = data.split.validation.spaced(most)

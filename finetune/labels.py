@@ -10,7 +10,7 @@ import numpy as np
 from checkpoints.errors import UserError, some
 from finetune.frames import LabelledFrames
 from preprocessing.faces import FacesStore
-from wildaffect.tasks import AU, EXPR, EXPRESSIONS
+from wildaffect.tasks import AU, EXPR, EXPRESSIONS, Task
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.folds import hold_out, read_known_ids, without
 from wildaffect.tasks.label_track import LabelTrack
@@ -114,8 +114,8 @@ def read_split(
     if unlabelled:
         notes.append(f"{len(unlabelled):,} of {len(spans):,} sequences of the store have no expression labels")
     split = Split(
-        join(store, train, "training", labels, notes),
-        join(store, validation, "validation", labels, notes),
+        join(store, EXPR, train, "training", labels, notes),
+        join(store, EXPR, validation, "validation", labels, notes),
         names.used,
         notes,
     )
@@ -141,24 +141,16 @@ def read_units(store: FacesStore, labels: Path, notes: list[str]) -> LabelledFra
     tracks = read_annotations(labels, AU, TRAIN, spans=store.spans())
     if not tracks:
         raise UserError(f"{labels} holds no labels of action units to train on")
-    return join(store, tracks, "training", labels, notes)
-
-
-def _targets(track: LabelTrack) -> np.ndarray:
-    """Distributions over the expressions `[T, 8]`, or intensities of action units `[T, 12]`."""
-    if track.soft is not None:
-        return track.soft
-    if track.labels.shape[1] == AU.label_width:
-        return np.where(track.mask, track.labels, np.nan).astype(np.float32)
-    return EXPR.distributions(track.labels)
+    return join(store, AU, tracks, "training", labels, notes)
 
 
 def join(
-    store: FacesStore, source: Mapping[str, LabelTrack], what: str, labels: Path, notes: list[str]
+    store: FacesStore, task: Task, source: Mapping[str, LabelTrack], what: str, labels: Path, notes: list[str]
 ) -> LabelledFrames:
     """Rows of the store that have a picture and a label; `notes` gets a line about everything that is left out.
 
-    `source` holds the labels by sequence id. Messages name `what` (training or validation) and where they came from.
+    `source` holds the task's labels by sequence id. Messages name `what` (training or validation) and where they came
+    from.
 
     Raises:
         UserError: Nothing is left.
@@ -186,7 +178,7 @@ def join(
         without_face += int((~seen).sum())
         if seen.any():
             rows.append(row[seen])
-            targets.append(_targets(track)[frames[inside][seen] - 1])
+            targets.append(track.targets(task)[frames[inside][seen] - 1])
             ids.append(id)
     if not labelled:
         raise UserError(f"every {what} label in {labels} is masked (-1) or left out: nothing to use")

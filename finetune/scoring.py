@@ -116,7 +116,7 @@ def score_run(config: Evaluate) -> dict[str, Any]:
         allow_leak=config.allow_leak,
         rule_clean=False,
     )
-    frames = join(store, {id: source[id] for id in kept}, config.split, config.labels, notes)
+    frames = join(store, EXPR, {id: source[id] for id in kept}, config.split, config.labels, notes)
     stills = StillFrames(store, [view], model.encoder.config.image_size)
     scorer = Scorer(accelerator, stills, frames, batch_size=config.batch_size, workers=config.workers)
     scores = scorer.score(scorer.probabilities(model.to(accelerator.device)))

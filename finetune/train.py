@@ -56,6 +56,7 @@ def train(config: Finetune) -> dict[str, Any]:
     parent = load_encoder(config.encoder)
     split = read_split(store, config.labels, class_map=config.class_map, seed=config.seed, exclude=config.exclude)
     stores, frames = [store], split.train
+    expressions = draw = EpochDraw(frames, config.frames_per_video, config.seed)
     if config.au_faces is not None:
         if config.au_labels is None:
             raise UserError("--au-faces: pass --au-labels too")
@@ -63,8 +64,7 @@ def train(config: Finetune) -> dict[str, Any]:
         units = read_units(stores[1], config.au_labels, split.notes)
         frames = combined(split.train, units, len(store))
         split.units = units.ids
-    expressions = EpochDraw(split.train, config.frames_per_video, config.seed)
-    draw = EpochDraw(frames, config.frames_per_video, config.seed)
+        draw = EpochDraw(frames, config.frames_per_video, config.seed)
     plan = BatchPlan.derive(
         count=draw.count,
         batch_size=config.batch_size,

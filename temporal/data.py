@@ -12,7 +12,7 @@ import torch
 from checkpoints.errors import UserError, some
 from features.cache import FeatureCache, Features, median_step
 from temporal.smoothing import Predicted
-from wildaffect.tasks import EXPR, Task
+from wildaffect.tasks import Task
 from wildaffect.tasks.folds import base_video
 from wildaffect.tasks.label_track import LabelTrack, Tracks
 
@@ -139,8 +139,7 @@ def build_table(caches: Sequence[FeatureCache], tracks: Mapping[str, Tracks], ta
             if track is not None:
                 labels[task.name][start : start + len(track)] = torch.from_numpy(track.labels)
                 if task.name in soft:
-                    given = EXPR.distributions(track.labels) if track.soft is None else track.soft
-                    soft[task.name][start : start + len(track)] = torch.from_numpy(given)
+                    soft[task.name][start : start + len(track)] = torch.from_numpy(track.targets(task))
         spans.append((start, length))
         rates.append(frame_rate(read.time_s))
         start += length

@@ -281,7 +281,7 @@ def measure_prior(head: Head, table: FrameTable, train: Sequence[str], config: T
     targets, mask = (item[:, 0].cpu() for item in table.targets(EXPR.name, rows[:, None]))
     targets, seen = targets[mask[:, 0]], rows[mask[:, 0]]
     if targets.shape[1] == 1:
-        targets = torch.from_numpy(EXPR.distributions(targets.numpy()))
+        targets = torch.from_numpy(EXPR.targets(targets.numpy()))
     shares = targets.mean(dim=0)
     weights = loss_choices(EXPR, config, table, train).get("class_weights")
     shares = shares if weights is None else shares * weights.cpu()

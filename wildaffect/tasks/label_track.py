@@ -35,6 +35,10 @@ class LabelTrack:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def targets(self, task: Task) -> np.ndarray:
+        """What a network is trained on, `[T, out_dim]` float32: the votes, or the task's form of the labels."""
+        return task.targets(self.labels) if self.soft is None else self.soft
+
 
 Tracks = dict[str, LabelTrack]
 Spans = Mapping[str, tuple[int, int]]

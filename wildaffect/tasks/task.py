@@ -77,6 +77,10 @@ class Task(ABC):
         """The same for tables, which may say more than label files do (intensities of AUs)."""
         return self.bad_values(labels)
 
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """Labels `[T, label_width]` as a network is trained on them, `[T, out_dim]` float32; NaN: not annotated."""
+        return np.where(self.mask(labels), labels, np.nan).astype(np.float32)
+
     @abstractmethod
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, **choices: Any) -> torch.Tensor:
         """Mean training loss over the annotated elements.
@@ -216,7 +220,7 @@ class Expression(Task):
         """The likeliest class."""
         return np.argmax(values, axis=-1)[..., None]
 
-    def distributions(self, labels: np.ndarray) -> np.ndarray:
+    def targets(self, labels: np.ndarray) -> np.ndarray:
         """Class numbers `[T, 1]` as distributions `[T, 8]` float32; zeros where a frame is not annotated."""
         classes = labels[:, 0].astype(int)
         return np.eye(len(EXPRESSIONS), dtype=np.float32)[classes] * self.mask(labels)
