@@ -1,6 +1,6 @@
 """The pictures of one or several faces stores as one numbered list, and the order in which epochs use them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +32,14 @@ class Faces(Protocol):
 
     def jpeg(self, index: int) -> bytes:
         """JPEG bytes of one picture, to look at."""
+
+
+class HasFingerprint(Protocol):
+    """A store, whether local or streamed."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies its content."""
 
 
 class FacesMixture:
@@ -108,8 +116,7 @@ class FacesMixture:
     @property
     def fingerprints(self) -> dict[str, str]:
         """Fingerprint of each store, in the order given, and of the excluded ids."""
-        found = {f"faces_{number}": store.fingerprint for number, store in enumerate(self.stores)}
-        return found | ({"excluded": combine_hashes(dict.fromkeys(self._ids, ""))} if self._ids else {})
+        return fingerprints_of(self.stores, self._ids)
 
     @property
     def synthetic(self) -> bool:
@@ -162,6 +169,12 @@ def _divided(total: int, weights: np.ndarray) -> np.ndarray:
 def _pass(seed: int, store: int, turn: int, size: int) -> np.ndarray:
     """Order of a store's pictures in one pass."""
     return np.random.default_rng((seed, store, turn)).permutation(size)
+
+
+def fingerprints_of(stores: Iterable[HasFingerprint], excluded: Sequence[str]) -> dict[str, str]:
+    """Fingerprint of each store, in the order given, and of the excluded ids."""
+    found = {f"faces_{number}": store.fingerprint for number, store in enumerate(stores)}
+    return found | ({"excluded": combine_hashes(dict.fromkeys(excluded, ""))} if excluded else {})
 
 
 def check_weights(weights: Sequence[float], stores: int) -> None:

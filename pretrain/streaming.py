@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from checkpoints.artifact import checked_header, combine_hashes
+from checkpoints.artifact import checked_header
 from checkpoints.errors import UserError
 from checkpoints.reading import decode_text, parse_json
 from preprocessing.faces import DATA, HEADER, KIND, SCHEMA, FacesHeader, pictures_by_group
 from preprocessing.views import face_views
-from pretrain.mixture import check_weights
-from wildaffect.tasks.folds import group_of, read_ids, read_known_ids
+from pretrain.mixture import check_weights, fingerprints_of
+from wildaffect.tasks.folds import group_of, read_ids, refuse_unknown
 from wildaffect.training.batches import BatchPlan, sample_rng
 from wildaffect.training.images import RandomCrop, decode, first_readable, readable, stacked
 
@@ -187,10 +187,11 @@ class StreamedMixture:
 
     def __init__(self, faces: Sequence[str | Path], weights: Sequence[float] = (), exclude: Path | None = None) -> None:
         check_weights(weights, len(faces))
-        left_out = frozenset() if exclude is None else frozenset(map(group_of, read_ids(exclude)))
+        self._ids = [] if exclude is None else read_ids(exclude)
+        left_out = frozenset(map(group_of, self._ids))
         self.streams = [FacesStream(address, left_out) for address in faces]
-        found = set().union(*(stream.found for stream in self.streams))
-        self._ids = [] if exclude is None else read_known_ids(exclude, found)
+        if exclude is not None:
+            refuse_unknown(exclude, self._ids, set().union(*(stream.found for stream in self.streams)))
         shards = [len(stream.faces) for stream in self.streams]
         self._first_shard = np.cumsum(shards) - shards
         self.faces = np.concatenate([stream.faces for stream in self.streams])
@@ -219,8 +220,7 @@ class StreamedMixture:
     @property
     def fingerprints(self) -> dict[str, str]:
         """Fingerprint of each store, in the order given, and of the excluded ids."""
-        found = {f"faces_{number}": stream.fingerprint for number, stream in enumerate(self.streams)}
-        return found | ({"excluded": combine_hashes(dict.fromkeys(self._ids, ""))} if self._ids else {})
+        return fingerprints_of(self.streams, self._ids)
 
     @property
     def synthetic(self) -> bool:

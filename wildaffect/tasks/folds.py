@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -154,9 +154,19 @@ def read_known_ids(path: Path, known: Iterable[str]) -> list[str]:
     """Ids of a list, each of which must be of a recording that is `known`.
 
     Raises:
-        UserError: See :func:`read_ids`; or ids match nothing.
+        UserError: See :func:`read_ids` and :func:`refuse_unknown`.
     """
     ids = read_ids(path)
+    refuse_unknown(path, ids, known)
+    return ids
+
+
+def refuse_unknown(path: Path, ids: Sequence[str], known: Iterable[str]) -> None:
+    """Check that each of the ids of a list is of a recording that is `known`.
+
+    Raises:
+        UserError: Ids match nothing.
+    """
     recordings = {group_of(id) for id in known}
     unknown = [id for id in ids if group_of(id) not in recordings]
     if unknown:
@@ -164,7 +174,6 @@ def read_known_ids(path: Path, known: Iterable[str]) -> list[str]:
             f"{path}: {len(unknown)} of its {len(ids)} ids match nothing here: {some([*map(shown, unknown)], 3)}: "
             "correct them, or remove their lines"
         )
-    return ids
 
 
 def without(ids: Iterable[str], excluded: Iterable[str]) -> list[str]:
