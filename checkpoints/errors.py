@@ -16,9 +16,11 @@ class UserError(Exception):
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors of a full disk."""
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""Numbers of the errors of a place where one may not write."""
 REMEDIES = {
     **dict.fromkeys(FULL, "free some space, then run the same command again to continue"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "choose a place that you have the right to use"),
+    **dict.fromkeys(READ_ONLY, "choose a place that you have the right to use"),
     **dict.fromkeys(
         (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
         "choose another path",

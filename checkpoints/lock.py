@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from checkpoints.artifact import TEMPORARY
-from checkpoints.errors import UserError, described
+from checkpoints.errors import READ_ONLY, UserError, described
 
 LOCK = ".lock"
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
 
 _held: set[Path] = set()  # by this process, to which its own locks are no obstacle
