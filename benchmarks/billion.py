@@ -28,7 +28,8 @@ from safetensors.torch import save_file
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
-from preprocessing.faces import DATA, HEADER, finish_store, write_shard
+from preprocessing.faces import DATA, HEADER
+from preprocessing.write_faces import finish_store, write_shard
 from pretrain import streaming
 from pretrain.mixture import FacesMixture
 from pretrain.streaming import StreamedCrops, StreamedMixture

@@ -32,7 +32,8 @@ from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encod
 from checkpoints.errors import guarded
 from features.run import Extract
 from features.run import main as extract
-from preprocessing.faces import FacesStore, finish_store, write_shard
+from preprocessing.faces import FacesStore
+from preprocessing.write_faces import finish_store, write_shard
 from wildaffect.training.launch import choose_precision
 
 

@@ -22,7 +22,8 @@ import tyro
 
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
-from preprocessing.faces import DATA, FacesStore, finish_store
+from preprocessing.faces import DATA, FacesStore
+from preprocessing.write_faces import finish_store
 from wildaffect.report.figures import canvas
 from wildaffect.report.palette import GREY, MARK, PLAIN
 

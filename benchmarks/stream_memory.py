@@ -22,7 +22,7 @@ import tyro
 from benchmarks.loader import face
 from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
-from preprocessing.faces import finish_store, write_shard
+from preprocessing.write_faces import finish_store, write_shard
 from pretrain.recipes import RECIPES
 from pretrain.train import batches, open_faces
 from wildaffect.training.batches import BatchPlan

@@ -20,12 +20,11 @@ from checkpoints.encoder import (
     load_decoder,
     load_encoder,
     read_encoder_header,
-    refuse_misfits,
     save_encoder,
-    save_tensors,
     timm_config,
 )
 from checkpoints.errors import UserError
+from checkpoints.tensors import refuse_misfits, save_tensors
 
 CARD = "README.md"
 STANDARD = (

@@ -7,7 +7,7 @@ are published (`config.json` and `model.safetensors`, as on the Hugging Face hub
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from operator import mul
@@ -16,15 +16,13 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from checkpoints.artifact import Header, atomic_file, fingerprint, read_header, read_json, write_header
-from checkpoints.content import changed_error
+from checkpoints.artifact import Header, fingerprint, read_header, read_json, write_header
 from checkpoints.errors import UserError
 from checkpoints.forms import Ids, Size, checked
 from checkpoints.reading import shown
+from checkpoints.tensors import checked_weights, load_tensors, load_weights, save_tensors
 
 KIND = "encoder"
 SCHEMA = 1
@@ -336,20 +334,6 @@ def is_published(directory: Path) -> bool:
     return isinstance(content, dict) and "pretrained_cfg" in content and "kind" not in content  # ours names both
 
 
-def checked_weights(file: Path, expected: str, header: Path) -> str:
-    """Fingerprint of a file of weights, computed from the file (about 0.55 GB/s), not copied from the header.
-
-    Raises:
-        UserError: The header was written for other weights, or there are none.
-    """
-    if not file.is_file():
-        raise UserError(f"{file} is missing, which {header} lists: restore it, or make the artifact again")
-    found = fingerprint(file)
-    if expected != found:
-        raise changed_error(file, header)
-    return found
-
-
 def load_decoder(directory: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
     """Settings and weights of the decoder beside an encoder; None if it is not of stage 1.
 
@@ -383,54 +367,6 @@ def encoder_directory(where: str | Path) -> Path:
 def encoder_fingerprint(weights: str, config: EncoderConfig) -> str:
     """Hash of what determines the features: the weights' fingerprint, architecture, input and pooling."""
     return hashlib.sha256(f"{weights}{json.dumps(asdict(config), sort_keys=True)}".encode()).hexdigest()
-
-
-def load_weights(module: nn.Module, tensors: dict[str, torch.Tensor], *, source: object) -> None:
-    """Load a state dict strictly.
-
-    Raises:
-        UserError: Keys are missing, unknown or have the wrong shape; the message lists them.
-    """
-    refuse_misfits({name: tensor.shape for name, tensor in module.state_dict().items()}, tensors, source=source)
-    module.load_state_dict(tensors)
-
-
-def refuse_misfits(
-    wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, torch.Tensor], *, source: object, most: int = 6
-) -> None:
-    """Check the names and shapes of tensors against the `wanted` ones.
-
-    Raises:
-        UserError: Keys are missing, unknown or have the wrong shape; the message lists `most` of them.
-    """
-    problems = [f"missing {key}" for key in wanted if key not in tensors]
-    problems += [f"unknown {key}" for key in tensors if key not in wanted]
-    problems += [
-        f"{key} is {list(tensors[key].shape)}, expected {list(shape)}"
-        for key, shape in wanted.items()
-        if key in tensors and tuple(tensors[key].shape) != tuple(shape)
-    ]
-    if problems:
-        rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
-        raise UserError(f"the weights in {source} do not fit: {'; '.join(problems[:most])}{rest}")
-
-
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write tensors to one safetensors file, atomically."""
-    with atomic_file(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-
-
-def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        UserError: The file is missing, truncated or not safetensors.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def timm_config(name: str) -> EncoderConfig:

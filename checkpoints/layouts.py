@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from checkpoints.encoder import Encoder, EncoderConfig, load_tensors
+from checkpoints.encoder import Encoder, EncoderConfig
 from checkpoints.errors import UserError
+from checkpoints.tensors import load_tensors
 
 Tensors = dict[str, torch.Tensor]
 

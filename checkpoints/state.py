@@ -15,9 +15,9 @@ import torch
 
 from checkpoints.artifact import file_hash, read_json, temporary_sibling, write_json
 from checkpoints.content import changed_error
-from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
 from checkpoints.forms import Count, Name, checked
+from checkpoints.tensors import load_tensors, save_tensors
 
 
 class State(TypedDict):

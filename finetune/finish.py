@@ -3,7 +3,8 @@
 from typing import Any
 
 from checkpoints.artifact import fingerprint
-from checkpoints.encoder import Encoder, chosen_on, save_encoder, save_tensors
+from checkpoints.encoder import Encoder, chosen_on, save_encoder
+from checkpoints.tensors import save_tensors
 from finetune.classifier import WEIGHTS, Classifier, product
 from finetune.labels import Split
 from finetune.run_report import write_report

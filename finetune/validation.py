@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from checkpoints.encoder import load_tensors, save_tensors
+from checkpoints.tensors import load_tensors, save_tensors
 from finetune.classifier import Classifier
 from finetune.scoring import Scorer
 from wildaffect.training.rundir import RunDirectory

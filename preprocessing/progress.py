@@ -13,12 +13,13 @@ from checkpoints.errors import UserError
 from checkpoints.framing import TO_MEASURE
 from checkpoints.lock import remove_leftovers
 from preprocessing.detect import Detector
-from preprocessing.faces import DATA, HEADER, SCHEMA, finish_store, read_store_header
+from preprocessing.faces import DATA, HEADER, SCHEMA, read_store_header
 from preprocessing.items import Group
 from preprocessing.labelled import write_labels
 from preprocessing.measure_framing import measure_framing
 from preprocessing.shard import LOG, Settings, read_log
 from preprocessing.sheet import SHEET, write_sheet
+from preprocessing.write_faces import finish_store
 from wildaffect.tasks.labels import is_synthetic
 
 CONFIG = "config.json"

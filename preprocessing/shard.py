@@ -24,7 +24,7 @@ from checkpoints.framing import OURS, Framing
 from preprocessing.align import align, encode_jpeg
 from preprocessing.close_up import find_in_pictures
 from preprocessing.detect import Detector, Faces
-from preprocessing.faces import DATA, Problem, write_shard
+from preprocessing.faces import DATA, Problem
 from preprocessing.items import Group, Item
 from preprocessing.pictures import read_picture
 from preprocessing.rows import Found, found_rows, numbered, ready_rows
@@ -32,6 +32,7 @@ from preprocessing.search import INTERVAL, Detect, Refine, Request, ShotDetector
 from preprocessing.tables import table_pictures
 from preprocessing.tracks import MAX_GAP, Tracker
 from preprocessing.video import Frame, read_frames
+from preprocessing.write_faces import write_shard
 
 LOG = "log"
 CHUNK = 4 * INTERVAL

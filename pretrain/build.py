@@ -18,13 +18,11 @@ from checkpoints.encoder import (
     encoder_directory,
     load_decoder,
     load_encoder,
-    load_weights,
     read_encoder_header,
-    refuse_misfits,
     save_encoder,
-    save_tensors,
 )
 from checkpoints.errors import UserError
+from checkpoints.tensors import load_weights, refuse_misfits, save_tensors
 from pretrain.mae import DecoderConfig, MaskedAutoencoder
 from pretrain.mixture import Faces
 from pretrain.recipes import Pretrain

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from checkpoints.artifact import Header, fingerprint, read_header, write_header
-from checkpoints.encoder import BUILD_FAULTS, WEIGHTS, checked_weights, load_tensors, load_weights, save_tensors
+from checkpoints.encoder import BUILD_FAULTS, WEIGHTS
 from checkpoints.errors import UserError
 from checkpoints.forms import Count, Ids, Size
 from checkpoints.framing import UNKNOWN, FramingForm
 from checkpoints.reading import shown
+from checkpoints.tensors import checked_weights, load_tensors, load_weights, save_tensors
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture
 from temporal.smoothing import RAW, Smoothing

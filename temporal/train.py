@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from checkpoints.encoder import load_tensors, save_tensors
 from checkpoints.errors import UserError
 from checkpoints.forms import checked
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
+from checkpoints.tensors import load_tensors, save_tensors
 from temporal.caches import head_inputs, open_caches
 from temporal.data import FrameTable, build_table, with_a_face
 from temporal.heads import Head, HeadInput, Scores, tasks_of

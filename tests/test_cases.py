@@ -24,11 +24,12 @@ from features.import_features import ImportFeatures
 from features.import_features import main as import_features
 from finetune.labels import read_split
 from preprocessing.align import encode_jpeg
-from preprocessing.faces import FacesStore, finish_store, write_shard
+from preprocessing.faces import FacesStore
 from preprocessing.labelled import write_labels
 from preprocessing.shard import Settings, make_shard
 from preprocessing.sources import find_items, make_groups
 from preprocessing.video import read_frames
+from preprocessing.write_faces import finish_store, write_shard
 from tests.preprocessing.movies import write_movie
 from tests.preprocessing.test_shard import Detector, scene
 from wildaffect.tasks import TASKS

@@ -17,7 +17,7 @@ import pretrain.recipes
 import pretrain.run
 import temporal.recipes
 import temporal.run
-from preprocessing.faces import finish_store, write_shard
+from preprocessing.write_faces import finish_store, write_shard
 from wildaffect.inference.bundle import write_bundle
 
 VIDEOS, FRAMES, SIDE = 10, 8, 48

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from checkpoints.convert import Convert, main
-from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, load_tensors, save_encoder
+from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
 from checkpoints.errors import UserError
+from checkpoints.tensors import load_tensors
 
 ROOT = Path(__file__).parents[2]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -29,8 +29,9 @@ from features.import_features import main as import_features
 from features.job import Cache, Job, share
 from features.run import Extract, main
 from finetune.classifier import Classifier, trainable
-from preprocessing.faces import FacesStore, Sequence, finish_store, write_shard
+from preprocessing.faces import FacesStore, Sequence
 from preprocessing.views import cut
+from preprocessing.write_faces import finish_store, write_shard
 from temporal.caches import head_inputs
 from tests.finetune.corpus import LATE, make_encoder, make_store, rows_of
 from wildaffect.training.images import decode, resize

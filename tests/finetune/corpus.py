@@ -10,7 +10,7 @@ from PIL import Image
 
 from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
 from finetune.recipes import DEMO
-from preprocessing.faces import finish_store, write_shard
+from preprocessing.write_faces import finish_store, write_shard
 from wildaffect.tasks import EXPRESSIONS
 
 SIZE = 32

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from checkpoints.framing import OURS
 from finetune.frames import EpochDraw, LabelledFrames, combined, training_frames
 from preprocessing.align import encode_jpeg
-from preprocessing.faces import FacesStore, finish_store, write_shard
+from preprocessing.faces import FacesStore
 from preprocessing.views import row_views
+from preprocessing.write_faces import finish_store, write_shard
 from wildaffect.training.images import RandomCrop, resize
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from checkpoints.errors import UserError
 from finetune.labels import read_split
-from preprocessing.faces import FacesStore, finish_store, write_shard
+from preprocessing.faces import FacesStore
+from preprocessing.write_faces import finish_store, write_shard
 from tests.finetune.corpus import LATE, label_of, picture
 from wildaffect.tasks import EXPRESSIONS
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpoints.encoder import load_encoder, load_tensors
+from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
+from checkpoints.tensors import load_tensors
 from finetune.recipes import RECIPES
 from finetune.run import main
 from tests.finetune.corpus import TINY, TRAIN, VALIDATION, make_encoder, make_store

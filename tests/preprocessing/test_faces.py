@@ -7,7 +7,8 @@ import pytest
 from datasets.exceptions import DatasetGenerationError
 
 from checkpoints.errors import UserError
-from preprocessing.faces import DATA, FEATURES, HEADER, FacesStore, arrow_schema, finish_store, write_shard
+from preprocessing.faces import DATA, FEATURES, HEADER, FacesStore
+from preprocessing.write_faces import arrow_schema, finish_store, write_shard
 
 
 def row(video: str, subject: str, frame: int, jpeg: bytes | None) -> dict:

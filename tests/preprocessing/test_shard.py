@@ -8,12 +8,13 @@ import pytest
 
 from preprocessing.align import encode_jpeg
 from preprocessing.detect import Faces
-from preprocessing.faces import FacesStore, finish_store
+from preprocessing.faces import FacesStore
 from preprocessing.items import Item
 from preprocessing.search import Detect, Refine
 from preprocessing.shard import Settings, chunks, find_together, give_up, make_shard, run_together
 from preprocessing.sources import SHARD_BYTES, find_items, make_groups
 from preprocessing.video import Frame
+from preprocessing.write_faces import finish_store
 from tests.preprocessing.movies import write_movie
 from tests.preprocessing.test_search import box_at, faces_at
 

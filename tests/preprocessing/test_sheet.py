@@ -4,8 +4,9 @@ import numpy as np
 
 from checkpoints.artifact import read_json
 from preprocessing.align import encode_jpeg
-from preprocessing.faces import HEADER, finish_store, write_shard
+from preprocessing.faces import HEADER
 from preprocessing.sheet import SHEET, sharpness, write_sheet
+from preprocessing.write_faces import finish_store, write_shard
 
 
 def row(video, frame, value, score):

@@ -7,8 +7,9 @@ import torch
 from checkpoints.errors import UserError
 from checkpoints.framing import OURS
 from preprocessing.align import encode_jpeg
-from preprocessing.faces import FacesStore, finish_store, write_shard
+from preprocessing.faces import FacesStore
 from preprocessing.views import ALIGNED, REGIONS, VIEWS, StillFrames, check_views, cut, face_views, row_views
+from preprocessing.write_faces import finish_store, write_shard
 from wildaffect.training.images import decode, resize
 
 

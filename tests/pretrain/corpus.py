@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from preprocessing.faces import finish_store, write_shard
+from preprocessing.write_faces import finish_store, write_shard
 
 
 def picture(seed, size=40):

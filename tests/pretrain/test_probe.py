@@ -7,7 +7,7 @@ from PIL import Image
 
 from checkpoints.encoder import Encoder, EncoderConfig
 from checkpoints.errors import UserError
-from preprocessing.faces import finish_store, write_shard
+from preprocessing.write_faces import finish_store, write_shard
 from pretrain.probe import Probe, linear, nearest_neighbours
 
 CONFIG = EncoderConfig("vit_tiny_patch16_224", 32, {"patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2})

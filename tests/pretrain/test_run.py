@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from checkpoints.artifact import file_hash
-from checkpoints.encoder import load_encoder, load_tensors
+from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
+from checkpoints.tensors import load_tensors
 from pretrain.build import load_mae
 from pretrain.probe import Probe
 from pretrain.recipes import DEMO

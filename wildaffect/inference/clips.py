@@ -6,11 +6,12 @@ from pathlib import Path
 
 from checkpoints.errors import UserError
 from preprocessing.detect import Detector
-from preprocessing.faces import HEADER, FacesStore, finish_store, read_store_header
+from preprocessing.faces import HEADER, FacesStore, read_store_header
 from preprocessing.items import Item
 from preprocessing.shard import Settings, make_shard
 from preprocessing.sources import find_items, make_groups
 from preprocessing.video import read_times
+from preprocessing.write_faces import finish_store
 from wildaffect.inference.progress import Progress
 
 MADE_BY = "inference"

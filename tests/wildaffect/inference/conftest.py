@@ -11,7 +11,7 @@ from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encod
 from checkpoints.framing import OURS, Framing
 from features.embed import Embedder
 from preprocessing.align import encode_jpeg
-from preprocessing.faces import finish_store, write_shard
+from preprocessing.write_faces import finish_store, write_shard
 from temporal.heads import Head, HeadInput, save_head
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture

@@ -9,7 +9,8 @@ from checkpoints.framing import OURS
 from features.cache import FeatureCache
 from features.run import Extract, main
 from preprocessing.align import encode_jpeg
-from preprocessing.faces import FacesStore, ViewName, finish_store, write_shard
+from preprocessing.faces import FacesStore, ViewName
+from preprocessing.write_faces import finish_store, write_shard
 from tests.wildaffect.inference.conftest import make_head
 from wildaffect.inference.predictor import Predictor
 
