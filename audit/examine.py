@@ -18,10 +18,11 @@ from checkpoints.reading import read_csv, read_lines
 from preprocessing.affwild2 import (
     CROP_FOLDERS,
     Doubts,
+    crop_folders,
     example_files,
-    find_crops,
     find_videos,
     is_release,
+    largest,
     names_for_testing,
     split_id,
 )
@@ -163,6 +164,7 @@ def _count(path: Path) -> tuple[int, list[str]]:
 def _crops(root: Path, found: Audit, doubts: Doubts) -> dict[str, set[int]]:
     """Frame numbers of the crops by id, from the aligned folders if there are any."""
     numbers: dict[Path, set[int]] = {}
+    sizes: dict[Path, int] = {}
     for name in CROP_FOLDERS:
         top = subfolder(root, name)
         if top is None:
@@ -170,13 +172,16 @@ def _crops(root: Path, found: Audit, doubts: Doubts) -> dict[str, set[int]]:
         beyond = {}
         folders = sorted(path for path in top.iterdir() if path.is_dir())
         for folder in folders:
-            numbers[folder] = {int(p.name.split(".")[0]) for p in os.scandir(folder) if p.name[:1].isdigit()}
+            files = [file.name for file in os.scandir(folder)]
+            sizes[folder] = len(files)
+            numbers[folder] = {int(file.split(".")[0]) for file in files if file[:1].isdigit()}
             last = found.frames.get(split_id(folder.name)[0])
             if last is not None and (count := sum(frame > last or frame < 1 for frame in numbers[folder])):
                 beyond[folder.name] = count
         found.crops[name] = {folder.name: len(numbers[folder]) for folder in folders}
         found.crops_beyond[name] = beyond
-    return {id: numbers[folder] for id, (folder, _) in find_crops(root, doubts).items()}
+    chosen = largest(root, [(path.name, sizes[path], path) for path in crop_folders(root)], doubts)
+    return {id: numbers[folder] for id, folder in chosen.items()}
 
 
 def _labelled_split(

@@ -98,14 +98,14 @@ def find_videos(root: Path, doubts: Doubts) -> dict[str, Path]:
     folder = subfolder(root, "videos")
     paths = sorted(folder.rglob("*")) if folder else []
     files = [(path.stem, path.stat().st_size, path) for path in paths if _is_video(path)]
-    return _largest(root, files, doubts)
+    return largest(root, files, doubts)
 
 
 def _is_video(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
-def _crop_folders(root: Path) -> list[Path]:
+def crop_folders(root: Path) -> list[Path]:
     """The folders of aligned crops if there are any, otherwise those of the loose ones."""
     aligned = [*filter(None, (subfolder(root, name) for name in CROP_FOLDERS[:2]))]
     tops = aligned or [*filter(None, [subfolder(root, CROP_FOLDERS[2])])]
@@ -117,12 +117,12 @@ def find_crops(root: Path, doubts: Doubts) -> dict[str, tuple[Path, int]]:
 
     Of several folders with one id, the one with most files is taken, and the others are doubts.
     """
-    counts = {path: sum(1 for _ in os.scandir(path)) for path in _crop_folders(root)}
-    chosen = _largest(root, [(path.name, count, path) for path, count in counts.items()], doubts)
+    counts = {path: sum(1 for _ in os.scandir(path)) for path in crop_folders(root)}
+    chosen = largest(root, [(path.name, count, path) for path, count in counts.items()], doubts)
     return {id: (path, counts[path]) for id, path in chosen.items()}
 
 
-def _largest(root: Path, candidates: list[tuple[str, int, Path]], doubts: Doubts) -> dict[str, Path]:
+def largest(root: Path, candidates: list[tuple[str, int, Path]], doubts: Doubts) -> dict[str, Path]:
     """The largest of the (id, size, path) with one id; of equal ones the first."""
     chosen: dict[str, Path] = {}
     for id, _, path in sorted(candidates, key=lambda candidate: -candidate[1]):
@@ -158,7 +158,7 @@ def release_items(root: Path, doubts: Doubts, *, crops: bool) -> Iterator[Item]:
             name, size = path.relative_to(root).as_posix(), FRAME_BYTES * count
             yield Item(video, path, name, "frames", size, (subject,), lengths.get(video, 0), videos.get(video))
         return
-    named = {*listed, *(split_id(path.name) for path in _crop_folders(root))}
+    named = {*listed, *(split_id(path.name) for path in crop_folders(root))}
     for video in sorted({*videos, *lengths}):
         path = videos.get(video, root / "videos" / video)
         subjects = tuple(sorted(subject for of, subject in named if of == video)) or ("",)
