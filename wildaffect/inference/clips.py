@@ -76,7 +76,7 @@ def find_faces_of(
     if not header.exists():
         (group,) = make_groups([clip])
         path.mkdir(parents=True, exist_ok=True)
-        total, done = length_of(clip), 0
+        total, done = length_of(clip) if progress else 0, 0  # reads through a video
 
         def searched(frames: int) -> None:
             nonlocal done
