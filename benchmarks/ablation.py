@@ -90,6 +90,8 @@ class Config:
     """Stage-1 encoder."""
     size: Literal["tiny", "small", "medium"] = "medium"
     """Size of the corpus."""
+    model: Path | None = None
+    """The morphable face model of synthwild/morphable.py, for a rendered corpus; none: it is drawn."""
     seeds: int = 3
     """Number of heads per row and task."""
     epochs: float = 8
@@ -156,7 +158,7 @@ def main(config: Config) -> dict[str, Any]:
     }
     result = {
         "synthetic": True,
-        "corpus": f"SynthWild {config.size}, test split",
+        "corpus": f"SynthWild {config.size}{', rendered' if config.model else ''}, test split",
         "seeds": config.seeds,
         "epochs": config.epochs,
         "claims": {
@@ -200,7 +202,8 @@ def make_corpus(config: Config) -> None:
     """Draw SynthWild and find its faces."""
     corpus = config.out / "corpus"
     if not (corpus / "synthwild.json").exists():
-        generate(corpus, SynthWild(size=config.size))
+        faces: Literal["drawn", "rendered"] = "rendered" if config.model else "drawn"
+        generate(corpus, SynthWild(size=config.size, faces=faces, model=config.model))
     if not (config.out / "faces" / "faces.json").exists():
         preprocess(Preprocess(source=[str(corpus / "release")], out=config.out / "faces", workers=1))
 
