@@ -1,6 +1,9 @@
 """Fixtures that several test folders use."""
 
+import fcntl
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,33 @@ from accelerate.utils import LoggerType
 from synthwild.run import Config, generate
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def synthwild_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Function (name, make) -> folder that `make` has filled, once for all workers of this run; read only."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / "once" / name, root / "once" / f"{name}.done"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (root / "once" / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def synthwild_tiny(once: Once) -> Path:
     """A SynthWild corpus of size tiny (release/, answers/, unlabelled/, synthwild.json); read only."""
-    return generate(tmp_path_factory.mktemp("synthwild") / "tiny", Config(size="tiny"))
+    return once("synthwild", lambda folder: generate(folder / "tiny", Config(size="tiny"))) / "tiny"
 
 
 class Notebook(GeneralTracker):

@@ -3,8 +3,6 @@
 import csv
 import io
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -20,6 +18,7 @@ from preprocessing.pictures import read_picture
 from preprocessing.rows import numbered
 from preprocessing.shard import Settings
 from preprocessing.sources import find_items
+from tests import processes
 from tests.preprocessing.movies import pattern, write_movie
 from tests.preprocessing.test_shard import Detector
 from wildaffect.inference.clip import HEADER, KIND, SCHEMA, begin, clip_hash
@@ -252,8 +251,7 @@ def test_other_lists_of_features_are_refused_with_place_and_remedy(tmp_path, row
     ],
 )
 def test_options_out_of_range_are_refused(words):
-    command = [sys.executable, "-m", "wildaffect.cli", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run("-m", "wildaffect.cli", *words)
     option, value = words[-2:]
     assert done.returncode == 2 and f"{option} {value}: expected" in done.stderr and "Traceback" not in done.stderr
 

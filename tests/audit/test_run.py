@@ -1,7 +1,4 @@
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +15,9 @@ from preprocessing.run import run as preprocess
 from preprocessing.video import read_frames
 from synthwild.run import Config as Corpus
 from synthwild.run import generate
+from tests import processes
 from tests.preprocessing.movies import pattern, write_movie
 from wildaffect.tasks.labels import TRAIN, VALIDATION
-
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def found(synthwild_tiny):
@@ -269,14 +264,8 @@ def test_refusals(tmp_path):
 
 
 def test_the_command(leaky, tmp_path):
-    arguments = ["--affwild2", str(leaky), "--json", str(tmp_path / "a.json"), "--page", str(tmp_path / "a.html")]
-    done = subprocess.run(
-        [sys.executable, "audit/run.py", *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = ["--affwild2", leaky, "--json", tmp_path / "a.json", "--page", tmp_path / "a.html"]
+    done = processes.run("audit/run.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert "Leakage" in done.stdout
     content = read_json(tmp_path / "a.json")

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,11 +19,9 @@ from preprocessing.run import Config, run
 from preprocessing.shard import LOG
 from preprocessing.tracks import portray
 from preprocessing.video import read_frames
+from tests import processes
 from tests.preprocessing.movies import packets, write_movie
 from tests.preprocessing.test_pictures import png_claiming
-
-REPOSITORY = Path(__file__).parents[2]
-
 
 def content(store: Path) -> dict[str, bytes]:
     """Every file that belongs to the result."""
@@ -36,7 +32,7 @@ def content(store: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def faces(synthwild_tiny, tmp_path_factory):
     pytest.importorskip("facenet_pytorch")
     out = tmp_path_factory.mktemp("faces") / "store"
@@ -127,14 +123,8 @@ def test_a_second_run_is_refused_while_one_writes(pictures, tmp_path):
 
 def test_killed_and_started_again_it_is_as_if_nothing_had_been(faces, synthwild_tiny, tmp_path):
     out = tmp_path / "store"
-    arguments = ["--source", str(synthwild_tiny / "release"), "--out", str(out), "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "preprocessing/run.py", *arguments],
-        cwd=REPOSITORY,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    arguments = ["--source", synthwild_tiny / "release", "--out", out, "--workers", "1"]
+    process = processes.start("preprocessing/run.py", *arguments)
     deadline = time.monotonic() + 120
     while not list((out / LOG).glob("*.json")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
@@ -257,13 +247,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path, workers):
         "if __name__ == '__main__': run.guarded(run.main)\n"
     )
     (tmp_path / "full.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "full.py"), *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run(tmp_path / "full.py", *arguments)
     assert done.returncode == 2
     assert "No space left on device: free some space" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -288,13 +272,7 @@ def test_a_source_that_kills_its_process_does_not_stop_the_others(tmp_path, clip
     )
     (tmp_path / "kills.py").write_text(script)
     arguments = ["--source", str(tmp_path / "in"), "--crops", "--workers", "2", "--out", str(tmp_path / "store")]
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "kills.py"), *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run(tmp_path / "kills.py", *arguments)
     assert done.returncode == 0, done.stderr
     store = FacesStore(tmp_path / "store")
     assert [sequence.id for sequence in store.sequences()] == ["a", "c"]
@@ -320,8 +298,7 @@ def test_a_missing_detector_is_reported_before_anything_is_written(pictures, tmp
     # Older versions of `datasets` import requests too.
     code = f"import datasets, sys; sys.modules[{missing!r}] = None; from preprocessing.run import main; "
     code += "from checkpoints.errors import guarded; guarded(main)"
-    command = [sys.executable, "-c", code, "--source", str(pictures), "--out", str(tmp_path / "store")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run("-c", code, "--source", pictures, "--out", tmp_path / "store")
     assert done.returncode == 2
     assert missing in done.stderr
     assert "pip install 'facenet-pytorch<2.6'" in done.stderr
@@ -379,13 +356,7 @@ def test_a_run_killed_before_its_data_sheet_still_writes_it(pictures, tmp_path):
 
 def test_the_command_line(pictures, tmp_path):
     def call(*arguments):
-        return subprocess.run(
-            [sys.executable, "preprocessing/run.py", *arguments],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return processes.run("preprocessing/run.py", *arguments)
 
     done = call("--source", str(tmp_path / "none"), "--out", str(tmp_path / "store"))
     assert done.returncode == 2

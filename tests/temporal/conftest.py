@@ -20,9 +20,9 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
+def corpus(once):
     """See `tests.temporal.corpus.make_corpus`; read only."""
-    return make_corpus(tmp_path_factory.mktemp("corpus"))
+    return once("temporal", make_corpus)
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +44,11 @@ def settings(corpus):
 
 
 @pytest.fixture(scope="session")
-def runs(settings, tmp_path_factory):
+def runs(settings, once):
     """Finished runs by task: va, expr, au, joint; read only."""
-    folder = tmp_path_factory.mktemp("runs")
-    for task in ("va", "expr", "au", "joint"):
-        run.main(settings(task, folder / task))
-    return folder
+
+    def make(folder):
+        for task in ("va", "expr", "au", "joint"):
+            run.main(settings(task, folder / task))
+
+    return once("heads", make)

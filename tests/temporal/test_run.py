@@ -13,6 +13,7 @@ from checkpoints.errors import UserError
 from features.cache import FeatureCache, finish_cache
 from temporal import run, train
 from temporal.heads import load_head, load_heads
+from tests import processes
 from tests.temporal.corpus import TRAIN, VALIDATION, make_labels, write_cache, write_labels
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.labels import read_annotations
@@ -246,13 +247,7 @@ def test_a_diverging_loss_is_reported(settings, tmp_path):
 
 
 def script(*arguments):
-    return subprocess.run(
-        [sys.executable, "temporal/run.py", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return processes.run("temporal/run.py", *arguments)
 
 
 def test_command_line(corpus, tmp_path):
