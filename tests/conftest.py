@@ -3,15 +3,18 @@
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from accelerate.utils import LoggerType
 
 from synthwild.run import Config, generate
+from wildaffect.report import page
 
+PICTURE = page.png(np.zeros((2, 2, 3), np.uint8))
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
@@ -40,6 +43,18 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 def synthwild_tiny(once: Once) -> Path:
     """A SynthWild corpus of size tiny (release/, answers/, unlabelled/, synthwild.json); read only."""
     return once("synthwild", lambda folder: generate(folder / "tiny", Config(size="tiny"))) / "tiny"
+
+
+@pytest.fixture(autouse=True)
+def undrawn() -> Iterator[None]:
+    """Figures are made but not drawn, which would take most of the time of a small run.
+
+    The runs that modules share are drawn, because their fixtures come before this one; so are those of
+    `tests/wildaffect/report`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "png", lambda _image: PICTURE)
+        yield
 
 
 class Notebook(GeneralTracker):

@@ -18,7 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SECONDS = 300
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["torch", "torchvision", "accelerate", "timm", "datasets", "cv2", "av", "facenet_pytorch"])
+_SERVER.set_forkserver_preload(
+    ["torch", "torchvision", "accelerate", "timm", "datasets", "cv2", "av", "facenet_pytorch"]
+)
 
 
 class Started:

@@ -19,6 +19,7 @@ from tests import processes
 from tests.preprocessing.movies import pattern, write_movie
 from wildaffect.tasks.labels import TRAIN, VALIDATION
 
+
 @pytest.fixture(scope="module")
 def found(synthwild_tiny):
     return examine(synthwild_tiny / "release")

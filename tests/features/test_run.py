@@ -34,6 +34,7 @@ from tests.finetune.corpus import LATE, make_encoder, make_store, rows_of
 from wildaffect.training.images import decode, resize
 from wildaffect.training.meter import count_flops
 
+
 def settings(corpus, out, **changes):
     chosen = {"batch_size": 7, "workers": 0, "precision": "fp32"} | changes
     return Extract(encoder=str(corpus.encoder), faces=corpus.faces, out=out, **chosen)

@@ -23,6 +23,7 @@ from tests import processes
 from tests.preprocessing.movies import packets, write_movie
 from tests.preprocessing.test_pictures import png_claiming
 
+
 def content(store: Path) -> dict[str, bytes]:
     """Every file that belongs to the result."""
     return {
