@@ -99,7 +99,7 @@ def _interpret(words: list[str], cwd: str, env: dict[str, str], folder: str) -> 
     if first == "-c":
         sys.argv = ["-c", *rest[1:]]
         sys.path.insert(0, "")
-        exec(compile(rest[0], "<string>", "exec"), sys.modules["__main__"].__dict__)  # noqa: S102
+        exec(compile(rest[0], "<string>", "exec"), sys.modules["__main__"].__dict__)
     elif first == "-m":
         sys.argv = rest
         sys.path.insert(0, "")
