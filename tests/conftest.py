@@ -16,6 +16,14 @@ from wildaffect.report import page
 
 PICTURE = page.png(np.zeros((2, 2, 3), np.uint8))
 
+LONG = ("test_commands.py", "test_demo.py", "test_starter.py", "test_faults.py", "test_on_ray.py", "test_templates.py")
+"""Files of few long tests. They come first, or one process would work on the last of them while the other is idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 

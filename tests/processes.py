@@ -1,7 +1,7 @@
 """Commands in processes of their own that start in milliseconds, because torch is there already.
 
-They are forked from a server that has imported what commands import and has done nothing else, so a child is as fresh as
-an interpreter: no thread, no random state, no setting of a test.
+They are forked from a server that has imported what commands import and has done nothing else, so a child is as fresh
+as an interpreter: no thread, no random state, no setting of a test.
 """
 
 import multiprocessing
@@ -17,8 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 300
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+"""Also serves code that spawns processes: `monkeypatch` its `get_context`."""
+SERVER.set_forkserver_preload(
     ["torch", "torchvision", "accelerate", "timm", "datasets", "cv2", "av", "facenet_pytorch"]
 )
 
@@ -30,7 +31,7 @@ class Started:
         self._folder = tempfile.TemporaryDirectory()
         self.args = [str(word) for word in words]
         work = (self.args, str(cwd), dict(env), self._folder.name)
-        self._process: BaseProcess = _SERVER.Process(target=_interpret, args=work)
+        self._process: BaseProcess = SERVER.Process(target=_interpret, args=work)
         self._process.start()
 
     @property
