@@ -11,6 +11,7 @@ import pytest
 import demo
 import finetune.recipes
 import temporal.recipes
+from tests.conftest import figures_left_out
 from wildaffect.training.loop import Loop
 
 
@@ -31,7 +32,7 @@ def summary(quick, synthwild_tiny, tmp_path_factory):
     pytest.importorskip("facenet_pytorch")
     out = tmp_path_factory.mktemp("demo") / "whole"
     shutil.copytree(synthwild_tiny, out / "corpus")
-    with (out.parent / "said.txt").open("w") as said, redirect_stdout(said):
+    with (out.parent / "said.txt").open("w") as said, redirect_stdout(said), figures_left_out():
         demo.main(demo.Demo(out=out, size="tiny", workers=1))
     return out
 
