@@ -107,6 +107,11 @@ def command_times(video):
     return [frame.time_s for frame in read_frames(video, print)]
 
 
+# A process that has not used torch may be forked, and its children need not import it.
+FORKED = "import multiprocessing; from preprocessing import workers\n"
+FORKED += "workers.get_context = lambda _: multiprocessing.get_context('fork')\n"
+
+
 @pytest.fixture(scope="module")
 def clips(synthwild_tiny, tmp_path_factory):
     """Some short clips and a file that is none."""
@@ -266,6 +271,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path, workers, 
     script = (
         "import errno, sys; from preprocessing import run, shard, sources; real = shard.write_shard\n"
         "sources.SHARD_PICTURES = 4\n"
+        f"{FORKED}"
         "def full(store, name, rows):\n"
         "    try: (store / 'first').touch(exist_ok=False)\n"
         "    except FileExistsError: raise OSError(errno.ENOSPC, 'No space left on device')\n"
@@ -291,6 +297,7 @@ def test_a_source_that_kills_its_process_does_not_stop_the_others(tmp_path, clip
     script = (
         "import os, sys; from preprocessing import rows, run, sources; real = rows.read_picture\n"
         "sources.SHARD_VIDEOS = 1\n"
+        f"{FORKED}"
         "def kills(source):\n"
         "    if 'b' in str(source.parent.name): os._exit(9)\n"
         "    return real(source)\n"
