@@ -4,23 +4,20 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from accelerate.utils import LoggerType
 from hypothesis import HealthCheck, settings
 
 from synthwild.run import Config, generate
-from wildaffect.report import page
+from tests.figures import figures_left_out
 
 # A busy machine is no fault, and the fixtures that properties use may be shared between examples.
 UNCHECKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("suite", deadline=None, suppress_health_check=UNCHECKED)
 settings.load_profile("suite")
-PICTURE = page.png(np.zeros((2, 2, 3), np.uint8))
 
 LONG = ("test_commands.py", "test_demo.py", "test_starter.py", "test_faults.py", "test_on_ray.py", "test_templates.py")
 """Files of few long tests. They come first, or one process would work on the last of them while the other is idle."""
@@ -57,14 +54,6 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 def synthwild_tiny(once: Once) -> Path:
     """A SynthWild corpus of size tiny (release/, answers/, unlabelled/, synthwild.json); read only."""
     return once("synthwild", lambda folder: generate(folder / "tiny", Config(size="tiny"))) / "tiny"
-
-
-@contextmanager
-def figures_left_out() -> Iterator[None]:
-    """Figures are made but not drawn, which would take most of the time of a small run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "png", lambda _image: PICTURE)
-        yield
 
 
 @pytest.fixture(autouse=True)

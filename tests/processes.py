@@ -15,12 +15,15 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from tests.figures import PICTURE
+from wildaffect.report import page
+
 ROOT = Path(__file__).parents[1]
 SECONDS = 300
 SERVER = multiprocessing.get_context("forkserver")
 """Also serves code that spawns processes: `monkeypatch` its `get_context`."""
 SERVER.set_forkserver_preload(
-    ["torch", "torchvision", "accelerate", "timm", "datasets", "cv2", "av", "facenet_pytorch"]
+    ["preprocessing.workers", "pretrain.train", "finetune.train", "features.extract", "temporal.train"]
 )
 
 
@@ -86,7 +89,8 @@ def run_ranks(*words: object, ranks: int = 2) -> str:
 
 
 def _interpret(words: list[str], cwd: str, env: dict[str, str], folder: str) -> None:
-    """In the child: become `python WORDS`."""
+    """In the child: become `python WORDS`, without drawing figures."""
+    page.png = lambda _image: PICTURE
     os.setsid()
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT), number)

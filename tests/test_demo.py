@@ -11,7 +11,7 @@ import pytest
 import demo
 import finetune.recipes
 import temporal.recipes
-from tests.conftest import figures_left_out
+from tests.figures import figures_left_out
 from wildaffect.training.loop import Loop
 
 

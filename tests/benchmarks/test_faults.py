@@ -16,7 +16,7 @@ from benchmarks.hostile.media import fuzz_media
 from benchmarks.hostile.outcome import Tally, in_child, judged, run_command
 from benchmarks.hostile.places import fill_disks, odd_places, pairs
 from checkpoints.errors import UserError
-from tests.conftest import figures_left_out
+from tests.figures import figures_left_out
 
 
 @pytest.fixture(scope="module")

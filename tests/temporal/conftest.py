@@ -4,7 +4,7 @@ import pytest
 
 from temporal import run
 from temporal.recipes import recipe
-from tests.conftest import figures_left_out
+from tests.figures import figures_left_out
 from tests.temporal.corpus import make_corpus
 
 # The demo recipe, smaller still.

@@ -308,6 +308,8 @@ def test_every_recipe_trains(settings, corpus, tmp_path, monkeypatch):
     small |= {"batch_size": 64, "evaluations": 1, "precision": "fp32", "tune_on": "hold_out"}
     for task in ("va", "expr", "au"):
         for name, (_, config) in recipes(task).items():
+            if task != "expr" and name not in ("ours", "ling2024", "min2024", "nguyen2024"):
+                continue  # differs from these in nothing that depends on the task
             smaller = {"layers": min(config.layers, 1), "hidden": min(config.hidden, 8)}
             smaller["tcn_channels"] = tuple(8 for _ in config.tcn_channels)
             features = (corpus / "cache", corpus / ("cache" if name == "nguyen2024-mean" else "view"))
