@@ -4,6 +4,7 @@ They are forked from a server that has imported what commands import and has don
 as an interpreter: no thread, no random state, no setting of a test.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -100,16 +102,23 @@ def _interpret(words: list[str], cwd: str, env: dict[str, str], folder: str) -> 
     os.environ.update(env)
     tempfile.tempdir = None  # as `TMPDIR` has it
     os.chdir(cwd)
-    first, *rest = words
+    try:
+        _run(*words)
+    finally:  # as an interpreter ends; a process of `multiprocessing` would wait for pools that nobody has told to end
+        threading._shutdown()
+        atexit._run_exitfuncs()
+
+
+def _run(first: str, *rest: str) -> None:
     if first == "-c":
         sys.argv = ["-c", *rest[1:]]
         sys.path.insert(0, "")
         exec(compile(rest[0], "<string>", "exec"), sys.modules["__main__"].__dict__)
     elif first == "-m":
-        sys.argv = rest
+        sys.argv = [*rest]
         sys.path.insert(0, "")
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
-        sys.argv = words
+        sys.argv = [first, *rest]
         sys.path.insert(0, str(Path(first).resolve().parent))
         runpy.run_path(first, run_name="__main__")

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,13 +120,15 @@ def test_a_finished_run_is_left_alone(uninterrupted, faces, capsys):
 
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, faces, tmp_path):
     out = tmp_path / "killed"
-    process = processes.start(*arguments(faces, out))
-    deadline = time.monotonic() + 120
-    while not (out / "state" / "step_00000004").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert (out / "state").exists() and not (out / "finished.json").exists()  # it really was killed on its way
+    code = (
+        "import os, runpy, sys; from wildaffect.training.loop import Loop; save = Loop.save\n"
+        "def kill(loop):\n"
+        "    save(loop)\n"
+        "    if loop.step == 4: os.kill(os.getpid(), 9)\n"
+        "Loop.save = kill; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    assert processes.run("-c", code, *arguments(faces, out)).returncode == -signal.SIGKILL
+    assert (out / "state").exists() and not (out / "finished.json").exists()
     main(replace(DEMO, faces=(faces,), out=out, **TINY))
     assert weights(out) == weights(uninterrupted)
     losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()] for run in (out, uninterrupted)]
