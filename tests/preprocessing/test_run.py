@@ -21,6 +21,7 @@ from preprocessing.shard import LOG
 from preprocessing.tracks import portray
 from preprocessing.video import read_frames
 from tests import processes
+from tests.figures import figures_left_out
 from tests.preprocessing.movies import packets, write_movie
 from tests.preprocessing.test_pictures import png_claiming
 
@@ -128,7 +129,7 @@ def of_clips(clips, tmp_path_factory):
     """The store of these clips, each in a shard of its own."""
     pytest.importorskip("facenet_pytorch")
     out = tmp_path_factory.mktemp("clips") / "store"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, figures_left_out():  # as in the tests: the report is part of it
         patch.setattr(sources, "SHARD_VIDEOS", 1)
         run(Config(source=[str(clips)], out=out, workers=1))
     return out

@@ -217,7 +217,7 @@ def test_an_object_store_is_read_like_a_disk(store, other, tmp_path, monkeypatch
             remote.put(str(path), f"bucket/faces{number}", recursive=True)
         streaming.BLOCK = 4096  # as the workers, which start afresh, have it
         faces = ["s3://bucket/faces0", "s3://bucket/faces1"]
-        there = [*work_ahead(mixed(faces, 0, 30, (1, 3)), 1, start="forkserver")]
+        there = [*work_ahead(mixed(faces, 0, 30, (1, 3)), 1, start="spawn")]  # with the variables set above
     finally:
         server.kill()
         server.wait()
