@@ -24,6 +24,7 @@ from preprocessing.affwild2 import (
     is_release,
     largest,
     names_for_testing,
+    note_letter_case,
     split_id,
 )
 from preprocessing.faces import FacesStore
@@ -102,7 +103,6 @@ def examine(root: Path, *, faces: Path | None = None, identities: Path | None = 
     found.videos = len(videos)
     found.frames = _frames(videos, store, found.problems)
     crops = _crops(root, found, doubts)
-    found.problems += [f"{place} {why}" for place, why in doubts]
     bad_lines = found.bad_lines if skip_bad else None
     members: dict[tuple[str, str], list[str]] = {}
     for task in TASKS.values():
@@ -124,6 +124,8 @@ def examine(root: Path, *, faces: Path | None = None, identities: Path | None = 
     found.leaks = find_leaks(members, known_people(identities, root, listed))
     if store or crops:
         found.never_found = sorted(listed - (_seen(store) if store else {id for id in crops if crops[id]}))
+    note_letter_case(root, {split_id(id)[0] for id in listed}, videos, doubts)
+    found.problems += [f"{place} {why}" for place, why in doubts]
     unused = videos.keys() - {split_id(id)[0] for id in listed}
     if unused and members:
         found.problems.append(f"{len(unused)} videos are in no split: {some(sorted(unused), 6)}")

@@ -1,8 +1,11 @@
-"""The tree of the Aff-Wild2 release: which videos it holds and which subjects its files name."""
+"""The tree of the Aff-Wild2 release: which videos it holds and which subjects its files name.
+
+Names of folders, lists and file endings match in any letter case; ids, the names of videos and subjects, match exactly.
+"""
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from checkpoints.errors import UserError
@@ -27,7 +30,7 @@ TEST_EXAMPLES = "test_set_examples"
 _SUBJECT = re.compile(r"^(.+)_(left|right)$")
 
 Doubts = list[tuple[str, str]]
-"""What is left out, relative to the root, and why."""
+"""What is left out or doubtful, relative to the root, and why."""
 
 
 def split_id(name: str) -> tuple[str, str]:
@@ -133,6 +136,15 @@ def largest(root: Path, candidates: list[tuple[str, int, Path]], doubts: Doubts)
     return chosen
 
 
+def note_letter_case(root: Path, listed: Iterable[str], found: Mapping[str, Path], doubts: Doubts) -> None:
+    """Add to the doubts what differs from a listed id without a file in letter case alone."""
+    folded = {id.lower(): path for id, path in found.items()}
+    for id in sorted({*listed} - found.keys()):
+        if path := folded.get(id.lower()):
+            why = f"is not the listed {id}: ids match in letter case too; rename one of them"
+            doubts.append((path.relative_to(root).as_posix(), why))
+
+
 def release_items(root: Path, doubts: Doubts, *, crops: bool) -> Iterator[Item]:
     """The videos of a release, or with `crops` its folders of cropped faces; names are relative to the root.
 
@@ -151,6 +163,8 @@ def release_items(root: Path, doubts: Doubts, *, crops: bool) -> Iterator[Item]:
         there, other = ("crops", "leave out --crops") if crops else ("videos", "pass --crops")
         raise UserError(f"--source {root} has no {there}: unpack them into it, or {other}")
     if crops:
+        ids = [f"{video}_{subject}" if subject else video for video, subject in listed]
+        note_letter_case(root, ids, {id: path for id, (path, _) in folders.items()}, doubts)
         place = next(iter(folders.values()))[0].parent
         for video, subject in sorted({*listed, *map(split_id, folders)}):
             id = f"{video}_{subject}" if subject else video
@@ -158,6 +172,7 @@ def release_items(root: Path, doubts: Doubts, *, crops: bool) -> Iterator[Item]:
             name, size = path.relative_to(root).as_posix(), FRAME_BYTES * count
             yield Item(video, path, name, "frames", size, (subject,), lengths.get(video, 0), videos.get(video))
         return
+    note_letter_case(root, lengths, videos, doubts)
     named = {*listed, *(split_id(path.name) for path in crop_folders(root))}
     for video in sorted({*videos, *lengths}):
         path = videos.get(video, root / "videos" / video)

@@ -22,6 +22,7 @@ from checkpoints.reading import (
 )
 from preprocessing.items import Item, Label
 from preprocessing.tables import table_labels
+from wildaffect.tasks.labels import children, subfolder
 from wildaffect.tasks.tables import Table, read_table
 from wildaffect.tasks.task import EXPRESSIONS
 
@@ -41,18 +42,24 @@ AFFECTNET_SPLITS = {"training": "train", "validation": "validation", "train_set"
 
 def find_labelled(root: Path, *, crops: bool) -> Iterator[Item] | None:
     """The labelled pictures of a known data set; None for any other folder."""
-    lists = [path for name in ("training.csv", "validation.csv") for path in visible(root.rglob(name))]
+    lists = [path for name in ("training.csv", "validation.csv") for path in below(root, name)]
     # A list in another encoding than UTF-8 is known too, so that its reader can refuse it.
     lists = [path for path in lists if PLACE in first_line(path).replace("\0", "")]
     if lists:
         return _affectnet_lists(root, lists)
-    sets = [root / name for name in ("train_set", "val_set") if (root / name / "annotations").is_dir()]
+    sets = [folder for folder in (subfolder(root, "train_set"), subfolder(root, "val_set")) if folder]
+    sets = [folder for folder in sets if subfolder(folder, "annotations")]
     if sets:
         return _affectnet_sets(root, sets)
-    partition = next(iter(visible(root.rglob("list_patition_label.txt"))), None)  # sic
+    partition = next(iter(below(root, "list_patition_label.txt")), None)  # sic
     if partition:
         return _rafdb(root, partition, "aligned" if crops else "original")
     return None
+
+
+def below(root: Path, pattern: str) -> list[Path]:
+    """What lies anywhere below a folder and matches a name or a glob pattern, in any letter case."""
+    return visible(root.rglob(re.sub("[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", pattern.lower())))
 
 
 def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
@@ -62,7 +69,7 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
         if missing := [name for name in (*BOX, "expression", "valence", "arousal") if name not in table]:
             raise UserError(f"{path} is no list of AffectNet: it lacks the column(s) {', '.join(missing)}")
         numbers = zip(*(table.numbers(name).tolist() for name in BOX), strict=True)
-        labels = _affectnet_labels(table, AFFECTNET_SPLITS[path.stem])
+        labels = _affectnet_labels(table, AFFECTNET_SPLITS[path.stem.lower()])
         base = None
         first: dict[tuple[str, float, float], int] = {}
         for row, (place, (x, y, width, height), label) in enumerate(
@@ -92,7 +99,7 @@ def _affectnet_labels(table: Table, split: str) -> list[Label | None]:
 
 def _base(root: Path, place: str, path: Path) -> Path:
     """The folder that the paths in a list are relative to."""
-    folders = [root, *sorted(p for p in root.rglob("*Annotated*") if p.is_dir())]
+    folders = [root, *(p for p in below(root, "*Annotated*") if p.is_dir())]
     for folder in folders:
         if (folder / place).exists() or (folder / place).parent.is_dir():
             return folder
@@ -102,10 +109,10 @@ def _base(root: Path, place: str, path: Path) -> Path:
 def _affectnet_sets(root: Path, sets: Sequence[Path]) -> Iterator[Item]:
     """The second form: cropped faces in `images`, and three small files per face in `annotations`."""
     for folder in sets:
-        for image in sorted(visible((folder / "images").iterdir()), key=lambda p: (len(p.stem), p.stem)):
+        annotations, split = subfolder(folder, "annotations") or folder, folder.name.lower()
+        for image in sorted(children(subfolder(folder, "images"), "*"), key=lambda p: (len(p.stem), p.stem)):
             files = {
-                name: folder / "annotations" / f"{image.stem}_{name[:3]}.npy"
-                for name in ("expression", "valence", "arousal")
+                name: annotations / f"{image.stem}_{name[:3]}.npy" for name in ("expression", "valence", "arousal")
             }
             values = {}
             for name, path in files.items():
@@ -114,10 +121,10 @@ def _affectnet_sets(root: Path, sets: Sequence[Path]) -> Iterator[Item]:
                     raise UserError(f"{path} holds no number: expected the annotation of {image.name}")
                 values[name] = number
             refuse = partial(_in_file, files)
-            label = _affectnet_label(AFFECTNET_SPLITS[folder.name], refuse=refuse, **values)
+            label = _affectnet_label(AFFECTNET_SPLITS[split], refuse=refuse, **values)
             if label is not None:
-                video = f"{folder.name}_{image.stem}"
-                yield Item(video, image, image.relative_to(root).as_posix(), "picture", _size(image), label=label)
+                name = image.relative_to(root).as_posix()
+                yield Item(f"{split}_{image.stem}", image, name, "picture", _size(image), label=label)
 
 
 def _in_file(files: Mapping[str, Path], column: str, problem: str) -> UserError:
@@ -146,9 +153,10 @@ def _affectnet_label(
 
 def _rafdb(root: Path, partition: Path, form: str) -> Iterator[Item]:
     """RAF-DB's basic expressions: lines `train_00001.jpg 5`, and pictures in `Image/original` and `Image/aligned`."""
-    folder = partition.parent.parent / "Image" / form
-    if not folder.is_dir():
-        raise UserError(f"{partition} lists pictures, but {folder} does not exist")
+    top = partition.parent.parent
+    folder = subfolder(subfolder(top, "Image") or top, form)
+    if folder is None:
+        raise UserError(f"{partition} lists pictures, but {top / 'Image' / form} does not exist")
     refuse, lines = in_lines(partition, 1), read_lines(partition)
     if not lines:
         raise refuse(0, "", "it lists no picture")

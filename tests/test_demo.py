@@ -11,6 +11,7 @@ import pytest
 import demo
 import finetune.recipes
 import temporal.recipes
+from tests.figures import figures_left_out
 from wildaffect.training.loop import Loop
 
 
@@ -27,11 +28,12 @@ def quick():
 
 
 @pytest.fixture(scope="module")
-def summary(quick, tmp_path_factory):
+def summary(quick, synthwild_tiny, tmp_path_factory):
     pytest.importorskip("facenet_pytorch")
     out = tmp_path_factory.mktemp("demo") / "whole"
-    with (out.parent / "said.txt").open("w") as said, redirect_stdout(said):
-        demo.main(demo.Demo(out=out, size="tiny"))
+    shutil.copytree(synthwild_tiny, out / "corpus")
+    with (out.parent / "said.txt").open("w") as said, redirect_stdout(said), figures_left_out():
+        demo.main(demo.Demo(out=out, size="tiny", workers=1))
     return out
 
 
@@ -81,7 +83,7 @@ def test_an_interrupted_demo_ends_with_the_same_scores(summary: Path, quick, tmp
     for step in (1, 10):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(Loop, "_log", interrupt_at(step))
-            demo.main(demo.Demo(out=out, size="tiny"))
-    demo.main(demo.Demo(out=out, size="tiny"))
+            demo.main(demo.Demo(out=out, size="tiny", workers=1))
+    demo.main(demo.Demo(out=out, size="tiny", workers=1))
     first, second = (json.loads((path / "summary.json").read_text())["scores"] for path in (summary, out))
     assert first == second

@@ -1,7 +1,4 @@
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +13,12 @@ from preprocessing.align import encode_jpeg
 from preprocessing.run import Config as Preprocess
 from preprocessing.run import run as preprocess
 from preprocessing.video import read_frames
-from synthwild.run import Config as Corpus
-from synthwild.run import generate
+from synthwild import release as release_files
+from synthwild import run as corpus
+from synthwild.release import players, write_labels
+from tests import processes
 from tests.preprocessing.movies import pattern, write_movie
 from wildaffect.tasks.labels import TRAIN, VALIDATION
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +27,8 @@ def found(synthwild_tiny):
 
 
 def test_counts(found, synthwild_tiny):
-    corpus = read_json(synthwild_tiny / "synthwild.json")["videos"]
-    labelled = [video for video in corpus.values() if video["file"].startswith("release/")]
+    videos = read_json(synthwild_tiny / "synthwild.json")["videos"]
+    labelled = [video for video in videos.values() if video["file"].startswith("release/")]
     assert found.videos == len(labelled)
     assert sum(found.frames.values()) == sum(video["frames"] for video in labelled)
     for task in ("va", "expr", "au"):
@@ -78,12 +75,19 @@ def test_a_clean_corpus_leaks_nothing(found):
 
 @pytest.fixture(scope="module")
 def leaky(tmp_path_factory):
-    return generate(tmp_path_factory.mktemp("leaky") / "tiny", Corpus(size="tiny", leaky=True)) / "release"
+    """The labels of a leaky corpus, without its videos."""
+    root = tmp_path_factory.mktemp("leaky") / "tiny"
+    (root / "release" / "videos").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "check_folder", lambda *_: False)
+        patch.setattr(release_files, "make_video", lambda out, _, video: write_labels(out, video, players(video)))
+        corpus.generate(root, corpus.Config(size="tiny", leaky=True))
+    return root / "release"
 
 
 def test_a_leaky_corpus_is_found_out(leaky):
-    corpus = read_json(leaky.parent / "synthwild.json")["videos"]
-    labelled = [video for video in corpus.values() if video["file"].startswith("release/")]
+    videos = read_json(leaky.parent / "synthwild.json")["videos"]
+    labelled = [video for video in videos.values() if video["file"].startswith("release/")]
     leaks = {(leak.train, leak.evaluated): leak for leak in examine(leaky).leaks}
     shared = 0
     for task, other in (("expr", "va"), ("va", "expr"), ("au", "expr")):
@@ -269,14 +273,8 @@ def test_refusals(tmp_path):
 
 
 def test_the_command(leaky, tmp_path):
-    arguments = ["--affwild2", str(leaky), "--json", str(tmp_path / "a.json"), "--page", str(tmp_path / "a.html")]
-    done = subprocess.run(
-        [sys.executable, "audit/run.py", *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = ["--affwild2", leaky, "--json", tmp_path / "a.json", "--page", tmp_path / "a.html"]
+    done = processes.run("audit/run.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert "Leakage" in done.stdout
     content = read_json(tmp_path / "a.json")

@@ -3,9 +3,6 @@
 import argparse
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import timm
@@ -16,8 +13,8 @@ from checkpoints.convert import Convert, main
 from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
 from checkpoints.errors import UserError
 from checkpoints.tensors import load_tensors
+from tests import processes
 
-ROOT = Path(__file__).parents[2]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL = {"patch_size": 8, "embed_dim": 192, "depth": 2, "num_heads": 3}
 DECODER_DIM, DECODER_DEPTH = 64, 2
@@ -332,8 +329,7 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path, full):
 
 
 def test_command_line_ends_without_a_traceback(tmp_path):
-    command = [sys.executable, str(ROOT / "checkpoints" / "convert.py"), str(tmp_path / "no.pth"), "--out", "x"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = processes.run("checkpoints/convert.py", tmp_path / "no.pth", "--out", "x")
     assert ended.returncode == 2 and "no.pth does not exist" in ended.stderr and "Traceback" not in ended.stderr
 
 

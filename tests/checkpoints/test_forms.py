@@ -91,7 +91,7 @@ anything = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from([*GOOD]), anything))
 def test_anything_else_is_refused_in_a_line(changes):
     try:

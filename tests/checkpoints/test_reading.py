@@ -62,14 +62,14 @@ def test_whole_numbers_have_a_largest():
     assert whole_number(str(LAST_FRAME + 1)) is None and whole_number("+1") is None and whole_number("1.0") is None
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float_is_read_exactly(number):
     assert decimal(repr(number)) == number
     assert parse_rows([f"{number!r}, 1"], ["a", "b"], in_lines("x")).tolist() == [[number, 1.0]]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text("0123456789.,-+eE_ ３n\t", max_size=12), min_size=1, max_size=4))
 def test_rows_are_read_alike_together_and_cell_by_cell(lines):
     cells = [[decimal(cell) for cell in line.split(",")] for line in lines]

@@ -2,14 +2,10 @@
 
 import io
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,11 +29,10 @@ from preprocessing.faces import FacesStore, Sequence
 from preprocessing.views import cut
 from preprocessing.write_faces import finish_store, write_shard
 from temporal.caches import head_inputs
+from tests import processes
 from tests.finetune.corpus import LATE, make_encoder, make_store, rows_of
 from wildaffect.training.images import decode, resize
 from wildaffect.training.meter import count_flops
-
-ROOT = Path(__file__).parents[2]
 
 
 def settings(corpus, out, **changes):
@@ -163,11 +158,14 @@ def test_interrupted_at_any_point_ends_the_same(cache, corpus, tmp_path, monkeyp
         assert content(out) == content(cache)
 
 
+def command(corpus, out):
+    words = ["features/run.py", "--encoder", corpus.encoder, "--faces", corpus.faces, "--out", out]
+    return [*words, "--workers", "0", "--precision", "fp32"]
+
+
 def test_killed_process_ends_the_same(cache, corpus, tmp_path):
     out = tmp_path / "cache"
-    command = [sys.executable, ROOT / "features" / "run.py", "--encoder", corpus.encoder, "--faces", corpus.faces]
-    command += ["--out", out, "--batch-size", "7", "--workers", "0", "--precision", "fp32"]
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    process = processes.start(*command(corpus, out), "--batch-size", "7")
     while process.poll() is None and not list(out.glob("*.safetensors")):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
@@ -179,19 +177,7 @@ def test_killed_process_ends_the_same(cache, corpus, tmp_path):
 
 def test_two_processes_share_the_videos(cache, corpus, tmp_path):
     out = tmp_path / "cache"
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        ROOT / "features" / "run.py",
-    ]
-    command += ["--encoder", corpus.encoder, "--faces", corpus.faces, "--out", out]
-    command += ["--workers", "0", "--precision", "fp32"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=True)
-    assert "10 sequences with 106 faces extracted" in done.stdout
+    assert "10 sequences with 106 faces extracted" in processes.run_ranks(*command(corpus, out))
     assert (out / "features.json").read_bytes() == (cache / "features.json").read_bytes()
     one, two = FeatureCache(cache), FeatureCache(out)
     for id in one.ids:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.conftest import Once
 from tests.finetune.corpus import make_encoder, make_labels, make_store
 
 
@@ -17,6 +18,11 @@ class Corpus(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    root = tmp_path_factory.mktemp("finetune")
-    return Corpus(make_store(root / "faces"), make_labels(root / "labels"), make_encoder(root / "encoder"))
+def corpus(once: Once) -> Corpus:
+    def make(root: Path) -> None:
+        make_store(root / "faces")
+        make_labels(root / "labels")
+        make_encoder(root / "encoder")
+
+    root = once("finetune", make)
+    return Corpus(root / "faces", root / "labels", root / "encoder")

@@ -1,10 +1,7 @@
 """Stage 2 from end to end: learning, resuming, refusals."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,6 +14,7 @@ from checkpoints.errors import UserError
 from checkpoints.tensors import load_tensors
 from finetune.recipes import RECIPES
 from finetune.run import main
+from tests import processes
 from tests.finetune.corpus import TINY, TRAIN, VALIDATION, make_encoder, make_store
 from wildaffect.tasks import AUS, EXPRESSIONS
 
@@ -133,7 +131,7 @@ def arguments(given):
 def test_killed_process_ends_the_same(whole, corpus, tmp_path):
     out = tmp_path / "run"
     given = config(corpus, out)
-    process = subprocess.Popen([sys.executable, *arguments(given)], stdout=subprocess.DEVNULL)
+    process = processes.start(*arguments(given))
     while process.poll() is None and len(list((out / "state").glob("step_*"))) < 2:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -147,13 +145,7 @@ def test_two_processes_train_and_choose_the_same(corpus, tmp_path):
     plain = {"drop_path": 0.0, "dropout": 0.0, "epochs": 1.0, "evaluations": 2}
     one, two = (config(corpus, tmp_path / name, **plain) for name in ("one", "two"))
     main(one)
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments(two)],
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    processes.run_ranks(*arguments(two))
     finished = [json.loads((run.out / "finished.json").read_text()) for run in (one, two)]
     assert finished[0]["confusion"] == finished[1]["confusion"] and finished[0]["step"] == finished[1]["step"]
     ours, theirs = (load_tensors(run.out / "encoder" / "model.safetensors") for run in (one, two))

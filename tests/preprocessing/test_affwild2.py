@@ -1,5 +1,6 @@
 import pytest
 
+from audit.examine import examine
 from checkpoints.errors import UserError
 from preprocessing.affwild2 import is_release, release_items, split_id
 from wildaffect.tasks import TASKS
@@ -104,6 +105,21 @@ def test_letter_case_does_not_matter(tmp_path, change):
     ]
     assert list(read_annotations(tmp_path, TASKS["va"], "Train_Set")) == ["a_left"]
     assert list(read_annotations(mtl.parent, TASKS["va"], "Train_Set")) == ["b"]
+
+
+def test_ids_match_exactly_and_one_in_another_letter_case_is_named(tmp_path):
+    write(tmp_path / "6th ABAW Annotations/VA_Estimation_Challenge/Train_Set/a_left.txt", "valence,arousal\n0,0\n")
+    write(tmp_path / "videos/batch1/A.mp4")
+    write(tmp_path / "cropped_aligned/a_Left/00001.jpg")
+    for crops, ids, place, id in (
+        (False, [("A", ("",)), ("a", ("left",))], "videos/batch1/A.mp4", "a"),
+        (True, [("a", ("left",)), ("a_Left", ("",))], "cropped_aligned/a_Left", "a_left"),
+    ):
+        found, doubts = facts(tmp_path, crops=crops)
+        assert [(video, subjects) for video, subjects, *_ in found] == ids
+        why = f"is not the listed {id}: ids match in letter case too; rename one of them"
+        assert doubts == [(place, why)]
+    assert any("A.mp4 is not the listed a:" in problem for problem in examine(tmp_path).problems)
 
 
 def test_of_two_videos_or_crop_folders_with_one_id_the_larger_is_taken(tmp_path):

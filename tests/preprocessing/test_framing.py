@@ -13,14 +13,6 @@ from preprocessing.run import Config, run
 from preprocessing.video import read_frames
 
 
-@pytest.fixture(scope="module")
-def crops(synthwild_tiny, tmp_path_factory):
-    pytest.importorskip("facenet_pytorch")
-    out = tmp_path_factory.mktemp("crops") / "store"
-    run(Config(source=[str(synthwild_tiny / "release")], out=out, crops=True, workers=1))
-    return out
-
-
 @pytest.fixture
 def noise(tmp_path):
     """A folder of 48-pixel crops in which no detector finds a face."""

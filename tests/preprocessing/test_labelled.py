@@ -68,6 +68,28 @@ def test_affectnet_as_arrays(tmp_path):
     assert items["val_set_0"].label == Label("validation", EXPRESSIONS.index("Anger"), -0.25, 0.5)
 
 
+@pytest.mark.parametrize("change", [str.upper, str.title])
+def test_names_of_folders_and_lists_match_in_any_letter_case(tmp_path, change):
+    (tmp_path / "lists").mkdir()
+    with (tmp_path / "lists" / change("training.csv")).open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, ["1/aa.jpg", 10, 20, 30, 40, "", 1, 0.5, 0.25]])
+    touch(tmp_path / "lists" / change("manually_annotated_images") / "1" / "aa.jpg")
+    part = tmp_path / "arrays" / change("train_set")
+    touch(part / change("images") / "0.jpg")
+    (part / change("annotations")).mkdir()
+    for name, value in (("exp", "4"), ("val", "-0.25"), ("aro", "0.5")):
+        np.save(part / change("annotations") / f"0_{name}.npy", value)
+    touch(tmp_path / "rafdb" / change("image") / change("original") / "train_1.jpg")
+    (tmp_path / "rafdb" / "EmoLabel").mkdir()
+    (tmp_path / "rafdb" / "EmoLabel" / change("list_patition_label.txt")).write_text("train_1.jpg 5\n")
+    found = {name: [*items_of(tmp_path / name).values()] for name in ("lists", "arrays", "rafdb")}
+    assert {name: [(item.video, item.label.split) for item in items] for name, items in found.items()} == {
+        "lists": [("aa", "train")],
+        "arrays": [("train_set_0", "train")],
+        "rafdb": [("train_1", "train")],
+    }
+
+
 def test_an_array_that_is_a_pickle_is_not_loaded(tmp_path):
     touch(tmp_path / "train_set" / "images" / "0.jpg")
     (tmp_path / "train_set" / "annotations").mkdir()

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,16 +13,17 @@ import pytest
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from checkpoints.lock import locked
+from preprocessing import sources, workers
 from preprocessing.align import decode_jpeg, encode_jpeg
 from preprocessing.faces import DATA, HEADER, FacesStore
 from preprocessing.run import Config, run
 from preprocessing.shard import LOG
 from preprocessing.tracks import portray
 from preprocessing.video import read_frames
+from tests import processes
+from tests.figures import figures_left_out
 from tests.preprocessing.movies import packets, write_movie
 from tests.preprocessing.test_pictures import png_claiming
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -36,7 +35,7 @@ def content(store: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def faces(synthwild_tiny, tmp_path_factory):
     pytest.importorskip("facenet_pytorch")
     out = tmp_path_factory.mktemp("faces") / "store"
@@ -90,10 +89,8 @@ def test_faces_are_found_and_are_the_right_person(faces, synthwild_tiny):
     assert right / compared > 0.9
 
 
-def test_crops_of_a_release_are_passed_on(synthwild_tiny, tmp_path):
-    release = synthwild_tiny / "release"
-    run(Config(source=[str(release)], out=tmp_path / "store", crops=True, workers=1))
-    store = FacesStore(tmp_path / "store")
+def test_crops_of_a_release_are_passed_on(synthwild_tiny, crops):
+    release, store = synthwild_tiny / "release", FacesStore(crops)
     ids = {path.name for path in (release / "cropped_aligned").iterdir()}
     assert {sequence.id for sequence in store.sequences()} == ids
     for sequence in store.sequences():
@@ -111,9 +108,39 @@ def command_times(video):
     return [frame.time_s for frame in read_frames(video, print)]
 
 
-def test_processes_do_not_change_a_byte(faces, synthwild_tiny, tmp_path):
-    run(Config(source=[str(synthwild_tiny / "release")], out=tmp_path / "store", workers=2))
-    assert content(tmp_path / "store") == content(faces)
+# A process that has not used torch may be forked, and its children need not import it.
+FORKED = "import multiprocessing; from preprocessing import workers\n"
+FORKED += "workers.get_context = lambda _: multiprocessing.get_context('fork')\n"
+
+
+@pytest.fixture(scope="module")
+def clips(synthwild_tiny, tmp_path_factory):
+    """Some short clips and a file that is none."""
+    folder = tmp_path_factory.mktemp("clips") / "in"
+    folder.mkdir()
+    for number in range(3):
+        shutil.copy(synthwild_tiny / "unlabelled" / f"u{number:05d}.mp4", folder)
+    (folder / "text.mp4").write_text("not a video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_clips(clips, tmp_path_factory):
+    """The store of these clips, each in a shard of its own."""
+    pytest.importorskip("facenet_pytorch")
+    out = tmp_path_factory.mktemp("clips") / "store"
+    with pytest.MonkeyPatch.context() as patch, figures_left_out():  # as in the tests: the report is part of it
+        patch.setattr(sources, "SHARD_VIDEOS", 1)
+        run(Config(source=[str(clips)], out=out, workers=1))
+    return out
+
+
+def test_processes_do_not_change_a_byte(of_clips, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SHARD_VIDEOS", 1)
+    monkeypatch.setattr(workers, "get_context", lambda _: processes.SERVER)
+    run(Config(source=[str(clips)], out=tmp_path / "store", workers=2))
+    assert content(tmp_path / "store") == content(of_clips)
+    assert [problem["video"] for problem in FacesStore(of_clips).header["problems"]] == ["text"]
 
 
 def test_a_second_run_is_refused_while_one_writes(pictures, tmp_path):
@@ -125,16 +152,10 @@ def test_a_second_run_is_refused_while_one_writes(pictures, tmp_path):
     run(config)
 
 
-def test_killed_and_started_again_it_is_as_if_nothing_had_been(faces, synthwild_tiny, tmp_path):
+def test_killed_and_started_again_it_is_as_if_nothing_had_been(of_clips, clips, tmp_path, monkeypatch):
     out = tmp_path / "store"
-    arguments = ["--source", str(synthwild_tiny / "release"), "--out", str(out), "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "preprocessing/run.py", *arguments],
-        cwd=REPOSITORY,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    code = "from preprocessing import run, sources; sources.SHARD_VIDEOS = 1; run.main()"
+    process = processes.start("-c", code, "--source", clips, "--out", out, "--workers", "1")
     deadline = time.monotonic() + 120
     while not list((out / LOG).glob("*.json")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
@@ -143,9 +164,10 @@ def test_killed_and_started_again_it_is_as_if_nothing_had_been(faces, synthwild_
     finished = {path: path.stat().st_mtime_ns for path in (out / LOG).glob("*.json")}
     assert finished
     assert not (out / HEADER).exists()
-    run(Config(source=[str(synthwild_tiny / "release")], out=out, workers=1))
+    monkeypatch.setattr(sources, "SHARD_VIDEOS", 1)
+    run(Config(source=[str(clips)], out=out, workers=1))
     assert {path: path.stat().st_mtime_ns for path in finished} == finished  # not made again
-    assert content(out) == content(faces)
+    assert content(out) == content(of_clips)
 
 
 def test_a_finished_store_is_left_alone(faces, synthwild_tiny, capsys):
@@ -194,11 +216,10 @@ def faults(tmp_path, clip):
     return folder
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_faults_are_listed_and_stop_nothing(faults, clip, tmp_path, workers, capsys):
+def test_faults_are_listed_and_stop_nothing(faults, clip, tmp_path):
     pytest.importorskip("facenet_pytorch")
     out = tmp_path / "store"
-    run(Config(source=[str(faults)], out=out, workers=workers))
+    run(Config(source=[str(faults)], out=out, workers=1))
     store = FacesStore(out)
     problems = {}
     for problem in store.header["problems"]:
@@ -240,15 +261,18 @@ def test_only_unreadable_sources_end_with_a_message_and_leave_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path, workers):
+def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path, workers, monkeypatch):
     """The first shard is written, then the disk is full."""
     source = tmp_path / "pictures"
     source.mkdir()
-    for k in range(2 * 512):
+    monkeypatch.setattr(sources, "SHARD_PICTURES", 4)
+    for k in range(8):
         (source / f"p{k}a.jpg").write_bytes(encode_jpeg(np.full((64, 64, 3), k % 250, np.uint8)))
     arguments = ["--source", str(source), "--crops", "--out", str(tmp_path / "store"), "--workers", str(workers)]
     script = (
-        "import errno, sys; from preprocessing import run, shard; real = shard.write_shard\n"
+        "import errno, sys; from preprocessing import run, shard, sources; real = shard.write_shard\n"
+        "sources.SHARD_PICTURES = 4\n"
+        f"{FORKED}"
         "def full(store, name, rows):\n"
         "    try: (store / 'first').touch(exist_ok=False)\n"
         "    except FileExistsError: raise OSError(errno.ENOSPC, 'No space left on device')\n"
@@ -257,19 +281,13 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path, workers):
         "if __name__ == '__main__': run.guarded(run.main)\n"
     )
     (tmp_path / "full.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "full.py"), *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run(tmp_path / "full.py", *arguments)
     assert done.returncode == 2
     assert "No space left on device: free some space" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "store" / HEADER).exists()
     run(Config(source=[str(source)], out=tmp_path / "store", crops=True, workers=1))
-    assert len(FacesStore(tmp_path / "store")) == 1024
+    assert len(FacesStore(tmp_path / "store")) == 8
 
 
 def test_a_source_that_kills_its_process_does_not_stop_the_others(tmp_path, clip):
@@ -280,6 +298,7 @@ def test_a_source_that_kills_its_process_does_not_stop_the_others(tmp_path, clip
     script = (
         "import os, sys; from preprocessing import rows, run, sources; real = rows.read_picture\n"
         "sources.SHARD_VIDEOS = 1\n"
+        f"{FORKED}"
         "def kills(source):\n"
         "    if 'b' in str(source.parent.name): os._exit(9)\n"
         "    return real(source)\n"
@@ -288,13 +307,7 @@ def test_a_source_that_kills_its_process_does_not_stop_the_others(tmp_path, clip
     )
     (tmp_path / "kills.py").write_text(script)
     arguments = ["--source", str(tmp_path / "in"), "--crops", "--workers", "2", "--out", str(tmp_path / "store")]
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "kills.py"), *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run(tmp_path / "kills.py", *arguments)
     assert done.returncode == 0, done.stderr
     store = FacesStore(tmp_path / "store")
     assert [sequence.id for sequence in store.sequences()] == ["a", "c"]
@@ -320,8 +333,7 @@ def test_a_missing_detector_is_reported_before_anything_is_written(pictures, tmp
     # Older versions of `datasets` import requests too.
     code = f"import datasets, sys; sys.modules[{missing!r}] = None; from preprocessing.run import main; "
     code += "from checkpoints.errors import guarded; guarded(main)"
-    command = [sys.executable, "-c", code, "--source", str(pictures), "--out", str(tmp_path / "store")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run("-c", code, "--source", pictures, "--out", tmp_path / "store")
     assert done.returncode == 2
     assert missing in done.stderr
     assert "pip install 'facenet-pytorch<2.6'" in done.stderr
@@ -379,13 +391,7 @@ def test_a_run_killed_before_its_data_sheet_still_writes_it(pictures, tmp_path):
 
 def test_the_command_line(pictures, tmp_path):
     def call(*arguments):
-        return subprocess.run(
-            [sys.executable, "preprocessing/run.py", *arguments],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return processes.run("preprocessing/run.py", *arguments)
 
     done = call("--source", str(tmp_path / "none"), "--out", str(tmp_path / "store"))
     assert done.returncode == 2

@@ -106,7 +106,7 @@ def test_two_faces_that_cross():
     assert same(Truth(truth).run(find_faces(images(33), [])), truth)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.lists(st.integers(1, 39), max_size=3, unique=True))
 def test_any_coming_and_going_between_searched_frames_is_consistent(visible, cuts):
     """A face is never reported in a frame where it is not, and every frame has a result."""

@@ -4,9 +4,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from pretrain.build import load_mae
 from pretrain.probe import Probe
 from pretrain.recipes import DEMO
 from pretrain.run import main
+from tests import processes
 from tests.pretrain.corpus import make_store
 from wildaffect.training.launch import start
 
@@ -121,13 +120,15 @@ def test_a_finished_run_is_left_alone(uninterrupted, faces, capsys):
 
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, faces, tmp_path):
     out = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, *arguments(faces, out)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (out / "state" / "step_00000004").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert (out / "state").exists() and not (out / "finished.json").exists()  # it really was killed on its way
+    code = (
+        "import os, runpy, sys; from wildaffect.training.loop import Loop; save = Loop.save\n"
+        "def kill(loop):\n"
+        "    save(loop)\n"
+        "    if loop.step == 4: os.kill(os.getpid(), 9)\n"
+        "Loop.save = kill; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    assert processes.run("-c", code, *arguments(faces, out)).returncode == -signal.SIGKILL
+    assert (out / "state").exists() and not (out / "finished.json").exists()
     main(replace(DEMO, faces=(faces,), out=out, **TINY))
     assert weights(out) == weights(uninterrupted)
     losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()] for run in (out, uninterrupted)]
@@ -156,13 +157,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(uninterrupted, faces, tmp_pa
 
 def test_two_processes_follow_the_same_curve(uninterrupted, faces, tmp_path):
     out = tmp_path / "two"
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *arguments(faces, out)],
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    processes.run_ranks(*arguments(faces, out))
     losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()] for run in (out, uninterrupted)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     ours, theirs = (load_tensors(run / "encoder" / "model.safetensors") for run in (out, uninterrupted))

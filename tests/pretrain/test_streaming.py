@@ -18,6 +18,7 @@ from pretrain import streaming
 from pretrain.recipes import DEMO
 from pretrain.run import main
 from pretrain.streaming import FacesStream, StreamedCrops, StreamedMixture
+from tests import processes  # noqa: F401 - whose server has torch
 from tests.pretrain.corpus import make_store
 from tests.pretrain.test_run import TINY, weights
 from wildaffect.training.batches import BatchPlan
@@ -62,8 +63,8 @@ def test_an_epoch_holds_every_picture_once(store):
 def test_reading_on_from_a_step_gives_what_would_have_come(store, first, workers):
     if workers:
         streaming.BLOCK = 4096  # as the workers, which start afresh, have it
-    whole = [*work_ahead(crops(store, 0, 34), workers, start="spawn")]
-    rest = [*work_ahead(crops(store, first, 34), workers, start="spawn")]
+    whole = [*work_ahead(crops(store, 0, 34), workers, start="forkserver")]
+    rest = [*work_ahead(crops(store, first, 34), workers, start="forkserver")]
     assert len(whole) == 68 and len(rest) == 2 * (34 - first)
     for one, other in zip(whole[2 * first :], rest, strict=True):
         assert all((one[key] == other[key]).all() for key in ("images", "noise"))
@@ -216,7 +217,7 @@ def test_an_object_store_is_read_like_a_disk(store, other, tmp_path, monkeypatch
             remote.put(str(path), f"bucket/faces{number}", recursive=True)
         streaming.BLOCK = 4096  # as the workers, which start afresh, have it
         faces = ["s3://bucket/faces0", "s3://bucket/faces1"]
-        there = [*work_ahead(mixed(faces, 0, 30, (1, 3)), 1, start="spawn")]
+        there = [*work_ahead(mixed(faces, 0, 30, (1, 3)), 1, start="spawn")]  # with the variables set above
     finally:
         server.kill()
         server.wait()

@@ -4,6 +4,7 @@ import pytest
 
 from temporal import run
 from temporal.recipes import recipe
+from tests.figures import figures_left_out
 from tests.temporal.corpus import make_corpus
 
 # The demo recipe, smaller still.
@@ -20,9 +21,9 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
+def corpus(once):
     """See `tests.temporal.corpus.make_corpus`; read only."""
-    return make_corpus(tmp_path_factory.mktemp("corpus"))
+    return once("temporal", make_corpus)
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +45,13 @@ def settings(corpus):
 
 
 @pytest.fixture(scope="session")
-def runs(settings, tmp_path_factory):
-    """Finished runs by task: va, expr, au, joint; read only."""
-    folder = tmp_path_factory.mktemp("runs")
-    for task in ("va", "expr", "au", "joint"):
-        run.main(settings(task, folder / task))
-    return folder
+def runs(settings, once):
+    """Finished runs by task: va, expr, au, joint, whose report has the figures of all and is drawn; read only."""
+
+    def make(folder):
+        with figures_left_out():
+            for task in ("va", "expr", "au"):
+                run.main(settings(task, folder / task))
+        run.main(settings("joint", folder / "joint"))
+
+    return once("heads", make)

@@ -13,6 +13,7 @@ from checkpoints.errors import UserError
 from features.cache import FeatureCache, finish_cache
 from temporal import run, train
 from temporal.heads import load_head, load_heads
+from tests import processes
 from tests.temporal.corpus import TRAIN, VALIDATION, make_labels, write_cache, write_labels
 from wildaffect.tasks import TASKS
 from wildaffect.tasks.labels import read_annotations
@@ -246,13 +247,7 @@ def test_a_diverging_loss_is_reported(settings, tmp_path):
 
 
 def script(*arguments):
-    return subprocess.run(
-        [sys.executable, "temporal/run.py", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return processes.run("temporal/run.py", *arguments)
 
 
 def test_command_line(corpus, tmp_path):
@@ -313,6 +308,8 @@ def test_every_recipe_trains(settings, corpus, tmp_path, monkeypatch):
     small |= {"batch_size": 64, "evaluations": 1, "precision": "fp32", "tune_on": "hold_out"}
     for task in ("va", "expr", "au"):
         for name, (_, config) in recipes(task).items():
+            if task != "expr" and name not in ("ours", "ling2024", "min2024", "nguyen2024"):
+                continue  # differs from these in nothing that depends on the task
             smaller = {"layers": min(config.layers, 1), "hidden": min(config.hidden, 8)}
             smaller["tcn_channels"] = tuple(8 for _ in config.tcn_channels)
             features = (corpus / "cache", corpus / ("cache" if name == "nguyen2024-mean" else "view"))

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import wildaffect
+from tests import processes
 from tests.wildaffect.inference.conftest import encoder, heads  # noqa: F401 - fixtures
 from tests.wildaffect.inference.test_clip import TIMES, frames_of, write_clip
 
@@ -24,9 +25,8 @@ def test_the_predictors_doctest_runs(heads, tmp_path):  # noqa: F811
 
 
 def test_doctor_says_everything_and_ends_well():
-    done = subprocess.run(
-        [sys.executable, "-m", "wildaffect.cli", "doctor"], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = processes.run("-m", "wildaffect.cli", "doctor")
+    assert done.returncode == 0, done.stderr
     for word in ("wildaffect 0", "torch", "CPU:", "auto means", "MTCNN", "libx264", "GiB free"):
         assert word in done.stdout, word
 

@@ -14,6 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
 from scipy.sparse.linalg import svds
 
 from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, GREY, MARK, PLAIN, SEQUENTIAL, VALENCE
@@ -64,20 +65,21 @@ def picture_grid(
         columns: Names of the columns, if any.
         side: Size of a picture in pixels.
     """
-    inch, count = side / DPI, max(len(pictures) for _, pictures in rows)
-    height = len(rows) * inch + (0.35 if columns else 0.1)
-    figure, axes = canvas(len(rows), count, width=count * inch + 0.9, height=height, tight=True)
-    for row, (name, pictures) in enumerate(rows):
+    count = max(len(pictures) for _, pictures in rows)
+    # One picture in one axis: an axis for each would take a hundred times as long to draw.
+    grid = np.full((len(rows), side, count, side, 3), 255, np.uint8)
+    for row, (_, pictures) in enumerate(rows):
         for column, picture in enumerate(pictures):
-            axis = axes[row, column]
-            _show(axis, picture)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            for spine in axis.spines.values():
-                spine.set_visible(False)
-            if row == 0 and columns:
-                axis.set_title(columns[column], fontsize=8)
-        axes[row, 0].set_ylabel(name)
+            grid[row, 1:-1, column, 1:-1] = Image.fromarray(picture).resize((side - 2, side - 2))
+    grid = grid.reshape(len(rows) * side, count * side, 3)
+    width, height = count * side / DPI + 0.9, len(rows) * side / DPI + (0.35 if columns else 0.1)
+    figure, axes = canvas(width=width, height=height, tight=True)
+    axis = axes[0, 0]
+    axis.imshow(grid, interpolation="antialiased")
+    axis.set_yticks((np.arange(len(rows)) + 0.5) * side, [name for name, _ in rows], rotation=90, va="center")
+    axis.set_xticks((np.arange(len(columns)) + 0.5) * side, columns, fontsize=8)
+    axis.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    axis.spines[:].set_visible(False)
     return figure
 
 
@@ -303,10 +305,6 @@ def pca_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> F
     axis.set_ylabel(f"second component ({explained[1]:.0%})")
     axis.legend(frameon=False, markerscale=3, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def _show(axis: Axes, image: np.ndarray) -> None:
-    axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
 
 
 def _circumplex_axes(axis: Axes) -> None:

@@ -1,8 +1,6 @@
 import errno
 import hashlib
 import json
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from checkpoints.artifact import file_hash, write_header
 from checkpoints.errors import UserError
 from preprocessing.align import decode_jpeg
 from preprocessing.detect import Faces
+from tests import processes
 from tests.wildaffect.inference.conftest import make_encoder, make_head
 from tests.wildaffect.report.test_page import Page
 from wildaffect.cli import Predict
@@ -381,9 +380,7 @@ def test_a_clip_that_starts_at_an_hour_has_no_hour_of_nothing(tmp_path, heads, d
 
 
 def test_wrong_use_from_the_command_line(tmp_path):
-    script = Path(__file__).parents[3] / "wildaffect" / "cli.py"
-    command = [sys.executable, str(script), "predict", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run("wildaffect/cli.py", "predict", tmp_path / "none.mp4", "--out", tmp_path / "out")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "does not exist" in done.stderr
 
 

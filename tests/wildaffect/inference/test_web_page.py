@@ -1,7 +1,6 @@
 import os
+import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from PIL import Image
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
 from preprocessing.items import Item
+from tests import processes
 from tests.wildaffect.inference.browser import Browser
 from tests.wildaffect.inference.test_clip import TIMES, BrightSquare, write_clip
 from wildaffect.inference.predictor import Predictor
@@ -138,10 +138,8 @@ def address(heads, tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("app")
-    script = Path(__file__).parents[3] / "wildaffect" / "cli.py"
-    options = ["--port", str(port), "--max-minutes", "1", "--no-browser", "--heads", *map(str, heads)]
-    command = [sys.executable, str(script), "app", *options]
-    server = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.DEVNULL)
+    options = ["--port", port, "--max-minutes", "1", "--no-browser", "--heads", *heads]
+    server = processes.start("wildaffect/cli.py", "app", *options, env=os.environ | {"TMPDIR": str(folder)})
     url = f"http://127.0.0.1:{port}/"
     try:
         for _ in range(600):
@@ -152,7 +150,7 @@ def address(heads, tmp_path_factory):
             except OSError:
                 time.sleep(0.2)
         yield url
-        server.terminate()
+        server.send_signal(signal.SIGTERM)
         server.wait(20)
         left = list(folder.glob("wildaffect-app-*"))
         assert not left, "temporary files are removed"

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checkpoints.errors import UserError
@@ -116,7 +116,7 @@ def test_a_challenge_file_is_known_by_its_first_line(tmp_path, content, known):
 
 
 @given(st.lists(st.text(alphabet='a/0123.jpg,"-x\n', max_size=30), max_size=6))
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200)
 def test_any_text_is_read_or_refused_with_a_line(tmp_path, lines):
     (tmp_path / "f.txt").write_text("\n".join([header("expr"), *lines]) + "\n")
     try:

@@ -206,7 +206,7 @@ def test_action_units_may_be_intensities_in_tables_alone(tmp_path):
         read(tmp_path / "au", task="au")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(-1, 1, width=32)), unique_by=lambda row: row[0], min_size=1))
 def test_csv_and_parquet_say_the_same(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("tables")

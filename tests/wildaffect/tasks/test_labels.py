@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checkpoints.errors import UserError
@@ -77,7 +77,7 @@ def test_wrong_header_and_binary_files(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40)
 def test_round_trip_of_random_files(tmp_path, data):
     name = data.draw(st.sampled_from(list(TASKS)))
     task = TASKS[name]

@@ -52,7 +52,7 @@ def test_ccc_of_constants_is_zero(constant):
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_expression_score_equals_scikit_learn_with_absent_classes(pairs):
     predicted, target = np.array(pairs).T
     counts = confusion(predicted, target, 8)
@@ -64,7 +64,7 @@ def test_expression_score_equals_scikit_learn_with_absent_classes(pairs):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 50))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_action_unit_score_equals_scikit_learn_per_element(seed, n):
     rng = np.random.default_rng(seed)
     predicted, target = rng.integers(0, 2, (2, n, 12))

@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def undrawn() -> None:
+    """Here figures are drawn."""
