@@ -18,16 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from checkpoints.decimals import decimal
 from checkpoints.errors import UserError
 
 LONGEST_NAME = 200
 """Characters of an id, which names files."""
-LAST_FRAME = 9_999_999
-"""Highest frame number: 92 hours at 30 frames per second. Higher ones are faults, and would fill the memory."""
 EMPTY = ("", "na", "n/a", "nan", "null", "none", "<na>")
 """Cells that hold nothing, in lower case, as pandas and spreadsheets write them."""
-LONGEST_NUMBER = 40
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _NUMERIC = b"0123456789+-.eE, \t\n"
 _CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
 _NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError)
@@ -133,23 +130,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} stands in it twice")
     return content
-
-
-def decimal(text: str) -> float | None:
-    """The finite number that a text says in ASCII decimals; None for any other text."""
-    text = text.strip(" \t")
-    if len(text) > LONGEST_NUMBER or not _NUMBER.fullmatch(text):
-        return None
-    number = float(text)
-    return number if abs(number) < np.inf else None
-
-
-def whole_number(text: str, most: int = LAST_FRAME) -> int | None:
-    """The number from 0 to `most` that ASCII digits say; None for any other text."""
-    if len(text) > LONGEST_NUMBER or not (text.isascii() and text.isdigit()):
-        return None
-    number = int(text)
-    return number if number <= most else None
 
 
 def parse_rows(lines: Sequence[str], columns: Sequence[str], refuse: Refuse) -> np.ndarray:

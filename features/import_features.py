@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 import tyro
 
+from checkpoints.decimals import LAST_FRAME, whole_number
 from checkpoints.errors import UserError, guarded
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from checkpoints.reading import (
     EMPTY,
-    LAST_FRAME,
     in_lines,
     parse_rows,
     read_csv,
     read_npy,
     shown,
     visible,
-    whole_number,
 )
 from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
 from preprocessing.faces import FacesStore, Sequence

@@ -9,16 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from checkpoints.artifact import atomic_file
+from checkpoints.decimals import decimal, whole_number
 from checkpoints.errors import UserError
 from checkpoints.reading import (
-    decimal,
     first_line,
     in_lines,
     read_lines,
     read_npy,
     shown,
     visible,
-    whole_number,
 )
 from preprocessing.items import Item, Label
 from preprocessing.tables import table_labels

@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.hostile.line import Line
+from benchmarks.hostile.line import Line, commands
 from benchmarks.hostile.mutate import damage
-from benchmarks.hostile.outcome import Tally
+from benchmarks.hostile.outcome import Tally, run_command
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from checkpoints.state import load_state
 from features.cache import FeatureCache
-from preprocessing.faces import CACHE, FacesStore
+from preprocessing.faces import FacesStore
 from temporal.heads import load_head
 from wildaffect.inference.models import load_models
-from wildaffect.tasks.predictions import PredictionTrack, read_predictions, write_predictions
+from wildaffect.tasks.predictions import read_predictions
+from wildaffect.training.rundir import RunDirectory, read_run_header
 
 FOR_PEOPLE = {".html", ".md", ".png", ".jsonl"}
 """Endings of files that no command reads for its result."""
@@ -80,7 +81,18 @@ def read_bundle(path: Path) -> list[Any]:
 def read_tables(path: Path) -> list[Any]:
     """Values of a folder of prediction tables."""
     tracks = read_predictions(path).items()
-    return [part for id, track in tracks for part in (id, track.frames, track.face, *track.values.values())]
+    names = ("frames", "time_s", "face")
+    return [part for id, track in tracks for part in (id, *(getattr(track, n) for n in names), *track.values.values())]
+
+
+def read_run(path: Path) -> list[Any]:
+    """What a finished run says when its command is repeated."""
+    header = read_run_header(path)
+    made_by = header["made_by"].rpartition(" ")[2]
+    run = RunDirectory(path, made_by=made_by, config=header["config"], parents=header["parents"])
+    if run.finished is None:
+        raise UserError(f"{path} is not finished")
+    return [run.finished]
 
 
 def read_state(path: Path) -> list[Any]:
@@ -93,20 +105,19 @@ def read_state(path: Path) -> list[Any]:
 
 def artifacts(line: Line, work: Path) -> dict[str, tuple[Path, Read]]:
     """Every artifact of the line with its reader, by name."""
-    tables = work / "tables"
-    frames = np.arange(1, 31)
-    values = {"va": np.sin(np.stack([frames, frames + 1.0], axis=1)).astype(np.float32)}
-    track = PredictionTrack(frames, (frames - 1) / 25, frames % 7 > 0, values)
-    write_predictions(tables / "clip.parquet", {"": track})
-    write_predictions(tables / "clip2.csv", {"": track})
+    tables = work / "predictions"
+    end = run_command(commands(line, tables)["predict"])
+    if end.status:
+        raise UserError(f"nothing can be predicted: {end.output}")
     return {
         "store": (line.faces, read_store),
         "encoder": (line.mae / "encoder", read_encoder),
         "cache": (line.cache, read_cache),
         "head": (line.head / "head", read_head),
         "bundle": (line.bundle, read_bundle),
-        "tables": (tables, read_tables),
+        "predictions": (tables, read_tables),
         "state": (line.mae / "state", read_state),
+        **{f"run of {run.name}": (run, read_run) for run in (line.mae, line.expr, line.head)},
     }
 
 
@@ -115,7 +126,7 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
     tally = Tally()
     for kind, (source, read) in artifacts(line, work).items():
         place = work / "damaged" / kind
-        shutil.copytree(source, place, ignore=shutil.ignore_patterns(CACHE, ".lock"))
+        shutil.copytree(source, place, ignore=shutil.ignore_patterns(".lock", "*.lock"))
         whole = digest(read(place))
         cases = [
             (file, way)

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checkpoints.decimals import LAST_FRAME, decimal, whole_number
 from checkpoints.errors import UserError
 from checkpoints.reading import (
-    LAST_FRAME,
-    decimal,
     decode_text,
     in_lines,
     parse_json,
@@ -17,7 +16,6 @@ from checkpoints.reading import (
     read_lines,
     read_npy,
     visible,
-    whole_number,
 )
 
 

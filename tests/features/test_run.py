@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
+from checkpoints.artifact import write_sealed
 from checkpoints.encoder import Encoder, EncoderConfig, load_encoder
 from checkpoints.errors import UserError
 from checkpoints.framing import ARCFACE, OURS, UNKNOWN, Framing
@@ -61,7 +62,7 @@ def test_the_header_says_whose_labels_taught_and_chose_the_encoder(corpus, tmp_p
     place = make_encoder(tmp_path / "encoder")
     header = json.loads((place / "config.json").read_text())
     header["provenance"] |= {"labelled_videos": {"expr": ["t"]}, "chosen_on": {"expr": ["c"]}}
-    (place / "config.json").write_text(json.dumps(header))
+    write_sealed(place / "config.json", header)
     config = replace(settings(corpus, tmp_path / "out"), encoder=str(place))
     main(config)
     assert FeatureCache(config.out).trained_on == {"expr": ["t"]}
@@ -70,7 +71,7 @@ def test_the_header_says_whose_labels_taught_and_chose_the_encoder(corpus, tmp_p
     for wrong in (None, {"expr": []}):
         old = json.loads((config.out / "features.json").read_text())
         old["chosen_on"] = wrong
-        (config.out / "features.json").write_text(json.dumps(old))
+        write_sealed(config.out / "features.json", old)
         times = {file: file.stat().st_mtime_ns for file in config.out.glob("*.safetensors")}
         main(config)
         assert content(config.out) == before

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
+from checkpoints.parent import LAUNCHED
 from tests.pretrain.corpus import make_store
-from wildaffect.training.launch import LAUNCHED
 
 ROOT = Path(__file__).parents[3]
 TINY = ["--image-size=32", "--embed-dim=32", "--depth=1", "--num-heads=2", "--decoder-dim=16", "--decoder-depth=1"]
