@@ -32,6 +32,7 @@ from benchmarks.hostile.artifacts import damage_artifacts
 from benchmarks.hostile.kills import kill
 from benchmarks.hostile.line import Line, make_line
 from benchmarks.hostile.media import fuzz_media, mixed_folders
+from benchmarks.hostile.mutate import in_memory
 from benchmarks.hostile.options import nonsense
 from benchmarks.hostile.outcome import Tally, in_child
 from benchmarks.hostile.places import fill_disks, fill_real_disks, odd_places, pairs
@@ -99,7 +100,7 @@ def main(config: Faults) -> dict[str, Any]:
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="wildaffect-faults-") as folder:
+    with tempfile.TemporaryDirectory(prefix="wildaffect-faults-", dir=in_memory()) as folder:
         work = Path(folder)
         os.environ["XDG_CACHE_HOME"] = str(work / "cache")
         line = Line(work / "line")

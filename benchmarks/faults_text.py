@@ -12,7 +12,7 @@ import re
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import tyro
 
 from benchmarks.fault_readers import READERS, Reader
+from benchmarks.hostile.mutate import in_memory
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
 
@@ -48,7 +49,7 @@ HOSTILE = (
 )
 FOREIGN = (
     *(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\x1f\x8b\x08\0\0\0\0\0", b"PK\x03\x04", b"PAR1\0\0PAR1", b"\x93NUMPY\x01\0"),
-    *(b"<!DOCTYPE html><html><body>404</body></html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+    *(b"<!DOCTYPE html><html><body>404</body></html>\n", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
 )
 """Beginnings of files of other kinds, and what a download leaves that failed."""
 JUNK = (
@@ -248,9 +249,12 @@ ANY: dict[str, Mutator] = {
     "JSON": in_json,
     "columns": columns_swapped,
     "shuffled": rows_shuffled,
+    "whole": lambda data, rng: data,
     "other lines": other_lines,
 }
 """These are read, if they are, as the plain parser reads them."""
+BINARY = ("whole", "bits", "junk", "splice", "cut", "lost line", "empty")
+"""Those that make sense in files that are no texts."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +271,8 @@ class Faults:
 
 def one_text(reader: Reader, mutator: str, rng: random.Random) -> tuple[str, str]:
     """Read one damaged text: what came of it (`read`, `refused`, or a fault) and what it was, if it is a fault."""
-    made = reader.make(rng).encode()
+    made = reader.make(rng)
+    made = made.encode() if isinstance(made, str) else made
     data = damaged(made, mutator, rng)
     outcome, said, found = attempt(reader, data)
     if outcome == "refused" and (len(said) > LONGEST or said.count("\n") > 2 or not said.strip()):
@@ -301,7 +306,7 @@ def damaged(data: bytes, mutator: str, rng: random.Random) -> bytes:
 
 def attempt(reader: Reader, data: bytes) -> tuple[str, str, Any]:
     """Read bytes: `read`, `refused` or an exception's name; the message; what was read."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         path = Path(folder) / reader.name
         path.write_bytes(data)
         try:
@@ -314,15 +319,21 @@ def attempt(reader: Reader, data: bytes) -> tuple[str, str, Any]:
             return "uncaught", f"{type(error).__name__}: {error}"[:200], None
 
 
+def mutators_of(reader: Reader) -> Sequence[str]:
+    """What is done to files of a kind; what may be read is done more often."""
+    if reader.name.endswith((".parquet", ".npy")):
+        return BINARY
+    return [*SAME, *REFUSED, *[*ANY] * 4, *(JSON_REFUSED if reader.name.endswith(".json") else ())]
+
+
 def run(texts: int, seed: int) -> tuple[dict[str, Counter[str]], list[str]]:
     """Read damaged texts: counts of outcomes by kind of file, and every fault as text."""
     rng = random.Random(seed)
-    mutators = [*SAME, *REFUSED, *[*ANY] * 4]
     counts: dict[str, Counter[str]] = {name: Counter() for name in READERS}
     faults = []
     for number in range(texts):
         kind = [*READERS][number % len(READERS)]
-        mutator = rng.choice([*mutators, *JSON_REFUSED] if READERS[kind].name.endswith(".json") else mutators)
+        mutator = rng.choice(mutators_of(READERS[kind]))
         outcome, said = one_text(READERS[kind], mutator, rng)
         counts[kind][outcome] += 1
         if outcome not in ("read", "refused"):

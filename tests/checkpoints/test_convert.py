@@ -364,6 +364,7 @@ def test_a_stage_1_encoder_in_half_precision_keeps_what_its_directory_says(tmp_p
     product.write_encoder(ours, model, decoder=told, recipe={"epochs": 3}, parents={"faces_0": "f"})
     convert(tmp_path / "run", half, half=True)
     headers = [json.loads((directory / "config.json").read_text()) for directory in (ours, half)]
+    assert headers[0].pop("seal") != headers[1].pop("seal")
     for parts in (headers, [header["decoder"] for header in headers]):
         assert parts[0].pop("weights") != parts[1].pop("weights")
     assert headers[0] == headers[1] and headers[1]["made_by"].endswith(" pretrain/run.py")
