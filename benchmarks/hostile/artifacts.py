@@ -1,4 +1,4 @@
-"""Every file of every artifact, damaged in four ways and read again."""
+"""Every file of every artifact, damaged in many ways and read again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from checkpoints.state import load_state
 from features.cache import FeatureCache
+from preprocessing.copies import CACHE
 from preprocessing.faces import FacesStore
+from pretrain.duplicates import store_hashes
 from temporal.heads import load_head
 from wildaffect.inference.models import load_models
 from wildaffect.tasks.predictions import read_predictions
@@ -29,6 +31,8 @@ from wildaffect.training.rundir import RunDirectory, read_run_header
 FOR_PEOPLE = {".html", ".md", ".png", ".jsonl"}
 """Endings of files that no command reads for its result."""
 Read = Callable[[Path], list[Any]]
+WAYS = ("deleted", "cut", "flipped", "damaged", "emptied", "another's", "a folder", "a dangling link", "a loop")
+"""The last of these stand in the file's place."""
 
 
 def digest(parts: list[Any]) -> str:
@@ -45,8 +49,9 @@ def read_store(path: Path) -> list[Any]:
     """Header, index and pictures of a faces store."""
     store = FacesStore(path)
     pictures = [jpeg or b"" for jpeg, _ in store.pictures(0, len(store))]
+    pictures += [store.jpeg(row) or b"" for row in range(len(store))]  # from the mapped copy
     index = [store.video.tolist(), store.subject.tolist(), store.frame, store.time_s, store.valid]
-    return [store.fingerprint, store.framing.as_dict(), *index, *pictures]
+    return [store.fingerprint, store.framing.as_dict(), *index, *pictures, store_hashes(store)]
 
 
 def read_encoder(path: Path) -> list[Any]:
@@ -122,23 +127,22 @@ def artifacts(line: Line, work: Path) -> dict[str, tuple[Path, Read]]:
 
 
 def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int = 10**9) -> Tally:
-    """Damage each file in four ways: deleted, cut, one bit flipped, and some other damage; at most `most` cases."""
+    """Damage each file in all ways; at most `most` cases."""
     tally = Tally()
+    others: dict[str, list[bytes]] = {}
+    for file in sorted(path for path in line.root.rglob("*") if path.suffix and path.is_file()):
+        others.setdefault(file.suffix, []).append(file.read_bytes())
     for kind, (source, read) in artifacts(line, work).items():
         place = work / "damaged" / kind
-        shutil.copytree(source, place, ignore=shutil.ignore_patterns(".lock", "*.lock"))
+        shutil.copytree(source, place, ignore=shutil.ignore_patterns(CACHE, ".lock"))
         whole = digest(read(place))
-        cases = [
-            (file, way)
-            for file in sorted(place.rglob("*"))
-            if file.is_file()
-            for way in ("deleted", "cut", "flipped", "damaged")
-        ]
+        files = [file for file in sorted(place.rglob("*")) if file.is_file() and file.suffix != ".lock"]
+        cases = [(file, way) for file in files for way in WAYS]
         rng.shuffle(cases)
-        for file, way in cases[: max(1, most // 7)]:
+        for file, way in cases[: max(1, most // 10)]:
             name = f"{kind}: {file.relative_to(place)} {way}"
             before = file.read_bytes()
-            what = _damage(file, way, before, rng)
+            what = _damage(file, way, before, others.get(file.suffix, [b""]), rng)
             try:
                 after = digest(read(place))
             except UserError as error:
@@ -153,13 +157,32 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
                 silent = after != whole and not earlier and file.suffix not in FOR_PEOPLE
                 tally.add(name, "as before" if after == whole else "another", f"{what}: used" if silent else "")
             file.parent.mkdir(parents=True, exist_ok=True)
+            _remove(file)
             file.write_bytes(before)
     return tally
 
 
-def _damage(file: Path, way: str, before: bytes, rng: np.random.Generator) -> str:
-    if way == "deleted":
-        file.unlink()
+def _remove(file: Path) -> None:
+    if file.is_dir() and not file.is_symlink():
+        file.rmdir()
+    else:
+        file.unlink(missing_ok=True)
+
+
+def _damage(file: Path, way: str, before: bytes, others: list[bytes], rng: np.random.Generator) -> str:
+    """Damage a file that holds `before`; `others` are the contents of files with the same ending."""
+    file.unlink()
+    if way == "a folder":
+        file.mkdir()
+    elif way == "a dangling link":
+        file.symlink_to(file.with_name("nothing"))
+    elif way == "a loop":
+        file.symlink_to(file)
+    elif way == "emptied":
+        file.touch()
+    elif way == "another's":
+        file.write_bytes(others[int(rng.integers(len(others)))])
+    if way in ("deleted", "a folder", "a dangling link", "a loop", "emptied", "another's"):
         return way
     at = int(rng.integers(max(len(before), 1)))
     if way == "cut":
