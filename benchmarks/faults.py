@@ -1,6 +1,6 @@
 """Tries to break every command and reader, and counts what falls short: `make faults`.
 
-Damaged videos and pictures, damaged files of every artifact, full disks, odd places, nonsense options, two runs in one
+Damaged texts and tables, videos and pictures, damaged files of every artifact, full disks, odd places, nonsense options, two runs in one
 directory, kills. Whatever happens must be a product, or a refusal of a few lines that names the cause: no traceback, no
 wrong value, no half product. Ends with status 1 if anything fell short.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -120,7 +121,7 @@ def main(config: Faults) -> dict[str, Any]:
     }
     print(f"\n{'tried':>7} {'fell short':>11}  kind (seed {config.seed})")
     for name, tally in tallies.items():
-        print(f"{tally['tried']:7,} {tally['fell_short']:11,}  {name}: {tally['ended']}")
+        print(f"{tally['tried']:7,} {tally['fell_short']:11,}  {name}: {tally['ended']}, {tally['processor_s']} s")
     if config.json is not None:
         write_json(config.json, result)
     if any(tally["fell_short"] for tally in tallies.values()):
@@ -143,7 +144,7 @@ def _run(chosen: dict[str, Callable[[np.random.Generator], Tally]], seed: int, w
     return {
         name: json.loads(path.read_text())
         if (path := work / f"result{number}.json").exists()
-        else {"tried": 0, "ended": {}, "fell_short": 1, "cases": {"all": "its process ended"}}
+        else {"tried": 0, "ended": {}, "fell_short": 1, "cases": {"all": "its process ended"}, "processor_s": 0}
         for number, name in enumerate(chosen)
     }
 
@@ -151,7 +152,9 @@ def _run(chosen: dict[str, Callable[[np.random.Generator], Tally]], seed: int, w
 def _one(kind: Callable[[np.random.Generator], Tally], rng: np.random.Generator, out: Path) -> None:
     tally = kind(rng)
     short = dict(list(tally.short.items())[:MOST_LISTED])
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     facts = {"tried": tally.tried, "ended": dict(tally.ended), "fell_short": len(tally.short), "cases": short}
+    facts["processor_s"] = round(sum(part.ru_utime + part.ru_stime for part in used))
     out.write_text(json.dumps(facts))
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 import json
 import re
+import struct
 import tokenize
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,11 @@ EMPTY = ("", "na", "n/a", "nan", "null", "none", "<na>")
 """Cells that hold nothing, in lower case, as pandas and spreadsheets write them."""
 _NUMERIC = b"0123456789+-.eE, \t\n"
 _CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
-_NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError)
+NPY_FAULTS = (
+    *(OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError, KeyError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
+)
+"""What numpy raises when it reads damaged arrays and archives of them."""
 
 Refuse = Callable[[int, str, str], UserError]
 """Makes the error about a cell from its row (from 0), the name of its column, and what is wrong with it."""
@@ -206,6 +212,6 @@ def read_npy(path: Path) -> np.ndarray:
         values = np.load(path, allow_pickle=False)
         if not isinstance(values, np.ndarray):
             raise ValueError("it is an archive of arrays")
-    except (*_NPY_FAULTS, tokenize.TokenError, zipfile.BadZipFile) as error:
+    except NPY_FAULTS as error:
         raise UserError(f"{path} cannot be read as an array: {shown(str(error), 100)}") from None
     return values

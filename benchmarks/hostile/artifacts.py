@@ -137,12 +137,12 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
         shutil.copytree(source, place, ignore=shutil.ignore_patterns(CACHE, ".lock"))
         whole = digest(read(place))
         files = [file for file in sorted(place.rglob("*")) if file.is_file() and file.suffix != ".lock"]
+        contents = {file: file.read_bytes() for file in files}
         cases = [(file, way) for file in files for way in WAYS]
         rng.shuffle(cases)
         for file, way in cases[: max(1, most // 10)]:
             name = f"{kind}: {file.relative_to(place)} {way}"
-            before = file.read_bytes()
-            what = _damage(file, way, before, others.get(file.suffix, [b""]), rng)
+            what = _damage(file, way, contents[file], others.get(file.suffix, [b""]), rng)
             try:
                 after = digest(read(place))
             except UserError as error:
@@ -156,17 +156,20 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
                 earlier = kind == "state" and after != whole  # the state before the damaged one, with a warning
                 silent = after != whole and not earlier and file.suffix not in FOR_PEOPLE
                 tally.add(name, "as before" if after == whole else "another", f"{what}: used" if silent else "")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _remove(file)
-            file.write_bytes(before)
+            _restore(contents, file)
     return tally
 
 
-def _remove(file: Path) -> None:
-    if file.is_dir() and not file.is_symlink():
-        file.rmdir()
+def _restore(contents: dict[Path, bytes], damaged: Path) -> None:
+    """Write the damaged file again, and what the reader has removed because of it."""
+    if damaged.is_dir() and not damaged.is_symlink():
+        damaged.rmdir()
     else:
-        file.unlink(missing_ok=True)
+        damaged.unlink(missing_ok=True)
+    for file, content in contents.items():
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
 
 
 def _damage(file: Path, way: str, before: bytes, others: list[bytes], rng: np.random.Generator) -> str:
