@@ -1,8 +1,8 @@
 """Tries to break every command and reader, and counts what falls short: `make faults`.
 
-Damaged texts and tables, videos and pictures, damaged files of every artifact, full disks, odd places, nonsense options, two runs in one
-directory, kills. Whatever happens must be a product, or a refusal of a few lines that names the cause: no traceback, no
-wrong value, no half product. Ends with status 1 if anything fell short.
+Damaged texts and tables, videos and pictures, damaged files of every artifact, full disks, odd places, nonsense
+options, two runs in one directory, kills. Whatever happens must be a product, or a refusal of a few lines that names
+the cause: no traceback, no wrong value, no half product. Ends with status 1 if anything fell short.
 """
 
 from __future__ import annotations

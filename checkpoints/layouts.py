@@ -11,6 +11,7 @@ import argparse
 import math
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -117,8 +118,14 @@ def _torch_load(path: Path) -> Any:
     if not path.stat().st_size:
         raise UserError(f"{path} is empty: download it again")
     try:
+        if zipfile.is_zipfile(path):  # torch itself does not look at the checksums
+            with zipfile.ZipFile(path) as archive:
+                if bad := archive.testzip():
+                    raise UserError(f"{path} is damaged: {bad} in it is not what its checksum says. {_ASK}")
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         # Take only the name from torch's message; the rest explains how to load the file anyway and run its code.
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
