@@ -79,6 +79,8 @@ def read_text(path: Path) -> str:
         UserError: It cannot be read, or see :func:`decode_text`.
     """
     try:
+        if Path(path).is_char_device():  # which may never end
+            raise UserError(f"{path} is a device: expected a file")
         data = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None

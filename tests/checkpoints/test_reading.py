@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,11 @@ from checkpoints.reading import (
     read_npy,
     visible,
 )
+
+
+def test_a_device_is_no_file():
+    with pytest.raises(UserError, match="/dev/zero is a device"):
+        read_lines(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb\r\n", "a\rb\r\r", "a\nb\n\n \n"])
