@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,7 +146,9 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
             name = f"{kind}: {file.relative_to(place)} {way}"
             what = _damage(file, way, contents[file], others.get(file.suffix, [b""]), rng)
             try:
-                after = digest(read(place))
+                with contextlib.redirect_stdout(None), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that a state before the damaged one is loaded
+                    after = digest(read(place))
             except UserError as error:
                 named = file.name in str(error) or str(place) in str(error)
                 tally.add(name, "refused", "" if named else f"the file is not named: {error}")
