@@ -76,6 +76,10 @@ def test_the_header_says_whose_labels_taught_and_chose_the_encoder(corpus, tmp_p
         main(config)
         assert content(config.out) == before
         assert times == {file: file.stat().st_mtime_ns for file in config.out.glob("*.safetensors")}
+    damaged = config.out / "features.json"
+    damaged.write_text(damaged.read_text().replace("features/run.py", "features/rum.py"))
+    main(config)
+    assert content(config.out) == before
 
 
 def test_each_row_is_the_feature_of_its_own_picture(cache, corpus):
