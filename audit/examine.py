@@ -11,10 +11,9 @@ import numpy as np
 from audit.findings import Audit, Split
 from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
-from checkpoints.artifact import fingerprint, read_json
+from checkpoints.artifact import fingerprint, read_sealed
 from checkpoints.decimals import whole_number
 from checkpoints.errors import UserError, some
-from checkpoints.forms import checked
 from checkpoints.reading import read_csv, read_lines
 from preprocessing.affwild2 import (
     CROP_FOLDERS,
@@ -320,6 +319,6 @@ def known_people(table: Path | None, root: Path, ids: Collection[str]) -> dict[s
         return people
     corpus = root.resolve().parent / "synthwild.json"
     if corpus.is_file():
-        videos = checked(read_json(corpus), Corpus, corpus)["videos"].values()
+        videos = read_sealed(corpus, Corpus)["videos"].values()
         return {id: subject["identity"] for video in videos for id, subject in video["subjects"].items()}
     return {}
