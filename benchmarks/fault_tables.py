@@ -5,15 +5,21 @@ import random
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+
+def cast(kind: str, cells: list[float]) -> pa.Array:
+    """An array of a plain type."""
+    return pa.array([round(cell) for cell in cells] if kind.startswith("int") else cells).cast(kind)
+
+
 TYPES: dict[str, Callable[[list[float]], pa.Array]] = {
-    **{name: lambda cells, name=name: pa.array(cells).cast(name) for name in ("float32", "float64", "string")},
-    **{name: lambda cells, name=name: pa.array([round(c) for c in cells]).cast(name) for name in ("int8", "int64")},
+    **{kind: partial(cast, kind) for kind in ("float32", "float64", "string", "int8", "int64")},
     "float16": lambda cells: pa.array(np.array(cells, np.float16)),
     "with nulls": lambda cells: pa.array([None, *cells[1:]]),
     "nothing": lambda cells: pa.nulls(len(cells)),
