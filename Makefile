@@ -19,7 +19,7 @@ starter: setup  ## the starter weights from labelled faces: make starter DATA=FO
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-faults: setup  ## tries to break every command and reader (make faults SEED=1); some minutes, needs no network
+faults: setup  ## tries to break every command and reader (make faults SEED=1); up to 20 minutes, needs no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --seed $(or $(SEED),0)
 
 bench: setup  ## what has a goal, two rounds, in one table: make bench [VIDEOS=FOLDER of clips]; up to 40 minutes

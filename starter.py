@@ -7,7 +7,6 @@ the votes together with action units of rendered faces, and a head for action un
 the same command again.
 """
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
 from checkpoints.errors import UserError, guarded
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
+from checkpoints.reading import read_csv
 from demo import Stages
 from features.cache import FeatureCache
 from finetune.labels import read_split
@@ -140,9 +140,16 @@ def check_data(folder: Path) -> None:
 
 
 def manifest(folder: Path, name: str) -> list[dict[str, str]]:
-    """Rows of the manifest about the pictures of one data set."""
-    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["path"].startswith(f"{name}/")]
+    """Rows of the manifest about the pictures of one data set.
+
+    Raises:
+        UserError: The manifest cannot be read, or lacks a column.
+    """
+    names, rows = read_csv(folder / "manifest.csv")
+    if missing := [column for column in ("path", "label", "split") if column not in names]:
+        raise UserError(f"{folder / 'manifest.csv'} lacks the column(s) {', '.join(missing)}")
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    return [row for row in found if row["path"].startswith(f"{name}/")]
 
 
 def save_untrained(directory: Path, config: EncoderConfig, *, made_by: str, synthetic: bool = False) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 from audit.findings import Audit, Split
 from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
-from checkpoints.artifact import fingerprint, read_json
+from checkpoints.artifact import fingerprint, read_sealed
+from checkpoints.decimals import whole_number
 from checkpoints.errors import UserError, some
-from checkpoints.forms import checked
 from checkpoints.reading import read_csv, read_lines
 from preprocessing.affwild2 import (
     CROP_FOLDERS,
@@ -176,7 +176,8 @@ def _crops(root: Path, found: Audit, doubts: Doubts) -> dict[str, set[int]]:
         for folder in folders:
             files = [file.name for file in os.scandir(folder)]
             sizes[folder] = len(files)
-            numbers[folder] = {int(file.split(".")[0]) for file in files if file[:1].isdigit()}
+            found_numbers = (whole_number(file.split(".")[0]) for file in files)
+            numbers[folder] = {number for number in found_numbers if number is not None}
             last = found.frames.get(split_id(folder.name)[0])
             if last is not None and (count := sum(frame > last or frame < 1 for frame in numbers[folder])):
                 beyond[folder.name] = count
@@ -320,6 +321,6 @@ def known_people(table: Path | None, root: Path, ids: Collection[str]) -> dict[s
         return people
     corpus = root.resolve().parent / "synthwild.json"
     if corpus.is_file():
-        videos = checked(read_json(corpus), Corpus, corpus)["videos"].values()
+        videos = read_sealed(corpus, Corpus)["videos"].values()
         return {id: subject["identity"] for video in videos for id, subject in video["subjects"].items()}
     return {}

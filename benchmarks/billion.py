@@ -26,7 +26,7 @@ import torch
 import tyro
 from safetensors.torch import save_file
 
-from checkpoints.artifact import write_json
+from checkpoints.artifact import write_json, write_sealed
 from checkpoints.errors import guarded
 from preprocessing.faces import DATA, HEADER
 from preprocessing.write_faces import finish_store, write_shard
@@ -106,7 +106,7 @@ def build(store: Path, template: Path, shards: int) -> None:
         else:
             path.hardlink_to(first)
     header |= {"rows": ROWS * shards, "shards": [entry | {"name": name} for name in names]}
-    (store / HEADER).write_text(json.dumps(header))
+    write_sealed(store / HEADER, header)
 
 
 def streamed(store: Path) -> dict[str, Any]:

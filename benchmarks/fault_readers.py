@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from audit.examine import known_people
+from benchmarks.fault_tables import array, finite, parquet_table
 from checkpoints.artifact import read_header, write_header
 from checkpoints.encoder import EncoderHeader
 from checkpoints.errors import UserError
@@ -44,7 +45,7 @@ class Reader:
             compared.
     """
 
-    make: Callable[[random.Random], str]
+    make: Callable[[random.Random], str | bytes]
     name: str
     read: Callable[[Path], Any]
     expect: Callable[[str], Any] | None = None
@@ -123,7 +124,7 @@ def column_of(name: str) -> Callable[[str], Any]:
     """Numbers of a column of a CSV text without quotes, as float32, sorted."""
 
     def expect(text: str) -> Any:
-        lines = [line for line in lines_of(text) if line]
+        lines = [line for line in lines_of(text.rstrip(" \t\r\n")) if line]
         names = [part.strip().lower() for part in lines[0].split(",")]
         cells = [(line.split(",")[names.index("frame")], line.split(",")[names.index(name)]) for line in lines[1:]]
         cells = [(frame, cell) for frame, cell in cells if cell.strip(" \t").lower() not in EMPTY]
@@ -137,6 +138,8 @@ def column_of(name: str) -> Callable[[str], Any]:
 def read_table_labels(path: Path) -> Any:
     """Valences of a label table's annotated frames."""
     tracks = read_annotations(path, TASKS["va"])
+    if not tracks:
+        raise UserError("no labels")
     assert all(name.isprintable() for name in tracks)
     return sorted(value for track in tracks.values() for value in track.labels[track.mask[:, 0], 0].tolist())
 
@@ -257,6 +260,8 @@ def uniform(least: float, most: float) -> Callable[[random.Random], str]:
 
 
 COUNT = constant("")
+LABELS = {"video": constant("v"), "frame": COUNT, "valence": uniform(-1, 1), "arousal": uniform(-1, 1)}
+PREDICTIONS = {"frame": COUNT, "face": constant("true"), "valence": uniform(-1, 1), "arousal": uniform(-1, 1)}
 READERS: dict[str, Reader] = {
     **{f"{task} annotation": annotation(task) for task in TASKS},
     **{f"{form} challenge file": challenge_file(form) for form in ("va", "expr", "au", "mtl")},
@@ -264,22 +269,28 @@ READERS: dict[str, Reader] = {
     "MTL rows": Reader(
         mtl_rows,
         "train_set.txt",
-        lambda path: [read_annotations(path, task)["video1"].labels.shape for task in TASKS.values()],
+        lambda path: [track.labels.shape for task in TASKS.values() for track in read_annotations(path, task).values()],
     ),
     "prediction table": Reader(
-        csv_table(
-            {"frame": COUNT, "face": constant("true"), "valence": uniform(-1, 1), "arousal": uniform(-1, 1)}
-            | {name: uniform(0, 1) for name in value_columns(TASKS["au"])}
-        ),
+        csv_table(PREDICTIONS | {name: uniform(0, 1) for name in value_columns(TASKS["au"])}),
         "video1.csv",
         read_valences,
         column_of("valence"),
     ),
     "label table": Reader(
-        csv_table({"video": constant("v"), "frame": COUNT, "valence": uniform(-1, 1), "arousal": uniform(-1, 1)}),
+        csv_table(LABELS),
         "labels.csv",
         read_table_labels,
         column_of("valence"),
+    ),
+    "label table in Parquet": Reader(
+        parquet_table(LABELS), "labels.parquet", lambda path: finite(read_table_labels(path))
+    ),
+    "prediction table in Parquet": Reader(
+        parquet_table(PREDICTIONS), "video1.parquet", lambda path: finite(read_valences(path))
+    ),
+    "array of features": Reader(
+        array, "video1.npy", lambda path: [] if (rows := read_rows(path.parent, "video1")) is None else rows.shape
     ),
     "votes": Reader(
         csv_table({"video": constant("v"), "frame": COUNT, "happy": uniform(0, 9), "sad": uniform(0, 9)}),

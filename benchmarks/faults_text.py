@@ -8,10 +8,11 @@ short `UserError`, or read from it what a plain strict parser finds there.
 
 import json
 import random
+import re
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import tyro
 
 from benchmarks.fault_readers import READERS, Reader
+from benchmarks.hostile.mutate import in_memory
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
 
@@ -28,7 +30,28 @@ HOSTILE = (
     *("0_1", "３", "-３.5", "nan", "inf", "-inf", "1e999", "3.5e38", "0x1p3", "1e", "--1", "1 2", "True", "None", "²"),
     *("9" * 5000, "0." + "0" * 5000 + "1", "-1e-999", "1.00000001", "-5.0000000001", "2.7", "1,5", '"1"', "=1+1", "‐1"),
     *("\u0660", "1\u00a0", "\u200b1", "1;2", "[1]", "{}", "-2", "-1", "8", "9999999999", "0", "", " "),
+    *(
+        "a" * 5000,
+        "../../x",
+        "/etc/passwd",
+        ".x",
+        "\u202e1",
+        "é",
+        "e\u0301",
+        "🙂",
+        "0,5",
+        "1e3",
+        "1.",
+        ".5",
+        "+1",
+        "00001",
+    ),
 )
+FOREIGN = (
+    *(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\x1f\x8b\x08\0\0\0\0\0", b"PK\x03\x04", b"PAR1\0\0PAR1", b"\x93NUMPY\x01\0"),
+    *(b"<!DOCTYPE html><html><body>404</body></html>\n", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+)
+"""Beginnings of files of other kinds, and what a download leaves that failed."""
 JUNK = (
     b"\x00",
     b"\xff",
@@ -150,6 +173,44 @@ def in_json(data: bytes, rng: random.Random) -> bytes:
     return json.dumps(content).encode()
 
 
+def key_twice(data: bytes, rng: random.Random) -> bytes:
+    """A key of a JSON object stands in it twice, with another value."""
+    places = [match.start() for match in re.finditer(rb'\{(?=")', data)]
+    if not places:
+        return b""
+    place = rng.choice(places) + 1
+    key = data[place:].split(b":", 1)[0]
+    return data[:place] + key + b": null, " + data[place:]
+
+
+def columns_swapped(data: bytes, rng: random.Random) -> bytes:
+    """Two columns exchanged, with their names."""
+    lines = [line.split(",") for line in data.decode().split("\n")]
+    one, two = rng.sample(range(max(len(lines[0]), 2)), 2)
+    for cells in lines:
+        if max(one, two) < len(cells):
+            cells[one], cells[two] = cells[two], cells[one]
+    return "\n".join(map(",".join, lines)).encode()
+
+
+def rows_shuffled(data: bytes, rng: random.Random) -> bytes:
+    """The lines under the first in another order."""
+    first, *rest = data.rstrip(b"\n").split(b"\n")
+    rng.shuffle(rest)
+    return b"\n".join([first, *rest])
+
+
+def other_lines(data: bytes, rng: random.Random) -> bytes:
+    """Ends of lines, letter case, or spaces as another program writes them, in places."""
+    lines = data.split(b"\n")
+    row = rng.choice([0, rng.randrange(len(lines))])
+    ways = (bytes.upper, bytes.title, lambda line: line + b"\r", lambda line: b" " + line, lambda line: line + b",")
+    lines[row] = rng.choice([*ways, lambda line: line.replace(b",", b" , "), lambda line: b'"' + line + b'"'])(
+        lines[row]
+    )
+    return b"\n".join(lines)
+
+
 Mutator = Callable[[bytes, random.Random], bytes]
 SAME: dict[str, Mutator] = {
     "byte-order mark": lambda data, rng: b"\xef\xbb\xbf" + data,
@@ -163,10 +224,19 @@ REFUSED: dict[str, Mutator] = {
     "NUL": lambda data, rng: data[: len(data) // 2] + b"\0" + data[len(data) // 2 :],
     "Latin-1": lambda data, rng: data + "é".encode("latin-1"),
     "empty": lambda data, rng: b"",
+    "foreign": lambda data, rng: rng.choice(FOREIGN) + rng.choice([b"", data, rng.randbytes(99)]),
+    "another encoding": lambda data, rng: data.decode().encode(rng.choice(["cp500", "utf-7"])) + b"\xa4",
     "nested": lambda data, rng: b"[" * 100_000,
     "nested objects": lambda data, rng: b'{"a":' * 100_000,
 }
 """These must be refused."""
+JSON_REFUSED: dict[str, Mutator] = {
+    "key twice": key_twice,
+    "not quite JSON": lambda data, rng: rng.choice(
+        [data[:-1] + b",}", data.replace(b'"', b"'"), b"// x\n" + data, data * 2]
+    ),
+}
+"""These must be refused in JSON files."""
 ANY: dict[str, Mutator] = {
     "cell": in_a_cell,
     "word": in_a_word,
@@ -177,8 +247,14 @@ ANY: dict[str, Mutator] = {
     "splice": spliced,
     "cut": lambda data, rng: data[: rng.randint(0, len(data))],
     "JSON": in_json,
+    "columns": columns_swapped,
+    "shuffled": rows_shuffled,
+    "whole": lambda data, rng: data,
+    "other lines": other_lines,
 }
 """These are read, if they are, as the plain parser reads them."""
+BINARY = ("whole", "bits", "junk", "splice", "cut", "lost line", "empty")
+"""Those that make sense in files that are no texts."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +271,15 @@ class Faults:
 
 def one_text(reader: Reader, mutator: str, rng: random.Random) -> tuple[str, str]:
     """Read one damaged text: what came of it (`read`, `refused`, or a fault) and what it was, if it is a fault."""
-    made = reader.make(rng).encode()
+    made = reader.make(rng)
+    made = made.encode() if isinstance(made, str) else made
     data = damaged(made, mutator, rng)
     outcome, said, found = attempt(reader, data)
     if outcome == "refused" and (len(said) > LONGEST or said.count("\n") > 2 or not said.strip()):
         outcome = "long message"
     elif outcome == "refused" and mutator in SAME:
         outcome = "refused wrongly"
-    elif outcome == "read" and mutator in REFUSED:
+    elif outcome == "read" and mutator in REFUSED | JSON_REFUSED:
         outcome = "taken"
     elif outcome == "read" and mutator in SAME and found != attempt(reader, made)[2]:
         outcome = "wrong value"
@@ -218,7 +295,7 @@ def one_text(reader: Reader, mutator: str, rng: random.Random) -> tuple[str, str
 def damaged(data: bytes, mutator: str, rng: random.Random) -> bytes:
     """A text changed by a mutator, and sometimes by a second one."""
     if mutator not in ANY:
-        return (SAME | REFUSED)[mutator](data, rng)
+        return (SAME | REFUSED | JSON_REFUSED)[mutator](data, rng)
     for name in (mutator, *([rng.choice([*ANY])] if rng.random() < 0.2 else [])):
         try:
             data = ANY[name](data, rng)
@@ -229,7 +306,7 @@ def damaged(data: bytes, mutator: str, rng: random.Random) -> bytes:
 
 def attempt(reader: Reader, data: bytes) -> tuple[str, str, Any]:
     """Read bytes: `read`, `refused` or an exception's name; the message; what was read."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         path = Path(folder) / reader.name
         path.write_bytes(data)
         try:
@@ -242,15 +319,21 @@ def attempt(reader: Reader, data: bytes) -> tuple[str, str, Any]:
             return "uncaught", f"{type(error).__name__}: {error}"[:200], None
 
 
+def mutators_of(reader: Reader) -> Sequence[str]:
+    """What is done to files of a kind; what may be read is done more often."""
+    if reader.name.endswith((".parquet", ".npy")):
+        return BINARY
+    return [*SAME, *REFUSED, *[*ANY] * 4, *(JSON_REFUSED if reader.name.endswith(".json") else ())]
+
+
 def run(texts: int, seed: int) -> tuple[dict[str, Counter[str]], list[str]]:
     """Read damaged texts: counts of outcomes by kind of file, and every fault as text."""
     rng = random.Random(seed)
-    mutators = [*SAME, *REFUSED, *[*ANY] * 4]
     counts: dict[str, Counter[str]] = {name: Counter() for name in READERS}
     faults = []
     for number in range(texts):
         kind = [*READERS][number % len(READERS)]
-        mutator = rng.choice(mutators)
+        mutator = rng.choice(mutators_of(READERS[kind]))
         outcome, said = one_text(READERS[kind], mutator, rng)
         counts[kind][outcome] += 1
         if outcome not in ("read", "refused"):

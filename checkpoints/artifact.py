@@ -5,11 +5,11 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 from safetensors import SafetensorError
 
@@ -29,7 +29,11 @@ class Header(TypedDict):
 
 
 H = TypeVar("H", bound=Header)
+T = TypeVar("T")
 
+SEAL = "seal"
+"""Field of a JSON file of ours that holds the hash of all its other fields."""
+_SEALED = "sha256:"
 TEMPORARY = f".*.{'[0-9a-f]' * 8}.tmp"
 """Pattern of the names of files and folders that are being written."""
 
@@ -92,6 +96,40 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), path)
 
 
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with its seal, by which :func:`check_seal` notices any later change."""
+    write_json(path, {**content, SEAL: _seal_of(content)})
+
+
+def read_sealed(path: Path, form: type[T]) -> T:
+    """Read a JSON object of a form.
+
+    Raises:
+        UserError: It is missing, has another form, or was changed.
+    """
+    content = checked(read_json(path), form, path)
+    check_seal(cast(Mapping[str, Any], content), path)
+    return content
+
+
+def check_seal(content: Mapping[str, Any], where: object) -> None:
+    """Check a JSON object that :func:`write_sealed` wrote; one of an older version has no seal.
+
+    Raises:
+        UserError: The seal is not that of the other fields.
+    """
+    values = [value for value in content.values() if isinstance(value, str)]
+    is_sealed = SEAL in content or any(value.startswith(_SEALED) for value in values)  # under a damaged name
+    if is_sealed and content.get(SEAL) != _seal_of(content):
+        raise UserError(f"{where} was changed after it was written: restore the file, or make the artifact again")
+
+
+def _seal_of(content: Mapping[str, Any]) -> str:
+    """Hash of all fields of a JSON object but the seal."""
+    plain = json.loads(json.dumps({name: value for name, value in content.items() if name != SEAL}))
+    return _SEALED + hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
@@ -143,15 +181,15 @@ def write_header(
         "parents": parents,
         **fields,
     }
-    write_json(Path(directory) / name, header)
+    write_sealed(Path(directory) / name, header)
 
 
 def read_header(directory: Path, name: str, *, kind: str, schema: int, form: type[H]) -> H:
     """Read an artifact's header, which must have the `form` of its kind.
 
     Raises:
-        UserError: The directory is missing, incomplete, another kind of artifact, or has an unknown schema; or a field
-            is missing or mistyped.
+        UserError: The directory is missing, incomplete, another kind of artifact, or has an unknown schema; a field is
+            missing or mistyped; or the header was changed.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -172,4 +210,6 @@ def checked_header(header: Any, where: object, *, kind: str, schema: int, form: 
             f"{where} has schema {shown(header.get('schema'))}; this version reads schema {schema}: make the {kind} "
             f"again with this version, or use the version that made it ({shown(header.get('made_by'))})"
         )
-    return checked(header, form, where)
+    checked(header, form, where)  # first, because it says more
+    check_seal(header, where)
+    return cast(H, header)

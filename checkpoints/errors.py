@@ -6,6 +6,9 @@ import select
 import sys
 from collections.abc import Callable, Sequence
 
+from checkpoints.options import STRICT
+from checkpoints.parent import follow_launcher
+
 
 class UserError(Exception):
     """An error that the user can fix.
@@ -54,8 +57,10 @@ def guarded(main: Callable[[], object]) -> None:
 
 
 def _run(main: Callable[[], object]) -> None:
+    follow_launcher()
     try:
-        main()
+        with STRICT:
+            main()
         sys.stdout.flush()
     except UserError as error:
         # An error from a loader's worker has the whole traceback as its message, with ours in the last line.

@@ -11,15 +11,18 @@ import argparse
 import math
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from checkpoints.encoder import Encoder, EncoderConfig
 from checkpoints.errors import UserError
+from checkpoints.forms import Size, checked
 from checkpoints.tensors import load_tensors
 
 Tensors = dict[str, torch.Tensor]
@@ -60,6 +63,18 @@ class Layout:
     classifier: list[str]
 
 
+class Arguments(TypedDict, total=False):
+    """Arguments of a training that a file may hold."""
+
+    heads: Size
+    decoder_heads: Size
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pooling: str
+    mask_ratio: float
+    norm_pix_loss: bool
+
+
 def read_file(path: Path, anchor: str = ANCHOR) -> tuple[Tensors, dict[str, Any]]:
     """Read a state dict from a `.safetensors` file or a file written by `torch.save`.
 
@@ -80,11 +95,22 @@ def read_file(path: Path, anchor: str = ANCHOR) -> tuple[Tensors, dict[str, Any]
         keys = ", ".join(map(str, list(content)[:6])) if isinstance(content, Mapping) else type(content).__name__
         raise UserError(f"{path} holds no weights in the expected layout: no key ends in {anchor} (it holds {keys})")
     prefix = next(key for key in found if key.endswith(anchor)).removesuffix(anchor)
-    tensors = {key.removeprefix(prefix): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    named = {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    tensors = {key.removeprefix(prefix): value for key, value in named.items()}
     arguments = content.get("args")
     if isinstance(arguments, argparse.Namespace):
         arguments = vars(arguments)
-    return tensors, dict(arguments) if isinstance(arguments, Mapping) else {}
+    return tensors, _known(arguments) if isinstance(arguments, Mapping) else {}
+
+
+def _known(arguments: Mapping[Any, Any]) -> dict[str, Any]:
+    """The arguments that mean what ours mean; other trainers use some of these names for other things."""
+    found: dict[str, Any] = {}
+    for name in arguments.keys() & Arguments.__annotations__.keys():
+        value = arguments[name]
+        with suppress(UserError):
+            found |= checked({name: list(value) if isinstance(value, tuple) else value}, Arguments, name)
+    return found
 
 
 def _torch_load(path: Path) -> Any:
@@ -92,8 +118,14 @@ def _torch_load(path: Path) -> Any:
     if not path.stat().st_size:
         raise UserError(f"{path} is empty: download it again")
     try:
+        if zipfile.is_zipfile(path):  # torch itself does not look at the checksums
+            with zipfile.ZipFile(path) as archive:
+                if bad := archive.testzip():
+                    raise UserError(f"{path} is damaged: {bad} in it is not what its checksum says. {_ASK}")
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         # Take only the name from torch's message; the rest explains how to load the file anyway and run its code.
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -139,20 +171,21 @@ def encoder_config(layout: Layout, arguments: Mapping[str, Any], source: object,
     """
     backbone = layout.backbone
     width, channels, patch_size, _ = (*backbone[ANCHOR].shape, 0, 0, 0)[:4]
-    if backbone[ANCHOR].ndim != 4 or channels != 3:
+    if backbone[ANCHOR].ndim != 4 or channels != 3 or not width:
         raise UserError(f"{source}: {ANCHOR} is {list(backbone[ANCHOR].shape)}, expected [width, 3, patch, patch]")
     for key in ("pos_embed", "cls_token"):
         if key not in backbone:
             raise UserError(f"{source} has no {key}: name its timm model with --architecture")
-    numbers = {int(key.split(".")[1]) for key in backbone if key.startswith("blocks.")}
+    blocks = {key.split(".")[1] for key in backbone if key.startswith("blocks.")}
     kwargs: dict[str, Any] = {
         "patch_size": patch_size,
         "embed_dim": width,
-        "depth": max(numbers, default=-1) + 1,
+        "depth": len(blocks),
         "num_heads": heads or arguments.get("heads") or known_heads(HEADS, width, source, "--heads"),
         "global_pool": "avg" if "fc_norm.weight" in backbone else "token",
     }
-    hidden = len(backbone.get("blocks.0.mlp.fc1.bias", ())) or 4 * width
+    bias = backbone.get("blocks.0.mlp.fc1.bias")
+    hidden = 4 * width if bias is None or not bias.numel() else bias.numel()
     if hidden != 4 * width:
         kwargs["mlp_ratio"] = hidden / width
     # The best guess for a classifier's features is its own pooling; a masked autoencoder has none.
@@ -161,7 +194,6 @@ def encoder_config(layout: Layout, arguments: Mapping[str, Any], source: object,
         architecture=ARCHITECTURES.get(width, "vit_base_patch16_224"),
         image_size=grid_of(backbone["pos_embed"], source) * patch_size,
         kwargs=kwargs,
-        # Other trainers have arguments of these names too, which may be None.
         mean=tuple(arguments.get("mean") or IMAGENET_MEAN),
         std=tuple(arguments.get("std") or IMAGENET_STD),
         pooling=arguments.get("pooling") or pooling,
@@ -181,8 +213,8 @@ def decoder_settings(layout: Layout, arguments: Mapping[str, Any], source: objec
         "num_heads": heads
         or arguments.get("decoder_heads")
         or known_heads(DECODER_HEADS, width, source, "--decoder-heads"),
-        "mask_ratio": float(arguments.get("mask_ratio", 0.75)),
-        "norm_pix_loss": bool(arguments.get("norm_pix_loss", True)),
+        "mask_ratio": arguments.get("mask_ratio", 0.75),
+        "norm_pix_loss": arguments.get("norm_pix_loss", True),
     }
 
 

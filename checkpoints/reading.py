@@ -9,28 +9,31 @@ from __future__ import annotations
 import csv
 import json
 import re
+import struct
 import tokenize
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from checkpoints.decimals import decimal
 from checkpoints.errors import UserError
 
 LONGEST_NAME = 200
 """Characters of an id, which names files."""
-LAST_FRAME = 9_999_999
-"""Highest frame number: 92 hours at 30 frames per second. Higher ones are faults, and would fill the memory."""
 EMPTY = ("", "na", "n/a", "nan", "null", "none", "<na>")
 """Cells that hold nothing, in lower case, as pandas and spreadsheets write them."""
-LONGEST_NUMBER = 40
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _NUMERIC = b"0123456789+-.eE, \t\n"
 _CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
-_NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError)
+NPY_FAULTS = (
+    *(OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError, KeyError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
+)
+"""What numpy raises when it reads damaged arrays and archives of them."""
 
 Refuse = Callable[[int, str, str], UserError]
 """Makes the error about a cell from its row (from 0), the name of its column, and what is wrong with it."""
@@ -76,6 +79,8 @@ def read_text(path: Path) -> str:
         UserError: It cannot be read, or see :func:`decode_text`.
     """
     try:
+        if Path(path).is_char_device():  # which may never end
+            raise UserError(f"{path} is a device: expected a file")
         data = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
@@ -133,23 +138,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} stands in it twice")
     return content
-
-
-def decimal(text: str) -> float | None:
-    """The finite number that a text says in ASCII decimals; None for any other text."""
-    text = text.strip(" \t")
-    if len(text) > LONGEST_NUMBER or not _NUMBER.fullmatch(text):
-        return None
-    number = float(text)
-    return number if abs(number) < np.inf else None
-
-
-def whole_number(text: str, most: int = LAST_FRAME) -> int | None:
-    """The number from 0 to `most` that ASCII digits say; None for any other text."""
-    if len(text) > LONGEST_NUMBER or not (text.isascii() and text.isdigit()):
-        return None
-    number = int(text)
-    return number if number <= most else None
 
 
 def parse_rows(lines: Sequence[str], columns: Sequence[str], refuse: Refuse) -> np.ndarray:
@@ -226,6 +214,6 @@ def read_npy(path: Path) -> np.ndarray:
         values = np.load(path, allow_pickle=False)
         if not isinstance(values, np.ndarray):
             raise ValueError("it is an archive of arrays")
-    except (*_NPY_FAULTS, tokenize.TokenError, zipfile.BadZipFile) as error:
+    except NPY_FAULTS as error:
         raise UserError(f"{path} cannot be read as an array: {shown(str(error), 100)}") from None
     return values

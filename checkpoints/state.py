@@ -13,10 +13,10 @@ from typing import Any, TypedDict
 
 import torch
 
-from checkpoints.artifact import file_hash, read_json, temporary_sibling, write_json
+from checkpoints.artifact import file_hash, read_sealed, temporary_sibling, write_sealed
 from checkpoints.content import changed_error
 from checkpoints.errors import UserError
-from checkpoints.forms import Count, Name, checked
+from checkpoints.forms import Count, Name
 from checkpoints.tensors import load_tensors, save_tensors
 
 
@@ -45,7 +45,7 @@ def save_state(
         for name, tensors in groups.items():
             save_tensors(temporary / f"{name}.safetensors", dict(tensors))
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
-        write_json(temporary / "state.json", {"step": step, "hashes": hashes, "facts": facts})
+        write_sealed(temporary / "state.json", {"step": step, "hashes": hashes, "facts": facts})
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
     finally:
@@ -59,7 +59,7 @@ def load_state(directory: Path) -> tuple[int, TensorGroups, dict[str, Any]] | No
     """Read the newest intact state: (step, tensor groups, facts), or None if there is none."""
     for state in reversed(_states(directory)):
         try:
-            header = checked(read_json(state / "state.json"), State, state / "state.json")
+            header = read_sealed(state / "state.json", State)
             for name, expected in header["hashes"].items():
                 if file_hash(state / name) != expected:
                     raise changed_error(state / name, state / "state.json")

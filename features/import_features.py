@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 import tyro
 
+from checkpoints.decimals import LAST_FRAME, whole_number
 from checkpoints.errors import UserError, guarded
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from checkpoints.reading import (
     EMPTY,
-    LAST_FRAME,
     in_lines,
     parse_rows,
     read_csv,
     read_npy,
     shown,
     visible,
-    whole_number,
 )
 from features.cache import HEADER, IMPORTED, finish_cache, is_damaged, source_of, write_features
 from preprocessing.faces import FacesStore, Sequence
 
 MADE_BY = "features/import_features.py"
+SPARSEST = 100
+"""Most frames for one row, if there are many."""
 KEYS = {"frame", "success", "face_id", "timestamp"}
 MISSING = {*EMPTY, "inf", "infinity"}
 
@@ -195,7 +196,13 @@ def _read_npy(path: Path) -> np.ndarray:
     values = read_npy(path)
     if values.dtype.kind not in "biuf":
         raise UserError(f"{path} holds {values.dtype}, expected real numbers")
-    return np.asarray(values, np.float32)
+    return _narrow(values)
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """As float32; what is too large for it becomes infinite, and is marked as missing later."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
 
 
 def _read_csv(path: Path) -> np.ndarray:
@@ -210,7 +217,7 @@ def _read_csv(path: Path) -> np.ndarray:
     values[[[not cell for cell in row] for row in cells]] = np.nan
     if "success" in names:
         values[values[:, names.index("success")] == 0, [[k] for k, n in enumerate(names) if n not in KEYS]] = np.nan
-    features = values[:, [k for k, name in enumerate(names) if name not in KEYS]].astype(np.float32)
+    features = _narrow(values[:, [k for k, name in enumerate(names) if name not in KEYS]])
     if "frame" not in names:
         return features
     frames = values[:, names.index("frame")]
@@ -225,7 +232,7 @@ def _read_csv(path: Path) -> np.ndarray:
                 f"frame {frame:g} stands in line {first[frame] + 2} too: keep one face a frame, and write other "
                 "people's to files of their own, named after the sequences of the store",
             )
-    return _by_frame(frames.astype(int), features)
+    return _by_frame(path, frames.astype(int), features)
 
 
 def _missing_as_nothing(cell: str) -> str:
@@ -240,12 +247,19 @@ def _read_folder(path: Path) -> np.ndarray:
         raise UserError(f"{path} holds no NUMBER.npy")
     if min(rows) < 1 or len(rows) < len(files) or len({len(row) for row in rows.values()}) > 1:
         raise UserError(f"{path}: expected one NUMBER.npy a frame, counted from 1, all of the same length")
-    return _by_frame(np.array([*rows]), np.stack([*rows.values()]))
+    return _by_frame(path, np.array([*rows]), np.stack([*rows.values()]))
 
 
-def _by_frame(frames: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rows in the order of frame numbers, from frame 1; frames that are not listed are NaN."""
-    rows = np.full((max(frames, default=0), values.shape[1]), np.nan, np.float32)
+def _by_frame(path: Path, frames: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows in the order of frame numbers, from frame 1; frames that are not listed are NaN.
+
+    Raises:
+        UserError: There are so few for the highest number that it must be a fault, and would fill the memory.
+    """
+    last = max(frames, default=0)
+    if last > SPARSEST * (len(frames) + SPARSEST):
+        raise UserError(f"{path} has {len(frames):,} rows and a frame {last:,}: correct the number of that frame")
+    rows = np.full((last, values.shape[1]), np.nan, np.float32)
     rows[frames - 1] = values
     return rows
 

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from checkpoints.artifact import read_json
+from checkpoints.artifact import check_seal, read_json
 from checkpoints.content import content_hashes
 from checkpoints.encoder import chosen_on
 from checkpoints.errors import UserError
@@ -84,9 +84,12 @@ class Cache:
         """The header; empty if the cache is unfinished or damaged."""
         try:
             header = read_json(self.path / HEADER)
+            if isinstance(header, dict):
+                check_seal(header, self.path / HEADER)
+                return header
         except UserError:
-            return {}
-        return header if isinstance(header, dict) else {}
+            pass
+        return {}
 
     def open(self) -> None:
         """Make the directory, and remove the header that would declare it complete.

@@ -14,9 +14,6 @@ The shards carry the feature types of Hugging Face `datasets`, so `load_dataset(
 opens them in any other program.
 """
 
-import contextlib
-import glob
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,20 +22,18 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets.exceptions import DatasetGenerationError
-from pyarrow.dataset import ParquetFragmentScanOptions
 
-from checkpoints.artifact import Header, combine_hashes, read_header
+from checkpoints.artifact import Header, atomic_file, combine_hashes, read_header
 from checkpoints.content import changed_error, refuse_changed
 from checkpoints.errors import UserError
 from checkpoints.forms import Count, Name, Size
 from checkpoints.framing import Framing, FramingForm
 from preprocessing.align import in_aligned
+from preprocessing.copies import copy_folder, mapped_copy, record, remove_if_changed
 
 ViewName = Literal[
     "full",
@@ -58,8 +53,6 @@ SCHEMA = 2
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 HEADER = "faces.json"
 DATA = "data"
-CACHE = ".arrow"
-"""Where `datasets` keeps its memory-mapped copy; in its own cache if the store cannot be written."""
 
 FEATURES: dict[str, dict[str, Any]] = {
     # id of the video (or picture); for Aff-Wild2 the name of the file without its ending
@@ -150,6 +143,7 @@ class FacesStore:
         path: Directory of the store.
         header: Content of `faces.json`.
         fingerprint: Identifies the rows of the store.
+        copy_folder: Where the memory-mapped copy is kept.
         image_size: Side of the pictures in pixels.
         framing: Where the landmarks stand in the pictures.
         video, subject: Object arrays of strings [N].
@@ -173,6 +167,8 @@ class FacesStore:
         self.check()
         if not self.header["rows"]:
             raise UserError(f"{self.path} is an empty faces store: its sources held no readable frame")
+        self.copy_folder = copy_folder(self.path, self.fingerprint)
+        remove_if_changed(self.copy_folder)  # here, before there are workers that read it
         self._read_index()
         if len(self) != self.header["rows"]:
             raise changed_error(self.path / DATA, self.path / HEADER)
@@ -283,26 +279,18 @@ class FacesStore:
         Raises:
             UserError: The copy that is mapped cannot be written.
         """
-        try:
-            with _quiet():
-                mapped = datasets.load_dataset(
-                    "parquet",
-                    data_files=[glob.escape(str(path.resolve())) for path in self._shards],
-                    split="train",
-                    cache_dir=str(self.path / CACHE) if os.access(self.path, os.W_OK) else None,
-                    # Row group by row group: otherwise whole shards are read ahead, and a long video fills memory.
-                    fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
-                )
-        except (OSError, DatasetGenerationError) as error:
-            reason = error.__cause__ or error
-            raise UserError(
-                f"the copy of {self.path} that is read cannot be written to {CACHE}: {reason}: free some space"
-            ) from None
+        mapped = mapped_copy(self.copy_folder, self._shards)
         columns = {}
         for name in ("image", "landmarks"):
             chunks = mapped.data.column(name).chunks
             columns[name] = (np.cumsum([0, *map(len, chunks)])[:-1], chunks)
         return columns
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep a file that was computed from the store beside its copy, in `copy_folder`."""
+        with atomic_file(self.copy_folder / name) as temporary:
+            temporary.write_bytes(content)
+        record(self.copy_folder)
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker process maps the Arrow files itself.
@@ -334,15 +322,3 @@ def read_jpegs(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
             if images is None:
                 images = file.read_row_group(group, columns=["image.bytes"])["image"]
             yield images[row - first]["bytes"].as_py()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars of `datasets` inside."""
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()

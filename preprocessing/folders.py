@@ -18,7 +18,7 @@ from preprocessing.video import animated, holds_video
 Kind = Literal["video", "picture", "table", "text", "unknown"]
 
 LITTER = {"thumbs.db", "desktop.ini", "ehthumbs.db"}
-NUMBERED = re.compile(r"(.*?)(\d+)")
+NUMBERED = re.compile(r"(.*?)(\d+)", re.ASCII)
 LOOKS = 8
 """Pairs of neighbouring pictures to compare."""
 ALIKE = 0.9

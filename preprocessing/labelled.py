@@ -9,16 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from checkpoints.artifact import atomic_file
+from checkpoints.decimals import decimal, whole_number
 from checkpoints.errors import UserError
 from checkpoints.reading import (
-    decimal,
     first_line,
     in_lines,
     read_lines,
     read_npy,
     shown,
     visible,
-    whole_number,
 )
 from preprocessing.items import Item, Label
 from preprocessing.tables import table_labels
@@ -66,7 +65,7 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
     """The first form: photographs in numbered folders, with lists that give each face's box and label."""
     for path in lists:
         table = read_table(path)
-        if missing := [name for name in (*BOX, "expression", "valence", "arousal") if name not in table]:
+        if missing := [name for name in (PLACE, *BOX, "expression", "valence", "arousal") if name not in table]:
             raise UserError(f"{path} is no list of AffectNet: it lacks the column(s) {', '.join(missing)}")
         numbers = zip(*(table.numbers(name).tolist() for name in BOX), strict=True)
         labels = _affectnet_labels(table, AFFECTNET_SPLITS[path.stem.lower()])

@@ -13,7 +13,7 @@ from checkpoints.errors import UserError
 from checkpoints.framing import TO_MEASURE
 from checkpoints.lock import remove_leftovers
 from preprocessing.detect import Detector
-from preprocessing.faces import DATA, HEADER, SCHEMA, read_store_header
+from preprocessing.faces import DATA, HEADER, read_store_header
 from preprocessing.items import Group
 from preprocessing.labelled import write_labels
 from preprocessing.measure_framing import measure_framing
@@ -69,12 +69,13 @@ def is_finished(store: Path, group: Group) -> bool:
 
 def is_complete(store: Path, settings: Settings) -> bool:
     """Whether a store has its data sheet and its header, and the header names the framing that was asked for."""
-    if not (store / HEADER).exists() or not (store / SHEET).exists():
+    if not (store / SHEET).exists():
         return False
-    found = read_json(store / HEADER)
-    if isinstance(found, dict) and found.get("schema") != SCHEMA:
+    try:
+        framing = read_store_header(store)["framing"]
+    except UserError:  # missing, damaged, or of another version: it is written again
         return False
-    return settings.framing.as_dict() in (TO_MEASURE.as_dict(), read_store_header(store)["framing"])
+    return settings.framing.as_dict() in (TO_MEASURE.as_dict(), framing)
 
 
 def reopen(store: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from checkpoints.decimals import LAST_FRAME, whole_number
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
 from preprocessing.detect import iou
@@ -150,12 +151,16 @@ def numbered(item: Item, report: Callable[[str], None]) -> Iterator[tuple[int, f
     """Number, time and file of each frame of a folder, from 1 to the last; a missing frame has no file.
 
     If the files count from 0, `0000` is frame 1. This is reported, because labels may count as the files do.
+
+    Raises:
+        UserError: The numbers are too high for frames.
     """
     times = read_times(item.clock) if item.clock else []
     if not item.path.is_dir():
         report("does not exist: its frames are without a face")
     pictures = [path for path in children(item.path, "*") if kind_of(path) == "picture"]
-    files = {int(path.stem): path for path in pictures if path.stem.isdigit()} or numbered_files(pictures)
+    whole = [(whole_number(path.stem), path) for path in pictures]
+    files = {number: path for number, path in whole if number is not None} or numbered_files(pictures)
     first = min(files, default=1)
     if not item.subjects and first - 1 > len(files):  # a cut from a longer recording, not frames without a face
         report(f"its pictures are numbered from {first}: picture {first} becomes frame 1, and so on")
@@ -163,5 +168,7 @@ def numbered(item: Item, report: Callable[[str], None]) -> Iterator[tuple[int, f
     if 0 in files:
         report("its pictures are numbered from 0: picture 0 becomes frame 1, and so on")
         files = {number + 1: path for number, path in files.items()}
+    if max(files, default=1) > LAST_FRAME:
+        raise UserError(f"its pictures are numbered up to {max(files):,}: number them 00001, 00002, ...")
     for number in range(1, _frames(item, max([len(times), *files])) + 1):
         yield number, times[number - 1] if number <= len(times) else float("nan"), files.get(number)

@@ -16,10 +16,10 @@ from typing import Any, Literal, TypedDict
 import cv2
 import numpy as np
 
-from checkpoints.artifact import read_json, write_json
+from checkpoints.artifact import read_sealed, write_sealed
 from checkpoints.content import content_hashes
 from checkpoints.errors import UserError
-from checkpoints.forms import Count, checked
+from checkpoints.forms import Count
 from checkpoints.framing import OURS, Framing
 from preprocessing.align import align, encode_jpeg
 from preprocessing.close_up import find_in_pictures
@@ -71,8 +71,7 @@ def read_log(store: Path, name: str) -> Log:
     Raises:
         UserError: It is missing or damaged.
     """
-    path = store / LOG / f"{name}.json"
-    return checked(read_json(path), Log, path)
+    return read_sealed(store / LOG / f"{name}.json", Log)
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def _write(store: Path, group: Group, log: dict[str, Any], rows: Iterator[dict[s
         log["hash"] = content_hashes(written.parent, [written.name], again=True)[written.name]
     else:
         (store / DATA / f"{group.name}.parquet").unlink(missing_ok=True)  # from an earlier run
-    write_json(store / LOG / f"{group.name}.json", log)
+    write_sealed(store / LOG / f"{group.name}.json", log)
 
 
 def _rows(

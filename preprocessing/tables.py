@@ -86,7 +86,7 @@ def _readable(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     try:
         yield from batches
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"cannot be read as a table: {str(error).splitlines()[0]}") from None
+        raise _unreadable(error) from None
 
 
 def row_id(item: Item, row: int) -> str:
@@ -124,9 +124,15 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Class names of the columns that `datasets` marks as class labels."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: f["names"] for name, f in features.items() if isinstance(f, dict) and f["_type"] == "ClassLabel"}
-    except (KeyError, TypeError, ValueError):
+        found = {name: f["names"] for name, f in features.items() if f.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
+    numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    return {
+        name: names
+        for name, names in found.items()
+        if name in numbers and isinstance(names, list) and all(isinstance(word, str) for word in names)
+    }
 
 
 def _shape(path: Path) -> tuple[pa.Schema, int]:
@@ -138,7 +144,11 @@ def _shape(path: Path) -> tuple[pa.Schema, int]:
         table = _arrow(path)
         return table.schema, table.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"cannot be read as a table: {str(error).splitlines()[0]}") from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> UserError:
+    return UserError(f"cannot be read as a table: {next(iter(str(error).splitlines()), type(error).__name__)}")
 
 
 def _arrow(path: Path) -> pa.Table:

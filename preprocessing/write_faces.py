@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from checkpoints.artifact import atomic_file, combine_hashes, write_header
 from checkpoints.content import content_hashes
 from checkpoints.framing import UNKNOWN, Framing
-from preprocessing.faces import CACHE, DATA, FEATURES, HEADER, KIND, SCHEMA, pictures_by_group
+from preprocessing.copies import CACHE
+from preprocessing.faces import DATA, FEATURES, HEADER, KIND, SCHEMA, pictures_by_group
 
 ROW_GROUP = 256
 

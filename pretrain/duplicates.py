@@ -1,6 +1,5 @@
 """Finds near-duplicates across faces stores by perceptual hash; FER2013 and FER+, for example, share their pictures."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -8,8 +7,8 @@ from io import BytesIO
 import cv2
 import numpy as np
 
-from checkpoints.artifact import atomic_file
-from preprocessing.faces import CACHE, FacesStore
+from checkpoints.reading import read_npy
+from preprocessing.faces import FacesStore
 from wildaffect.report.bar import progress_bar
 
 BITS = 64
@@ -37,22 +36,20 @@ def perceptual_hash(jpeg: bytes) -> int:
 def store_hashes(store: FacesStore) -> np.ndarray:
     """Hashes of the pictures of all rows, `[N]` uint64; 0 for rows without a picture.
 
-    They are cached in the store, beside the copy that `datasets` makes of it, if the store is writable.
+    They are kept beside the memory-mapped copy of the store.
     """
-    path = store.path / CACHE / f"phash-{store.fingerprint[:16]}.npy"
-    if path.exists():
-        return np.load(path, allow_pickle=False)
+    name = f"phash-{store.fingerprint[:16]}.npy"
+    if (store.copy_folder / name).exists():
+        return read_npy(store.copy_folder / name)
     hashes = np.zeros(len(store), np.uint64)
     rows = np.flatnonzero(store.valid)
     parts = np.array_split(rows, len(rows) // 1024 + 1)
     with ThreadPoolExecutor() as pool:
         for part in progress_bar(parts, f"hashing {store.path.name}", unit="k", delay=5):
             hashes[part] = [*pool.map(lambda row: perceptual_hash(store.jpeg(row) or b""), part.tolist())]
-    if os.access(store.path, os.W_OK):
-        buffer = BytesIO()  # numpy's own writer does not say that a disk is full
-        np.save(buffer, hashes)
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+    buffer = BytesIO()  # numpy's own writer does not say that a disk is full
+    np.save(buffer, hashes)
+    store.keep(name, buffer.getvalue())
     return hashes
 
 

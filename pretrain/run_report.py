@@ -62,7 +62,7 @@ def growth(run: Path, size: int, most: int = 10) -> Figure | None:
         return None
     whole = [whole[k] for k in np.unique(np.linspace(0, len(whole) - 1, most).astype(int))]
     grids = [np.ascontiguousarray(grid[..., ::-1]) for _, grid in whole]
-    columns = ["masked", *(f"step {int(file.stem.removeprefix('step_'))}" for file, _ in whole), "original"]
+    columns = ["masked", *(f"step {file.stem.removeprefix('step_').lstrip('0')}" for file, _ in whole), "original"]
     rows = []
     for top in range(0, len(grids[0]), size):
         parts = [grid[top : top + size] for grid in grids]

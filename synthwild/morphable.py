@@ -13,13 +13,13 @@ holds (x to the picture's right, y up, z towards the camera; about one centimetr
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import tyro
 
 from checkpoints.artifact import atomic_file, read_json
 from checkpoints.errors import UserError, guarded
+from checkpoints.reading import NPY_FAULTS
 
 NEUTRAL = "generic_neutral_mesh"
 #: First vertex of each part in the topology of ICT-FaceKit; the parts named "" are never visible.
@@ -74,10 +74,14 @@ def read_model(path: Path) -> MorphableModel:
             arrays = {name: file[name] for name in MorphableModel.__dataclass_fields__ if name in file.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: {remake}") from None
-    except (OSError, ValueError, BadZipFile, AttributeError) as error:
+    except (*NPY_FAULTS, AttributeError) as error:
         raise UserError(f"{path} cannot be read as a face model ({error}): {remake}") from None
     if missing := [name for name in MorphableModel.__dataclass_fields__ if name not in arrays]:
         raise UserError(f"{path} is no face model, it lacks {', '.join(missing)}: {remake}")
+    for name, array in arrays.items():
+        kinds = "U" if name.endswith("_names") else "iu" if name in ("triangles", "landmarks68") else "iuf"
+        if not array.ndim or array.dtype.kind not in kinds:
+            raise UserError(f"{path}: {name} is {array.dtype} {list(array.shape)}, which is no face model: {remake}")
     n, names = len(arrays["neutral"]), tuple(str(name) for name in arrays["expression_names"])
     shapes = {
         "neutral": (n, 3),
@@ -91,7 +95,7 @@ def read_model(path: Path) -> MorphableModel:
         if arrays[name].shape != shape:
             raise UserError(f"{path}: {name} has the shape {arrays[name].shape}, expected {shape}: {remake}")
     for name in ("triangles", "landmarks68"):
-        if arrays[name].size and int(arrays[name].max()) >= n:
+        if arrays[name].size and not 0 <= int(arrays[name].min()) <= int(arrays[name].max()) < n:
             raise UserError(f"{path}: {name} names a vertex beyond the {n} of neutral: {remake}")
     for name in ("neutral", "expression", "identity"):
         if not np.isfinite(arrays[name]).all():

@@ -1,11 +1,13 @@
-"""Every file of every artifact, damaged in four ways and read again."""
+"""Every file of every artifact, damaged in many ways and read again."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,21 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.hostile.line import Line
+from benchmarks.hostile.line import Line, commands
 from benchmarks.hostile.mutate import damage
-from benchmarks.hostile.outcome import Tally
+from benchmarks.hostile.outcome import Tally, run_command
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from checkpoints.state import load_state
 from features.cache import FeatureCache
-from preprocessing.faces import CACHE, FacesStore
+from preprocessing.copies import CACHE
+from preprocessing.faces import FacesStore
+from pretrain.duplicates import store_hashes
 from temporal.heads import load_head
 from wildaffect.inference.models import load_models
-from wildaffect.tasks.predictions import PredictionTrack, read_predictions, write_predictions
+from wildaffect.tasks.predictions import read_predictions
+from wildaffect.training.rundir import RunDirectory, read_run_header
 
 FOR_PEOPLE = {".html", ".md", ".png", ".jsonl"}
 """Endings of files that no command reads for its result."""
 Read = Callable[[Path], list[Any]]
+WAYS = ("deleted", "cut", "flipped", "damaged", "emptied", "another's", "a folder", "a dangling link", "a loop")
+"""The last of these stand in the file's place."""
 
 
 def digest(parts: list[Any]) -> str:
@@ -44,8 +51,9 @@ def read_store(path: Path) -> list[Any]:
     """Header, index and pictures of a faces store."""
     store = FacesStore(path)
     pictures = [jpeg or b"" for jpeg, _ in store.pictures(0, len(store))]
+    pictures += [store.jpeg(row) or b"" for row in range(len(store))]  # from the mapped copy
     index = [store.video.tolist(), store.subject.tolist(), store.frame, store.time_s, store.valid]
-    return [store.fingerprint, store.framing.as_dict(), *index, *pictures]
+    return [store.fingerprint, store.framing.as_dict(), *index, *pictures, store_hashes(store)]
 
 
 def read_encoder(path: Path) -> list[Any]:
@@ -80,7 +88,18 @@ def read_bundle(path: Path) -> list[Any]:
 def read_tables(path: Path) -> list[Any]:
     """Values of a folder of prediction tables."""
     tracks = read_predictions(path).items()
-    return [part for id, track in tracks for part in (id, track.frames, track.face, *track.values.values())]
+    names = ("frames", "time_s", "face")
+    return [part for id, track in tracks for part in (id, *(getattr(track, n) for n in names), *track.values.values())]
+
+
+def read_run(path: Path) -> list[Any]:
+    """What a finished run says when its command is repeated."""
+    header = read_run_header(path)
+    made_by = header["made_by"].rpartition(" ")[2]
+    run = RunDirectory(path, made_by=made_by, config=header["config"], parents=header["parents"])
+    if run.finished is None:
+        raise UserError(f"{path} is not finished")
+    return [run.finished]
 
 
 def read_state(path: Path) -> list[Any]:
@@ -93,43 +112,43 @@ def read_state(path: Path) -> list[Any]:
 
 def artifacts(line: Line, work: Path) -> dict[str, tuple[Path, Read]]:
     """Every artifact of the line with its reader, by name."""
-    tables = work / "tables"
-    frames = np.arange(1, 31)
-    values = {"va": np.sin(np.stack([frames, frames + 1.0], axis=1)).astype(np.float32)}
-    track = PredictionTrack(frames, (frames - 1) / 25, frames % 7 > 0, values)
-    write_predictions(tables / "clip.parquet", {"": track})
-    write_predictions(tables / "clip2.csv", {"": track})
+    tables = work / "predictions"
+    end = run_command(commands(line, tables)["predict"])
+    if end.status:
+        raise UserError(f"nothing can be predicted: {end.output}")
     return {
         "store": (line.faces, read_store),
         "encoder": (line.mae / "encoder", read_encoder),
         "cache": (line.cache, read_cache),
         "head": (line.head / "head", read_head),
         "bundle": (line.bundle, read_bundle),
-        "tables": (tables, read_tables),
+        "predictions": (tables, read_tables),
         "state": (line.mae / "state", read_state),
+        **{f"run of {run.name}": (run, read_run) for run in (line.mae, line.expr, line.head)},
     }
 
 
 def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int = 10**9) -> Tally:
-    """Damage each file in four ways: deleted, cut, one bit flipped, and some other damage; at most `most` cases."""
+    """Damage each file in all ways; at most `most` cases."""
     tally = Tally()
+    others: dict[str, list[bytes]] = {}
+    for file in sorted(path for path in line.root.rglob("*") if path.suffix and path.is_file()):
+        others.setdefault(file.suffix, []).append(file.read_bytes())
     for kind, (source, read) in artifacts(line, work).items():
         place = work / "damaged" / kind
         shutil.copytree(source, place, ignore=shutil.ignore_patterns(CACHE, ".lock"))
         whole = digest(read(place))
-        cases = [
-            (file, way)
-            for file in sorted(place.rglob("*"))
-            if file.is_file()
-            for way in ("deleted", "cut", "flipped", "damaged")
-        ]
+        files = [file for file in sorted(place.rglob("*")) if file.is_file() and file.suffix != ".lock"]
+        contents = {file: file.read_bytes() for file in files}
+        cases = [(file, way) for file in files for way in WAYS]
         rng.shuffle(cases)
-        for file, way in cases[: max(1, most // 7)]:
+        for file, way in cases[: max(1, most // 10)]:
             name = f"{kind}: {file.relative_to(place)} {way}"
-            before = file.read_bytes()
-            what = _damage(file, way, before, rng)
+            what = _damage(file, way, contents[file], others.get(file.suffix, [b""]), rng)
             try:
-                after = digest(read(place))
+                with contextlib.redirect_stdout(None), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that a state before the damaged one is loaded
+                    after = digest(read(place))
             except UserError as error:
                 named = file.name in str(error) or str(place) in str(error)
                 tally.add(name, "refused", "" if named else f"the file is not named: {error}")
@@ -141,14 +160,36 @@ def damage_artifacts(line: Line, work: Path, rng: np.random.Generator, most: int
                 earlier = kind == "state" and after != whole  # the state before the damaged one, with a warning
                 silent = after != whole and not earlier and file.suffix not in FOR_PEOPLE
                 tally.add(name, "as before" if after == whole else "another", f"{what}: used" if silent else "")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(before)
+            _restore(contents, file)
     return tally
 
 
-def _damage(file: Path, way: str, before: bytes, rng: np.random.Generator) -> str:
-    if way == "deleted":
-        file.unlink()
+def _restore(contents: dict[Path, bytes], damaged: Path) -> None:
+    """Write the damaged file again, and what the reader has removed because of it."""
+    if damaged.is_dir() and not damaged.is_symlink():
+        damaged.rmdir()
+    else:
+        damaged.unlink(missing_ok=True)
+    for file, content in contents.items():
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+def _damage(file: Path, way: str, before: bytes, others: list[bytes], rng: np.random.Generator) -> str:
+    """Damage a file that holds `before`; `others` are the contents of files with the same ending."""
+    file.unlink()
+    if way == "a folder":
+        file.mkdir()
+    elif way == "a dangling link":
+        file.symlink_to(file.with_name("nothing"))
+    elif way == "a loop":
+        file.symlink_to(file)
+    elif way == "emptied":
+        file.touch()
+    elif way == "another's":
+        file.write_bytes(others[int(rng.integers(len(others)))])
+    if way in ("deleted", "a folder", "a dangling link", "a loop", "emptied", "another's"):
         return way
     at = int(rng.integers(max(len(before), 1)))
     if way == "cut":

@@ -9,7 +9,9 @@ import numpy as np
 from benchmarks.hostile.line import Line, commands
 from benchmarks.hostile.outcome import Tally, run_command
 
-NUMBERS = ("-1", "0", "1e30", "nan", "-inf", "99999999999999999999", "nosuch", "", "0x10", "3.5")
+NO_NUMBERS = ("nan", "-inf", "nosuch", "", "0x10", "1_000", "\u0663", "\uff13", "1e999", "9" * 5000)
+"""These must be refused."""
+NUMBERS = ("-1", "0", "1e30", "99999999999999999999", "3.5", *NO_NUMBERS)
 WORDS = ("nosuch", "", "cuda:99", "meta", "-1", "/", "\n", "a" * 5000, "..", "~", "%s{}", "\x1b[31m")
 SEARCHED: dict[str, dict[str, tuple[str, ...]]] = {
     "preprocessing": {"numbers": ("workers", "size"), "words": ("device", "shard", "framing", "source")},
@@ -56,5 +58,6 @@ def nonsense(line: Line, work: Path, rng: np.random.Generator, count: int) -> Ta
         value = str(rng.choice(NUMBERS if kind == "numbers" else WORDS))
         out = work / f"nonsense{number}"
         end = run_command([*commands(line, out)[name], f"--{option}={value}"], seconds=LIMIT_S)
-        tally.add(f"{name} --{option} {value[:40]!r}", f"status {end.status}", end.fault)
+        taken = kind == "numbers" and value in NO_NUMBERS and end.status != 2
+        tally.add(f"{name} --{option} {value[:40]!r}", f"status {end.status}", end.fault or ("taken" if taken else ""))
     return tally

@@ -56,9 +56,7 @@ def test_media(tmp_path, rng):
 
 def test_artifacts(line, tmp_path, rng):
     tally = damage_artifacts(line, tmp_path, rng, most=70)
-    assert tally.tried >= 50 and not tally.ended["exception"]
-    # Known to fall short: no fingerprint covers the text of a header, nor a folder of prediction tables.
-    assert not [name for name in tally.short if ".json" not in name and not name.startswith("tables: ")]
+    assert tally.tried >= 50 and not tally.short
 
 
 def test_places(line, tmp_path, rng):

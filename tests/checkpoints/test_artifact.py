@@ -81,7 +81,21 @@ def test_header_missing(tmp_path):
 def test_header_names_no_absolute_path_and_no_time(tmp_path):
     header(tmp_path)
     content = json.loads((tmp_path / "thing.json").read_text())
-    assert set(content) == {"kind", "schema", "made_by", "config", "parents"}
+    assert set(content) == {"kind", "schema", "made_by", "config", "parents", "seal"}
+    assert read_header(tmp_path, "thing.json", kind="thing", schema=1, form=Header) == content
+
+
+@pytest.mark.parametrize("old", ["wildaffect", "seal", "sha256", '"b"'])
+def test_a_header_whose_text_was_changed_is_refused(tmp_path, old):
+    header(tmp_path, parents={"a": "b"}, config={"1": (2.5, None), "é": 1e-7})
+    path = tmp_path / "thing.json"
+    text = path.read_text()
+    path.write_text(text.replace(old, old.replace("a", "e").replace("b", "c")))
+    with pytest.raises(UserError, match=r"thing\.json was changed after it was written"):
+        read_header(tmp_path, "thing.json", kind="thing", schema=1, form=Header)
+    content = json.loads(text)
+    del content["seal"]  # as older versions wrote it
+    path.write_text(json.dumps(content))
     assert read_header(tmp_path, "thing.json", kind="thing", schema=1, form=Header) == content
 
 

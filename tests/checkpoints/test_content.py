@@ -18,6 +18,11 @@ def content_hash(file, *, again=False):
     return content_hashes(file.parent, [file.name], again=again)[file.name]
 
 
+def content_hash_of(file, data):
+    file.write_bytes(data)
+    return content_hash(file)
+
+
 def test_a_file_is_hashed_once_per_change(tmp_path, monkeypatch):
     file = tmp_path / "a.bin"
     file.write_bytes(b"one")
@@ -39,6 +44,16 @@ def test_a_damaged_memory_is_made_again(tmp_path, text):
     memory_of(tmp_path).parent.mkdir(parents=True)
     memory_of(tmp_path).write_text(text)
     assert content_hash(tmp_path / "a.bin") == file_hash(tmp_path / "a.bin")
+
+
+def test_a_whole_file_is_not_refused_for_a_damaged_memory(tmp_path):
+    whole = content_hash_of(tmp_path / "a.bin", b"one")
+    memory = memory_of(tmp_path)
+    memory.write_text(memory.read_text().replace(whole, "0" * 64))
+    content._known.clear()
+    refuse_changed(tmp_path, {"a.bin": whole}, "header.json")
+    content._known.clear()
+    assert content_hash(tmp_path / "a.bin") == whole
 
 
 def test_a_changed_or_missing_file_is_refused_by_name(tmp_path):

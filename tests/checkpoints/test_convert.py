@@ -240,6 +240,26 @@ def test_damaged_and_missing_files(tmp_path, ending):
     assert not (tmp_path / "encoder").exists()
 
 
+def test_a_file_whose_content_is_not_what_its_checksum_says_is_refused(tmp_path):
+    path = tmp_path / "flipped.pth"
+    torch.save({"model": vit().state_dict()}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"flipped\.pth is damaged: .* is not what its checksum says"):
+        convert(path, tmp_path / "encoder")
+
+
+@pytest.mark.parametrize("key", ["blocks.a.norm1.weight", "blocks.99999999.norm1.weight", 5])
+def test_names_that_no_layer_has_are_refused(tmp_path, key):
+    torch.save({"model": vit().state_dict() | {key: torch.zeros(1)}}, tmp_path / "bad.pth")
+    if key == 5:
+        convert(tmp_path / "bad.pth", tmp_path / "encoder")
+    else:
+        with pytest.raises(UserError, match="unknown blocks"):
+            convert(tmp_path / "bad.pth", tmp_path / "encoder")
+
+
 def test_misfits_are_listed(tmp_path):
     state = vit().state_dict()
     del state["blocks.1.norm2.bias"]
@@ -333,8 +353,10 @@ def test_command_line_ends_without_a_traceback(tmp_path):
     assert ended.returncode == 2 and "no.pth does not exist" in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_arguments_of_another_trainer_may_be_none(tmp_path):
-    named = argparse.Namespace(mean=None, std=None, pooling=None)
+@pytest.mark.parametrize("value", [None, "x", -1, [1], {}, float("nan"), (1, 2, 3, 4)])
+def test_arguments_of_another_trainer_may_be_anything(tmp_path, value):
+    names = ("heads", "decoder_heads", "mean", "std", "mask_ratio", "norm_pix_loss")
+    named = argparse.Namespace(**dict.fromkeys(names, value))
     torch.save({"model": vit().state_dict(), "args": vars(named)}, tmp_path / "model.pth")
     convert(tmp_path / "model.pth", tmp_path / "out")
     assert load_encoder(tmp_path / "out").config.mean == MEAN
@@ -360,6 +382,7 @@ def test_a_stage_1_encoder_in_half_precision_keeps_what_its_directory_says(tmp_p
     product.write_encoder(ours, model, decoder=told, recipe={"epochs": 3}, parents={"faces_0": "f"})
     convert(tmp_path / "run", half, half=True)
     headers = [json.loads((directory / "config.json").read_text()) for directory in (ours, half)]
+    assert headers[0].pop("seal") != headers[1].pop("seal")
     for parts in (headers, [header["decoder"] for header in headers]):
         assert parts[0].pop("weights") != parts[1].pop("weights")
     assert headers[0] == headers[1] and headers[1]["made_by"].endswith(" pretrain/run.py")

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 
+from checkpoints.artifact import write_sealed
 from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
 from checkpoints.errors import UserError
 
@@ -87,7 +88,7 @@ def test_misfits_are_named(tmp_path):
     save(tmp_path, encoder())
     header = json.loads((tmp_path / "config.json").read_text())
     header["encoder"]["kwargs"]["depth"] = 2
-    (tmp_path / "config.json").write_text(json.dumps(header))
+    write_sealed(tmp_path / "config.json", header)
     with pytest.raises(UserError, match=r"missing blocks\.1"):
         load_encoder(tmp_path)
 

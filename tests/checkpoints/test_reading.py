@@ -1,14 +1,14 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checkpoints.decimals import LAST_FRAME, decimal, whole_number
 from checkpoints.errors import UserError
 from checkpoints.reading import (
-    LAST_FRAME,
-    decimal,
     decode_text,
     in_lines,
     parse_json,
@@ -17,8 +17,12 @@ from checkpoints.reading import (
     read_lines,
     read_npy,
     visible,
-    whole_number,
 )
+
+
+def test_a_device_is_no_file():
+    with pytest.raises(UserError, match="/dev/zero is a device"):
+        read_lines(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb\r\n", "a\rb\r\r", "a\nb\n\n \n"])

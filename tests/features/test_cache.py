@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checkpoints.artifact import write_sealed
 from checkpoints.errors import UserError
 from features.cache import FeatureCache, fill_nearest, finish_cache, write_features
 
@@ -133,6 +134,9 @@ def test_a_header_must_say_what_taught_the_encoder(tmp_path):
             FeatureCache(tmp_path)
     header["sequences"]["a"]["first_frame"] = 2
     (tmp_path / "features.json").write_text(json.dumps(header))
+    with pytest.raises(UserError, match=r"features\.json was changed after it was written"):
+        FeatureCache(tmp_path)
+    write_sealed(tmp_path / "features.json", header)
     with pytest.raises(UserError, match=r"from frame 1 on, the cache's header says .* from frame 2 on"):
         FeatureCache(tmp_path).read("a")
     del header["trained_on"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
+from checkpoints.artifact import write_sealed
 from checkpoints.encoder import Encoder, EncoderConfig, load_encoder
 from checkpoints.errors import UserError
 from checkpoints.framing import ARCFACE, OURS, UNKNOWN, Framing
@@ -56,7 +57,7 @@ def test_the_header_says_whose_labels_taught_and_chose_the_encoder(corpus, tmp_p
     place = make_encoder(tmp_path / "encoder")
     header = json.loads((place / "config.json").read_text())
     header["provenance"] |= {"labelled_videos": {"expr": ["t"]}, "chosen_on": {"expr": ["c"]}}
-    (place / "config.json").write_text(json.dumps(header))
+    write_sealed(place / "config.json", header)
     config = replace(settings(corpus, tmp_path / "out"), encoder=str(place))
     main(config)
     assert FeatureCache(config.out).trained_on == {"expr": ["t"]}
@@ -65,11 +66,15 @@ def test_the_header_says_whose_labels_taught_and_chose_the_encoder(corpus, tmp_p
     for wrong in (None, {"expr": []}):
         old = json.loads((config.out / "features.json").read_text())
         old["chosen_on"] = wrong
-        (config.out / "features.json").write_text(json.dumps(old))
+        write_sealed(config.out / "features.json", old)
         times = {file: file.stat().st_mtime_ns for file in config.out.glob("*.safetensors")}
         main(config)
         assert content(config.out) == before
         assert times == {file: file.stat().st_mtime_ns for file in config.out.glob("*.safetensors")}
+    damaged = config.out / "features.json"
+    damaged.write_text(damaged.read_text().replace("features/run.py", "features/rum.py"))
+    main(config)
+    assert content(config.out) == before
 
 
 def test_each_row_is_the_feature_of_its_own_picture(cache, corpus):

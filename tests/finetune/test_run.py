@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from checkpoints.artifact import write_sealed
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from checkpoints.tensors import load_tensors
@@ -65,7 +66,7 @@ def test_what_chose_the_parent_chose_the_product(corpus, tmp_path, before):
     place = make_encoder(tmp_path / "parent")
     header = json.loads((place / "config.json").read_text())
     header["provenance"] |= before
-    (place / "config.json").write_text(json.dumps(header))
+    write_sealed(place / "config.json", header)
     main(replace(config(corpus, tmp_path / "run", epochs=0.2, evaluations=1), encoder=str(place)))
     assert load_encoder(tmp_path / "run").provenance["chosen_on"] == {"expr": ["p1", *sorted(VALIDATION)]}
     assert "which chose the step" in (tmp_path / "run" / "report.html").read_text()

@@ -141,6 +141,25 @@ def test_a_store_that_was_made_again_forgets_its_copy(store):
     assert len(list((store / ".arrow").rglob("*.arrow"))) == 1
 
 
+@pytest.mark.parametrize("pattern", ["*.arrow", "dataset_info.json", "copy.json", "kept.bin"])
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+def test_a_damaged_copy_is_made_again(store, pattern, how, capsys):
+    faces = FacesStore(store)
+    wanted = [faces.jpeg(row) for row in range(len(faces))]
+    faces.keep("kept.bin", b"computed")
+    (path,) = (store / ".arrow").rglob(pattern)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if how == "flipped" else content[: len(content) // 2])
+    again = FacesStore(store)
+    assert [again.jpeg(row) for row in range(len(again))] == wanted
+    assert "was damaged: it is made again" in capsys.readouterr().out
+    assert not (store / ".arrow" / "kept.bin").exists()
+    assert len(list((store / ".arrow").rglob("*.arrow"))) == 1
+    FacesStore(store).jpeg(0)
+    assert not capsys.readouterr().out
+
+
 def test_the_index_is_read_without_the_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(FacesStore, "check", lambda store: None)  # which would find the damage
     pictures = np.random.default_rng(0).bytes(1 << 20)

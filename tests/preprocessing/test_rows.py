@@ -5,7 +5,7 @@ import numpy as np
 
 from preprocessing.align import decode_jpeg, encode_jpeg
 from preprocessing.items import Item
-from preprocessing.rows import Found, found_rows, ready_rows
+from preprocessing.rows import Found, found_rows, numbered, ready_rows
 from preprocessing.sources import find_items
 
 
@@ -30,6 +30,13 @@ def test_frames_that_are_counted_from_0(tmp_path):
 def test_frames_that_are_counted_from_1(tmp_path):
     rows, problems = rows_of(tmp_path / "clips" / "clip", [1, 2])
     assert [row["frame"] for row in rows] == [1, 2] and problems == []
+
+
+def test_only_ascii_digits_number_a_frame(tmp_path):
+    for name in ("1", "2", "²", "٣", "1_0"):
+        (tmp_path / f"{name}.jpg").write_bytes(encode_jpeg(np.zeros((8, 8, 3), np.uint8)))
+    item = Item("v", tmp_path, "v", "frames", subjects=("",))
+    assert [(number, path.name) for number, _, path in numbered(item, print)] == [(1, "1.jpg"), (2, "2.jpg")]
 
 
 def test_every_listed_subject_has_its_rows(tmp_path):

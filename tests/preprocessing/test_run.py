@@ -175,6 +175,10 @@ def test_a_finished_store_is_left_alone(faces, synthwild_tiny, capsys):
     run(Config(source=[str(synthwild_tiny / "release")], out=faces, workers=1))
     assert "already complete" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    whole = (faces / HEADER).read_bytes()
+    (faces / HEADER).write_bytes(whole.replace(b'"synthetic"', b'"synthetid"'))
+    run(Config(source=[str(synthwild_tiny / "release")], out=faces, workers=1))
+    assert (faces / HEADER).read_bytes() == whole
 
 
 @pytest.fixture

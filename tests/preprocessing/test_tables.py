@@ -1,3 +1,5 @@
+import json
+
 import datasets
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,7 @@ from preprocessing.faces import FacesStore
 from preprocessing.items import TABLE_ROWS, Item
 from preprocessing.run import Config, run
 from preprocessing.sources import find_items
-from preprocessing.tables import image_column, table_labels, table_pictures
+from preprocessing.tables import image_column, table_items, table_labels, table_pictures
 
 
 def picture(k):
@@ -81,6 +83,22 @@ def test_a_damaged_table_is_a_problem_of_the_run(tmp_path):
     items, _ = find_items([tmp_path], crops=True)
     with pytest.raises(UserError, match="cannot be read as a table"):
         list(table_pictures(items[0]))
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        *(["x"], {"label": "x"}, {"label": {"_type": "ClassLabel", "names": 3}}),
+        *({"label": {"_type": "ClassLabel", "names": [1]}}, {"label": {"_type": "ClassLabel"}}),
+        *({name: {"_type": "ClassLabel", "names": ["a"]}} for name in ("gone", "text")),
+    ],
+)
+def test_what_a_table_says_of_its_classes_may_be_nonsense(tmp_path, features):
+    content = pa.table({"image": [b"x"], "label": [0], "text": ["t"]})
+    said = json.dumps({"info": {"features": features}})
+    pq.write_table(content.replace_schema_metadata({"huggingface": said}), tmp_path / "t.parquet")
+    (item,) = table_items(tmp_path / "t.parquet", "t.parquet")
+    assert table_labels(item).select(["label", "text"]).to_pylist() == [{"label": 0, "text": "t"}]
 
 
 def test_a_hugging_face_data_set(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from preprocessing.faces import CACHE, FacesStore
+from preprocessing.faces import FacesStore
 from pretrain.duplicates import MOST, duplicates_across, duplicates_of, perceptual_hash, store_hashes
 from tests.pretrain.corpus import make_store, picture
 
@@ -77,6 +77,6 @@ def test_hashes_are_kept_in_the_store(tmp_path):
     store = FacesStore(make_store(tmp_path / "faces", [0, None, 2]))
     found = store_hashes(store)
     assert found[1] == 0 and found[0] == perceptual_hash(picture(0))
-    (kept,) = (tmp_path / "faces" / CACHE).glob("phash-*.npy")
+    (kept,) = store.copy_folder.glob("phash-*.npy")
     np.save(kept, found[::-1])
     assert store_hashes(store).tolist() == found[::-1].tolist()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from checkpoints.artifact import file_hash
+from checkpoints.artifact import file_hash, write_sealed
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from checkpoints.tensors import load_tensors
@@ -229,10 +229,10 @@ def test_runs_of_another_version_and_on_another_machine(uninterrupted, faces, tm
     header = json.loads((out / "config.json").read_text())
     header["config"] |= {"arithmetic": "bf16", "of_yesterday": 1}
     del header["config"]["clip_grad"]
-    (out / "config.json").write_text(json.dumps(header))
+    write_sealed(out / "config.json", header)
     finished = json.loads((out / "finished.json").read_text())
     finished["files"]["config.json"] = file_hash(out / "config.json")
-    (out / "finished.json").write_text(json.dumps(finished))
+    write_sealed(out / "finished.json", finished)
     assert main(replace(DEMO, faces=(faces,), out=out, **TINY))["steps"] == 8
     (out / "finished.json").unlink()
     with pytest.raises(UserError, match="whose setting arithmetic is 'bf16', now it is 'fp32'"):

@@ -54,7 +54,11 @@ def arrays() -> dict[str, np.ndarray]:
         ({"identity": None}, "lacks identity"),
         ({"expression": np.zeros((1, 5, 3))}, "expression has the shape"),
         ({"triangles": np.array([[0, 1, 4]])}, "triangles names a vertex beyond the 4"),
+        ({"triangles": np.array([[0, 1, -1]])}, "triangles names a vertex beyond the 4"),
         ({"neutral": np.full((4, 3), np.nan)}, "neutral holds numbers that are not finite"),
+        ({"neutral": np.zeros(())}, r"neutral is float64 \[\]"),
+        ({"identity": np.full((2, 4, 3), "x")}, "identity is <U1"),
+        ({"landmarks68": np.zeros(68)}, "landmarks68 is float64"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, change: dict, message: str) -> None:

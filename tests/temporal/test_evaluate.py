@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
+from checkpoints.artifact import write_sealed
 from checkpoints.errors import UserError
 from temporal import evaluate, run
 from temporal.heads import load_head
@@ -231,12 +232,12 @@ def test_what_taught_or_chose_is_left_out(runs, corpus, tmp_path):
         {"encoder_trained_on": {"va": ["val1"]}},
         {"encoder_chosen_on": {"expr": ["val1"]}},
     ):
-        (head / "config.json").write_text(json.dumps(header | change))
+        write_sealed(head / "config.json", header | change)
         assert evaluate.main(evaluate.Evaluate(**options))["videos"] == 2
         with pytest.raises(UserError, match="--rule-clean"):
             evaluate.main(evaluate.Evaluate(**options, rule_clean=True))
         assert evaluate.main(evaluate.Evaluate(**options, allow_leak=True))["videos"] == 3
-    (head / "config.json").write_text(json.dumps({k: v for k, v in header.items() if k != "encoder_chosen_on"}))
+    write_sealed(head / "config.json", {k: v for k, v in header.items() if k != "encoder_chosen_on"})
     with pytest.raises(UserError, match="--rule-clean: the heads do not say whose labels chose"):
         evaluate.main(evaluate.Evaluate(**options, rule_clean=True))
 

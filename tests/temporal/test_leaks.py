@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from checkpoints.artifact import write_sealed
 from checkpoints.errors import UserError
 from features.cache import FeatureCache
 from temporal import run
@@ -78,7 +79,7 @@ def test_a_cache_that_does_not_say_what_chose_its_encoder(settings, corpus, tmp_
     cache = write_cache(tmp_path / "old", {id: source.read(id).features for id in source.ids})
     header = json.loads((cache / "features.json").read_text())
     del header["chosen_on"]
-    (cache / "features.json").write_text(json.dumps(header))
+    write_sealed(cache / "features.json", header)
     old = {"features": (cache,), "epochs": 1}
     assert run.main(settings("va", tmp_path / "a", **old))["validation"]["va"]["videos"] == 3
     assert "old does not say whose labels chose its encoder: run features/run.py again" in capsys.readouterr().err

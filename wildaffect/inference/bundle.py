@@ -6,7 +6,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from checkpoints.artifact import TEMPORARY, fingerprint, read_json, temporary_sibling, write_header, write_json
+from checkpoints.artifact import TEMPORARY, fingerprint, read_json, temporary_sibling, write_header, write_sealed
 from checkpoints.encoder import WEIGHTS, encoder_directory
 from checkpoints.errors import UserError
 from checkpoints.lock import LOCK, locked, remove_leftovers
@@ -107,7 +107,7 @@ def copy_models(models: Models, out: Path) -> None:
                 if "kind" in read_json(copy / "config.json"):  # a folder of timm's has no card to write
                     write_product_card(copy)
             item["encoder"] = f"../../{places[origin]}"
-        write_json(target / "config.json", header)
+        write_sealed(target / "config.json", header)
         write_product_card(target)
 
 

@@ -31,11 +31,9 @@ from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.progress import Bars, Progress
 from wildaffect.inference.table import write_table
 from wildaffect.report.page import png
+from wildaffect.tasks.predictions import HEADER, KIND, WORK
 
-HEADER = "predictions.json"
-KIND = "clip predictions"
 SCHEMA = 2
-WORK = ".work"
 
 
 class ClipHeader(Header):

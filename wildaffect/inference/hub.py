@@ -60,7 +60,7 @@ def push_to_hub(model: Path | str, name: str, *, private: bool = False) -> str:
     content = read_json(header) if header.is_file() else {}
     if (directory / BUNDLE).is_file():
         check_bundle(directory)
-    elif content.get("kind") == ENCODER:
+    elif isinstance(content, dict) and content.get("kind") == ENCODER:
         load_encoder(directory)
     else:
         with tempfile.TemporaryDirectory(prefix="wildaffect-") as folder:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from checkpoints.decimals import decimal
 from checkpoints.errors import UserError
-from checkpoints.reading import decimal, in_lines, shown, visible
+from checkpoints.reading import in_lines, shown, visible
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.label_track import Spans, Tracks, checked_labels, tracks_from_rows
 from wildaffect.tasks.split_words import TRAIN, VALIDATION, split_of_word

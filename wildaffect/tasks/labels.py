@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from checkpoints.decimals import whole_number
 from checkpoints.errors import UserError
 from checkpoints.reading import (
     LONGEST_NAME,
@@ -24,7 +25,6 @@ from checkpoints.reading import (
     read_lines,
     shown,
     visible,
-    whole_number,
 )
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.label_tables import is_class_folder, read_class_folder, read_label_table

@@ -2,7 +2,7 @@
 
 Columns: `subject` ('' for the only or main one), `frame` (from 1), `time_s`, `face` (whether one was seen), then those
 of the tasks predicted: `valence`, `arousal`; `p_Neutral` ... `p_Other`; `p_AU1` ... `p_AU26`. Further columns are
-allowed. The file is named for the video.
+allowed. The file is named for the video. `wildaffect predict` writes one folder per video, with a header.
 """
 
 from __future__ import annotations
@@ -10,20 +10,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from checkpoints.artifact import atomic_file
+from checkpoints.artifact import atomic_file, check_seal, read_json
+from checkpoints.content import refuse_changed
 from checkpoints.errors import UserError
+from checkpoints.forms import Name, checked
 from checkpoints.reading import shown, visible
 from wildaffect.tasks.tables import Table, read_table
 from wildaffect.tasks.task import TASKS, Task
 
 FIXED = ("subject", "frame", "time_s", "face")
 ROUNDING = 1e-6
+HEADER = "predictions.json"
+KIND = "clip predictions"
+WORK = ".work"
+"""What is kept in the folder of a clip until it is finished."""
+
+
+class Tables(TypedDict):
+    """What is read here of the header of a clip's folder: hashes of its files."""
+
+    files: dict[Name, str]
 
 
 def value_columns(task: Task) -> tuple[str, ...]:
@@ -87,10 +99,13 @@ def read_predictions(path: Path) -> dict[str, PredictionTrack]:
     both forms, the Parquet file is read. A frame without a face gets the values of the nearest frame with one.
 
     Raises:
-        UserError: There is no table, a column is missing or malformed, a frame is predicted twice, or a video has two
-            tables.
+        UserError: There is no table, a column is missing or malformed, a frame is predicted twice, a video has two
+            tables, or a folder of `wildaffect predict` is unfinished or not as its header says.
     """
     path = Path(path)
+    folders = {path if path.is_dir() else path.parent, *(path.glob("*/") if path.is_dir() else ())}
+    for folder in sorted(folders):
+        _refuse_changed(folder)
     if not path.is_dir():
         if not path.is_file():
             raise UserError(
@@ -109,6 +124,21 @@ def read_predictions(path: Path) -> dict[str, PredictionTrack]:
                 raise UserError(f"{path} holds two tables of {id}, one of them {file}")
             found[id] = track
     return found
+
+
+def _refuse_changed(folder: Path) -> None:
+    """Compare the tables of a clip's folder with its header; other folders have none."""
+    header = folder / HEADER
+    if not header.is_file():
+        if (folder / WORK).is_dir():
+            raise UserError(f"{folder} is not finished: run `wildaffect predict` again")
+        return
+    content = read_json(header)
+    if isinstance(content, dict) and content.get("kind") == KIND:
+        files = checked(content, Tables, header)["files"]
+        check_seal(content, header)
+        tables = {name: hash for name, hash in files.items() if name.startswith("predictions.")}
+        refuse_changed(folder, tables, HEADER)
 
 
 def _read_table(path: Path) -> dict[str, PredictionTrack]:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from checkpoints.decimals import LAST_FRAME
 from checkpoints.errors import UserError
-from checkpoints.reading import EMPTY, LAST_FRAME, LONGEST_NAME, parse_rows, read_csv, shown
+from checkpoints.reading import EMPTY, LONGEST_NAME, parse_rows, read_csv, shown
 
 _TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 

@@ -12,12 +12,8 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, LoggerType
 
 from checkpoints.errors import UserError
-from checkpoints.parent import end_with_parent
 from wildaffect.training.meter import peak_flops
 from wildaffect.training.rundir import RunDirectory
-
-LAUNCHED = ("TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE")
-"""Variables that torchrun and `accelerate launch` set, and nobody else."""
 
 
 def start(precision: str, tracker: str = "", out: Path | None = None) -> Accelerator:
@@ -32,7 +28,6 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
         UserError: The launcher's environment and Accelerate disagree on the number of processes; the tracker is
             unknown or not installed.
     """
-    follow_launcher()
     check_tracker(tracker)
     chosen, reason = choose_precision(precision)
     accelerator = Accelerator(
@@ -59,15 +54,6 @@ def start(precision: str, tracker: str = "", out: Path | None = None) -> Acceler
         f"{chosen}: {reason}"
     )
     return accelerator
-
-
-def follow_launcher() -> None:
-    """End with the launcher, if there is one.
-
-    `accelerate launch` passes no signal on: a trainer that outlives it would go on writing its run.
-    """
-    if any(name in os.environ for name in LAUNCHED):
-        end_with_parent()
 
 
 def check_tracker(name: str) -> None:

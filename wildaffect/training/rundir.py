@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
-from checkpoints.artifact import Header, atomic_file, read_header, read_json, write_header, write_json
+from checkpoints.artifact import Header, atomic_file, read_header, read_sealed, write_header, write_sealed
 from checkpoints.content import content_hashes, refuse_changed
 from checkpoints.errors import UserError
 from checkpoints.forms import checked
@@ -96,7 +96,7 @@ class RunDirectory:
         path = self.path / "finished.json"
         if not path.exists():
             return None
-        found = checked(read_json(path), Finished, path)
+        found = read_sealed(path, Finished)
         refuse_changed(self.path, found["files"], path.name)
         return dict(found)
 
@@ -106,7 +106,7 @@ class RunDirectory:
             made = [file for suffix in PRODUCT for file in self.path.rglob(f"*{suffix}") if file.name[0] != "."]
             names = [file.relative_to(self.path).as_posix() for file in made]
             files = content_hashes(self.path, sorted(name for name in names if "state" not in name.split("/")))
-            write_json(self.path / "finished.json", summary | {"files": files})
+            write_sealed(self.path / "finished.json", summary | {"files": files})
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to `metrics.jsonl`."""

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from checkpoints.artifact import write_sealed
 from checkpoints.errors import UserError
 from features.cache import fill_nearest
 from preprocessing.views import StillFrames
@@ -116,7 +117,7 @@ def test_no_output_credits_a_score_on_what_taught_or_chose(encoder, tmp_path, ch
     run = make_head(tmp_path / "va", "va", [encoder])
     header = json.loads((run / "head" / "config.json").read_text())
     header["record"] |= change
-    (run / "head" / "config.json").write_text(json.dumps(header))
+    write_sealed(run / "head" / "config.json", header)
     models = load_models([run])
     assert models.sources[0]["scores"] == {}
     assert credit(models).endswith("scored on no videos that taught and chose nothing")

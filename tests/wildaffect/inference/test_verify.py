@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from checkpoints import artifact
-from checkpoints.artifact import file_hash, fingerprint
+from checkpoints.artifact import file_hash, fingerprint, write_sealed
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from temporal.heads import load_head
@@ -43,7 +43,7 @@ def test_an_encoders_fingerprint_is_that_of_its_weights(tmp_path):
     with pytest.raises(UserError):
         load_encoder(tmp_path / "encoder")
     header["weights"] = fingerprint(tmp_path / "encoder" / "model.safetensors")
-    (tmp_path / "encoder" / "config.json").write_text(json.dumps(header))
+    write_sealed(tmp_path / "encoder" / "config.json", header)
     assert load_encoder(tmp_path / "encoder").fingerprint != before
 
 

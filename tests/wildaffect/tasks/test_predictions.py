@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
 
+from checkpoints.artifact import file_hash, write_sealed
 from checkpoints.errors import UserError
 from wildaffect.tasks import TASKS
-from wildaffect.tasks.predictions import PredictionTrack, read_predictions, value_columns, write_predictions
+from wildaffect.tasks.predictions import (
+    HEADER,
+    KIND,
+    WORK,
+    PredictionTrack,
+    read_predictions,
+    value_columns,
+    write_predictions,
+)
 
 
 def track(length=4, first=1, tasks=("va", "expr", "au")):
@@ -74,4 +83,27 @@ def test_what_predict_leaves_is_read_by_the_names_of_its_folders(tmp_path):
     assert sorted(found) == ["one", "two"] and found["one"].values["va"].shape == (7, 2)
     (tmp_path / "two.csv").write_text((tmp_path / "two" / "predictions.csv").read_text())
     with pytest.raises(UserError, match="two tables of two"):
+        read_predictions(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("how", ["deleted", "changed"])
+def test_tables_that_are_not_what_predict_left_are_refused(tmp_path, suffix, how):
+    clip = tmp_path / "clip"
+    for ending in ("csv", "parquet"):
+        write_predictions(clip / f"predictions.{ending}", {"": track()})
+    files = {path.name: file_hash(path) for path in clip.iterdir()}
+    write_sealed(clip / HEADER, {"kind": KIND, "files": files | {"report.html": "missing, which does not matter"}})
+    sources = (tmp_path, clip, clip / "predictions.csv")
+    assert all(list(read_predictions(source)) == ["clip"] for source in sources)
+    table = clip / f"predictions.{suffix}"
+    table.unlink()
+    if how == "changed":
+        write_predictions(table, {"": track(5)})
+    for source in sources:
+        with pytest.raises(UserError, match=rf"predictions\.{suffix} (cannot be read|was changed)|does not exist"):
+            read_predictions(source)
+    (clip / HEADER).unlink()
+    (clip / WORK).mkdir()
+    with pytest.raises(UserError, match="clip is not finished: run `wildaffect predict` again"):
         read_predictions(tmp_path)

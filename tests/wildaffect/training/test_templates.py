@@ -12,29 +12,33 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-from wildaffect.training.launch import LAUNCHED
+from checkpoints.parent import LAUNCHED
 
 ROOT = Path(__file__).parents[3]
 TRAINING = """
 import sys
 from pathlib import Path
 import torch
+from checkpoints.errors import guarded
 from wildaffect.training.launch import start
 from wildaffect.training.loop import Loop
 from wildaffect.training.rundir import RunDirectory
 
-out, steps = Path(sys.argv[1]), int(sys.argv[2])
-accelerator = start("fp32")
-main = accelerator.is_main_process
-run = RunDirectory(out, made_by="test", config={}, parents={}, main=main)
-accelerator.wait_for_everyone()
-model = torch.nn.Linear(2, 1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-loop = Loop(run, accelerator, model, optimizer, steps, 4, lambda step: 0.1, 0, log_every=1, save_every=10**6)
-first = loop.resume()
-batches = (torch.full((2, 2), float(accelerator.process_index)) for step in range(first, steps))
-loop.train(batches, lambda network, batch: network(batch).square().mean())
-accelerator.end_training()
+def main():
+    out, steps = Path(sys.argv[1]), int(sys.argv[2])
+    accelerator = start("fp32")
+    run = RunDirectory(out, made_by="test", config={}, parents={}, main=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loop = Loop(run, accelerator, model, optimizer, steps, 4, lambda step: 0.1, 0, log_every=1, save_every=10**6)
+    first = loop.resume()
+    batches = (torch.full((2, 2), float(accelerator.process_index)) for step in range(first, steps))
+    loop.train(batches, lambda network, batch: network(batch).square().mean())
+    accelerator.end_training()
+
+
+guarded(main)
 """
 SRUN = """#!/bin/bash
 # As much of srun as the template uses: starts two tasks and gives the highest status.
