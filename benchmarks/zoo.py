@@ -36,9 +36,9 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 class Config:
     """Measure every encoder."""
 
-    batch: int = 8
+    batch: int = 2
     """Faces in a batch."""
-    rounds: int = 5
+    rounds: int = 4
     """Batches that are timed."""
     out: Path | None = None
     """Where to record the results as JSON."""
