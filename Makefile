@@ -2,9 +2,10 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
+EXTRAS := $(addprefix --extra ,app export render cluster docs dev)
 LOCKED := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-'))
 
-.PHONY: demo demo-full starter test faults bench wheel lint format setup clean
+.PHONY: demo demo-full starter test faults bench wheel docs lint format lock setup clean
 
 demo: setup  ## the whole line on the synthetic corpus, from the shipped stage-1 weights; ends in runs/demo/report.html
 	$(BIN)/python demo.py --out runs/demo
@@ -28,6 +29,9 @@ bench: setup  ## what has a goal, two rounds, in one table: make bench [VIDEOS=F
 wheel: setup  ## builds the wheel in dist/ and installs and runs it in an empty environment; needs the network, takes minutes
 	$(BIN)/python -m tests.wheel --out dist
 
+docs: setup  ## the documentation as a site: build/site/index.html
+	$(BIN)/mkdocs build --quiet
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,6 +41,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+lock: setup  ## brings requirements.lock up to date with pyproject.toml; versions that still fit stay
+	$(BIN)/uv pip compile -q pyproject.toml $(EXTRAS) --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--no-header --no-annotate -o requirements.lock
+
 setup: .venv/.ready
 
 # If the stamp is older than the files it was made from, the set-up is done again. The lock holds a complete resolution,
@@ -45,7 +53,7 @@ setup: .venv/.ready
 	@rm -f $@
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q uv==$(UV_VERSION); }
 ifeq ($(LOCKED),)
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[app,export,render,cluster,dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -r pyproject.toml $(EXTRAS) -e .
 else
 	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r requirements.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .

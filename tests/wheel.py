@@ -71,11 +71,11 @@ def check(wheel: Path, work: Path) -> None:
     print(run([wildaffect, "doctor"], work))
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    stages = [words for words in commands_of(section(text, "The stages")) if script_of(words)]
+    stages = [words for words in commands_of(section(text, "Training on Aff-Wild2")) if script_of(words)]
     for words in stages:
         start(words, work)
     (head,) = (words for words in stages if words[:2] == ["python", "temporal/run.py"])
-    for task in ("expr", "au"):  # "likewise", says the README
+    for task in ("expr", "au"):  # the README says: a head per task
         start([task if word == "va" else word.replace("runs/va", f"runs/{task}") for word in head], work)
     (work / "runs" / "demo").symlink_to(work / "runs")
     clip = sorted((work / "data" / "synthwild" / "release" / "videos").rglob("*.mp4"))[0]

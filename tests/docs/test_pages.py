@@ -40,6 +40,16 @@ def test_every_page_is_in_the_readme():
     assert [page.name for page in PAGES[2:] if f"docs/{page.name}" not in text] == []
 
 
+def test_the_readme_is_short_and_in_the_order_of_a_new_user():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    steps = ["![", "pip install", "from wildaffect import", "predict clip.mp4", "95 % intervals", "make demo"]
+    steps += ["## Training on Aff-Wild2", "## On a cluster", "## Citation"]
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+    assert text.count("![") == 1
+    assert len(text.splitlines()) <= 150
+
+
 def test_the_arithmetic_of_the_cost_page_is_right():
     text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8").replace("```", "")
     test = doctest.DocTestParser().get_doctest(text, {}, "cost.md", "cost.md", 0)

@@ -141,10 +141,10 @@ def _plane(table: pa.Table, subject: str) -> Figure:
 
 def _facts_table(facts: Facts) -> Table:
     shown = {
-        "frames": facts.frames,
+        "frames": number(facts.frames),
         "length": duration(facts.seconds),
-        "frames per second": facts.rate,
-        "people": facts.people,
+        "frames per second": number(facts.rate) if facts.rate else "–",
+        "people": number(facts.people),
         "frames with a face": f"{facts.with_face:.0%}",
         "with the main person": f"{facts.with_main_person:.0%}",
         "interpolated faces": f"{facts.interpolated:.0%}",

@@ -147,7 +147,7 @@ class Prediction:
         """For notebooks: a line, warnings, the plot, the first rows."""
         said = "".join(f"<li>{html.escape(text)}</li>" for text in self.warnings)
         rows = self.table.slice(0, SHOWN).to_pandas().to_html(index=False, border=0, na_rep="")
-        plot = f'<img src="{page.Figure(self.plot()).source}" style="max-width: 100%">'
+        plot = f'<img alt="curves" src="{page.Figure(self.plot()).source}" style="max-width: 100%">'
         return f"<p><b>{html.escape(self.clip)}</b>: {html.escape(self._summary())}</p><ul>{said}</ul>{plot}{rows}"
 
 

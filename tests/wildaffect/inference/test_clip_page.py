@@ -6,7 +6,7 @@ import pytest
 
 from tests.wildaffect.inference.conftest import face_rows, write_store
 from wildaffect.inference.clip_facts import facts_of, warnings_of
-from wildaffect.inference.clip_page import _peaks, chart_data, peaks_of, write_report
+from wildaffect.inference.clip_page import _facts_table, _peaks, chart_data, peaks_of, write_report
 from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.table import rows_of
 from wildaffect.tasks import AUS
@@ -49,6 +49,13 @@ def test_decisions_on_the_page_are_those_of_the_table(table):
         decided = np.stack([rows[name].to_numpy(zero_copy_only=False) for name in AUS], axis=1)
         assert np.array_equal(bits, np.nan_to_num(decided))
         assert 0 < bits.sum() < bits.size
+
+
+def test_the_facts_stand_in_one_line_below_each_other(table):
+    """Numbers and texts of one column would be aligned differently."""
+    shown = dict(_facts_table(facts_of(table)).rows)
+    assert all(isinstance(value, str) for value in shown.values())
+    assert (shown["frames"], shown["frames per second"], shown["people"]) == ("60", "25", "2")
 
 
 def test_a_frame_has_a_face_if_anybody_has(table, predictor):
