@@ -28,7 +28,7 @@ def predict_sequence(
     """Predict every frame of one sequence.
 
     Args:
-        head: one head, or several whose values are averaged (each with its own smoothing).
+        head: one head, or several whose values are averaged (each with its own smoothing and share).
         features: `[T, D]`, gaps filled with the nearest frame; several caches concatenated in the head's order.
         valid: `[T]` or `[T, C]` bool, true for frames with a face, for each cache.
         rate: frames per second, for smoothing widths in seconds.
@@ -43,7 +43,7 @@ def predict_sequence(
     """
     if not isinstance(head, Head):
         every = [predict_sequence(one, features, valid, rate=rate, smooth=smooth) for one in head]
-        return average(every)
+        return average(head, every)
     expected = sum(item.dim for item in head.inputs)
     if features.ndim != 2 or features.shape[1] != expected:
         raise UserError(f"the features have the shape {tuple(features.shape)}, but the head reads [T, {expected}]")
@@ -61,10 +61,21 @@ def predict_sequence(
     }
 
 
-def average(every: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Plain mean of several heads' values, task by task, over the heads that predict the task."""
+def average(heads: Sequence[Head], every: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Mean of several heads' values, task by task, in which each head counts as much as its share."""
     names = dict.fromkeys(name for values in every for name in values)
-    return {name: np.mean([values[name] for values in every if name in values], axis=0) for name in names}
+    counted = {name: counting(heads, name) for name in names}
+    return {
+        name: np.average([every[n][name] for n in shares], axis=0, weights=list(shares.values()))
+        for name, shares in counted.items()
+    }
+
+
+def counting(heads: Sequence[Head], task: str) -> dict[int, float]:
+    """Number of each head that counts in the average of a task -> its share."""
+    shares = {n: head.share(task) for n, head in enumerate(heads) if head.share(task)}
+    # A head that counted for nothing among others may be used alone.
+    return shares or {n: 1.0 for n, head in enumerate(heads) if any(own.name == task for own in head.tasks)}
 
 
 @torch.inference_mode()
@@ -125,7 +136,7 @@ def predict_labelled(head: Head, table: FrameTable, ids: Sequence[str], network:
 def predict_cached(
     heads: Sequence[Head], caches: Sequence[FeatureCache], id: str, length: int | None = None, smooth: bool = True
 ) -> tuple[dict[str, np.ndarray], Features]:
-    """Predict one cached sequence with the plain average of several heads.
+    """Predict one cached sequence with the average of several heads.
 
     Args:
         heads: each reads the caches that it was trained on.
@@ -149,7 +160,7 @@ def predict_cached(
         every.append(predict_sequence(head, features, valid, rate=frame_rate(read[0].time_s), smooth=smooth))
     if first is None:
         raise UserError("no head was given")
-    return average(every), first
+    return average(heads, every), first
 
 
 def thresholds_of(heads: Sequence[Head]) -> np.ndarray | None:
@@ -160,6 +171,6 @@ def thresholds_of(heads: Sequence[Head]) -> np.ndarray | None:
 
 def decode(heads: Sequence[Head], task: str, values: np.ndarray, rate: float) -> np.ndarray:
     """Decode averaged values `[T, out_dim]` with the heads' mean thresholds and the first head's mode filter."""
-    able = [head for head in heads if any(item.name == task for item in head.tasks)]
+    able = [heads[n] for n in counting(heads, task)]
     thresholds = thresholds_of(able) if task == "au" else None
     return able[0].smoothing.get(task, RAW).on_decoded(TASKS[task].decode(values, thresholds), rate)

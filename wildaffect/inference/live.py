@@ -129,7 +129,7 @@ class Person:
             for head in self.heads
         ]
         row: Row = {}
-        for name, values in average(every).items():
+        for name, values in average(self.models.heads, every).items():
             task = TASKS[name]
             self.past[name].append(values)
             row |= {column: round(float(value), 5) for column, value in zip(value_columns(task), values, strict=True)}

@@ -99,6 +99,7 @@ class Models:
             Task name to `[T, out_dim]`.
         """
         values = average(
+            self.heads,
             [
                 predict_sequence(
                     head,
@@ -107,7 +108,7 @@ class Models:
                     rate=rate,
                 )
                 for head in self.heads
-            ]
+            ],
         )
         prior = next((head.prior for head in self.heads if head.prior), None)
         if prior is not None and "expr" in values:
