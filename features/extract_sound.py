@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from checkpoints.content import content_hashes
 from checkpoints.errors import UserError, some
 from checkpoints.lock import sole_writer
 from features.cache import source_of, write_features
@@ -54,11 +55,12 @@ class SoundCache(CacheInMaking):
         return super().up_to_date and all(source_of(self.path, s.id) == self.source_of(s) for s in sequences)
 
     def source_of(self, sequence: FaceSequence) -> str:
-        """What the file of a sequence is made of: the frames' times, and a video that has a size, as for the store."""
+        """What the file of a sequence is made of: the frames' times, and the content of their video."""
         rows = slice(sequence.start, sequence.start + sequence.length)
         digest = hashlib.sha256(self.store.frame[rows].tobytes() + self.store.time_s[rows].tobytes())
         video = self.videos.get(sequence.video)
-        digest.update(b"none" if video is None else str(video.stat().st_size).encode())
+        if video is not None:
+            digest.update(content_hashes(video.parent, [video.name])[video.name].encode())
         return self.source(digest.hexdigest())
 
     def write(self, sequences: Sequence[FaceSequence], problems: list[str]) -> int:

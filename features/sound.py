@@ -18,8 +18,9 @@ from preprocessing.faces import Sequence as FaceSequence
 from preprocessing.sound import RATE, Piece, Report, read_sound
 
 LOGMEL = "logmel"
-WINDOW, HOP, BINS = 400, 160, 512
-"""Samples of a spectrum (25 ms), between spectra (10 ms), and of the transform."""
+WINDOW, HOP, BINS = 400, 80, 512
+"""Samples of a spectrum (25 ms), between spectra (5 ms, so that fast videos have some in every frame), and of the
+transform."""
 BANDS = 64
 LOWEST, HIGHEST = 50.0, 7600.0
 """Hertz."""
@@ -57,17 +58,17 @@ class Ear(Protocol):
 
 
 class LogMel:
-    """Logarithm of the power in mel bands, every 10 ms over 25 ms."""
+    """Logarithm of the power in mel bands, every 5 ms over 25 ms."""
 
     dim, period_s = BANDS, HOP / RATE
-    config: dict[str, Any] = {
-        "sound": LOGMEL,
-        **{"rate": RATE, "window": WINDOW, "hop": HOP, "bins": BINS, "bands": BANDS},
-        **{"lowest": LOWEST, "highest": HIGHEST, "quietest": QUIETEST},
-    }
     place = fingerprint = ""
 
     def __init__(self) -> None:
+        self.config: dict[str, Any] = {
+            "sound": LOGMEL,
+            **{"rate": RATE, "window": WINDOW, "hop": HOP, "bins": BINS, "bands": BANDS},
+            **{"lowest": LOWEST, "highest": HIGHEST, "quietest": QUIETEST},
+        }
         self._shape = get_window("hann", WINDOW).astype(np.float32)
         self._bands = (mel_bands() / (self._shape**2).sum()).astype(np.float32)
 

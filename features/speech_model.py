@@ -65,8 +65,8 @@ class SpeechModel:
         self._whisper = config.model_type == "whisper"
         if not (self._whisper or hasattr(config, "conv_stride")) or self._prepare.sampling_rate != RATE:
             raise UserError(
-                f"--audio {name} is a {config.model_type} model: give one of wav2vec 2.0, HuBERT, WavLM or Whisper that "
-                f"takes {RATE:,} samples per second"
+                f"--audio {name} is a {config.model_type} model: give one of wav2vec 2.0, HuBERT, WavLM or Whisper "
+                f"that takes {RATE:,} samples per second"
             )
         self._model = (model.get_encoder() if self._whisper else model).float().to(device).eval()
         self.dim = config.hidden_size
@@ -126,8 +126,8 @@ class SpeechModel:
         states = self._model(values.to(self._model.device)).last_hidden_state[0]
         if not self._whisper and len(states) != count:
             raise UserError(
-                f"--audio {self.place} makes {len(states)} tokens where {count} were expected: its convolutions are not "
-                "those of wav2vec 2.0, HuBERT or WavLM"
+                f"--audio {self.place} makes {len(states)} tokens where {count} were expected: its convolutions are "
+                "not those of wav2vec 2.0, HuBERT or WavLM"
             )
         return states[:count].float().cpu().numpy()
 
