@@ -57,7 +57,14 @@ def test_from_videos_with_sound_to_four_challenge_files(release, tmp_path, monke
     assert np.array_equal(np.flatnonzero(~heard.read(LATE).valid), np.arange(12 if heard.read(LATE).valid[12] else 13))
     caches = (tmp_path / "seen", tmp_path / "heard")
     for task in ("va", "expr", "au", "joint"):
-        quick = TINY | {"epochs": 2, "evaluations": 1, "fusion_width": 16, "deviation": True, "precision": "fp32"}
+        quick = TINY | {
+            "layers": 1,
+            "epochs": 2,
+            "evaluations": 1,
+            "fusion_width": 16,
+            "deviation": True,
+            "precision": "fp32",
+        }
         config = replace(recipe("ours-av", task), features=caches, labels=release, out=tmp_path / task, **quick)
         run.main(config)
         assert [item.sound for item in load_head(tmp_path / task).inputs] == ["", "logmel"]
