@@ -52,9 +52,9 @@ class SoundCache(CacheInMaking):
     def up_to_date(self) -> bool:
         """Whether the cache is complete and made in this way from these faces and videos."""
         sequences = self.store.sequences()
-        return super().up_to_date and all(source_of(self.path, s.id) == self.source_of(s) for s in sequences)
+        return super().up_to_date and all(source_of(self.path, s.id) == self.made_of(s) for s in sequences)
 
-    def source_of(self, sequence: FaceSequence) -> str:
+    def made_of(self, sequence: FaceSequence) -> str:
         """What the file of a sequence is made of: the frames' times, and the content of their video."""
         rows = slice(sequence.start, sequence.start + sequence.length)
         digest = hashlib.sha256(self.store.frame[rows].tobytes() + self.store.time_s[rows].tobytes())
@@ -63,17 +63,18 @@ class SoundCache(CacheInMaking):
             digest.update(content_hashes(video.parent, [video.name])[video.name].encode())
         return self.source(digest.hexdigest())
 
-    def write(self, sequences: Sequence[FaceSequence], problems: list[str]) -> int:
-        """Write the files of one video's sequences, and add to the problems; returns how many frames have sound."""
-        video, count = sequences[0].video, 0
+    def write(self, people: Sequence[FaceSequence], stale: Sequence[FaceSequence], problems: list[str]) -> int:
+        """Write the stale files of one video's people, and add to the problems; returns how many frames have sound."""
+        video, count = people[0].video, 0
         path, heard = self.videos.get(video), {}
         if path is None:
             problems.append(f"{video} is not in --source")
         else:
+            # All of them: a frame's row depends on the times of its neighbours, whoever is seen there.
             heard = hear_video(
-                self.ear, path, self.store, sequences, lambda problem: problems.append(f"{video} {problem}")
+                self.ear, path, self.store, people, lambda problem: problems.append(f"{video} {problem}")
             )
-        for sequence in sequences:
+        for sequence in stale:
             nothing = np.zeros((sequence.length, self.ear.dim), np.float16), np.zeros(sequence.length, bool)
             features, valid = heard.get(sequence.id, nothing)
             write_features(
@@ -83,7 +84,7 @@ class SoundCache(CacheInMaking):
                 valid=valid,
                 time_s=self.store.time_s[sequence.start : sequence.start + sequence.length],
                 first_frame=sequence.first_frame,
-                source=self.source_of(sequence),
+                source=self.made_of(sequence),
             )
             count += int(valid.sum())
         return count
@@ -119,13 +120,13 @@ def extract_sound(config: Extract) -> dict[str, Any]:
     total = sum(s.length for first in mine for s in people[first.video])
     with progress_bar(total=total, unit="frame", disable=not accelerator.is_main_process) as bar:
         for video in (first.video for first in mine):
-            reasons = {s.id: cache.stale(s.id, cache.source_of(s)) for s in people[video]}
+            reasons = {s.id: cache.stale(s.id, cache.made_of(s)) for s in people[video]}
             for id, reason in reasons.items():
                 if reason not in (None, "missing"):
                     bar.write(f"extracted again: {config.out}/{id} is {reason}", file=sys.stdout)
             stale = [s for s in people[video] if reasons[s.id] is not None]
             if stale:
-                frames += cache.write(stale, problems)
+                frames += cache.write(people[video], stale, problems)
             done += len(stale)
             bar.update(sum(s.length for s in people[video]))
     for problem in problems[:5]:

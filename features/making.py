@@ -127,7 +127,11 @@ class CacheInMaking:
         if found is None:
             return "missing" if not (self.path / f"{id}.safetensors").exists() else "of unknown origin"
         old, new = found.split(" "), source.split(" ")
-        names = ("made by another encoder, view or framing", "made in another precision", "made from other faces")
+        names = (
+            "made by another encoder, view or framing",
+            "made in another precision",
+            "made from other faces or sound",
+        )
         return next(name for name, a, b in zip(names, old, new, strict=True) if a != b)
 
     def finish(self) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
+from checkpoints.encoder import BUILD_FAULTS
 from checkpoints.errors import UserError
 from features.sound import LOGMEL, Ear, LogMel, Tokens
 from preprocessing.sound import RATE, Piece
@@ -29,6 +31,8 @@ CHUNK_S = 30
 MARGIN = 15
 """A chunk overlaps the one before and the one after by this part of its length twice: the tokens in the margins are
 taken from the other one, unless there is none."""
+UNUSED = "masked_spec_embed"
+"""Weights that only training uses; files may lack them."""
 NO_MATTER = ("_name_or_path", "architectures", "dtype", "processor_class", "torch_dtype", "transformers_version")
 """Keys of a model's files that do not change its hidden states."""
 
@@ -54,9 +58,12 @@ class SpeechModel:
             settings, _ = transformers.PretrainedConfig.get_config_dict(name)
             hearing, _ = transformers.FeatureExtractionMixin.get_feature_extractor_dict(name)
             self._prepare = transformers.AutoFeatureExtractor.from_pretrained(name)
-            model = transformers.AutoModel.from_pretrained(name, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            transformers.utils.logging.disable_progress_bar()
+            model, found = transformers.AutoModel.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+            if missing := [key for key in found["missing_keys"] if not key.endswith(UNUSED)]:
+                raise ValueError(f"it lacks {missing[0]}")
+        except (OSError, SafetensorError, *BUILD_FAULTS) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise UserError(
                 f"--audio {name}: no speech model can be loaded from there ({reason}): give {LOGMEL}, a folder with "
                 "config.json, model.safetensors and preprocessor_config.json, or a name on the Hugging Face Hub"
@@ -81,6 +88,8 @@ class SpeechModel:
         self._margin = self._chunk // MARGIN // self._stride * self._stride
         digest = hashlib.sha256()
         for key, tensor in sorted(self._model.state_dict().items()):
+            if key.endswith(UNUSED):
+                continue
             digest.update(key.encode() + tensor.cpu().numpy().tobytes())
         self.fingerprint = digest.hexdigest()
         self.config: dict[str, Any] = {"sound": "model", "architecture": config.model_type, "rate": RATE}

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from checkpoints.errors import UserError
 from features import speech_model as speech
@@ -207,6 +208,23 @@ def test_speech_models(kind, dim, videos, faces, tmp_path):
     assert SpeechModel(str(speech_model(tmp_path / "other", kind, seed=1))).feature_id != ear.feature_id
     moved = shutil.copytree(folder, tmp_path / "moved")
     assert SpeechModel(str(moved)).feature_id == ear.feature_id
+
+
+def test_a_speech_model_must_be_whole(tmp_path):
+    """What a file lacks would be random numbers; only what training alone uses may be missing."""
+    folder = speech_model(tmp_path / "model", "hubert")
+    before = SpeechModel(str(folder)).feature_id
+    tensors = load_file(folder / "model.safetensors")
+    for name, message in (("masked_spec_embed", ""), ("feature_projection.projection.weight", "it lacks feature_proj")):
+        save_file({key: value for key, value in tensors.items() if key != name}, folder / "model.safetensors")
+        if not message:
+            assert SpeechModel(str(folder)).feature_id == before
+            continue
+        with pytest.raises(UserError, match=f"no speech model can be loaded from there .{message}"):
+            SpeechModel(str(folder))
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="no speech model can be loaded"):
+        SpeechModel(str(folder))
 
 
 def test_chunks_join_without_a_seam(tmp_path, monkeypatch):
