@@ -35,11 +35,13 @@ class HeadInput:
     Attributes:
         feature_id: identifies what its features mean.
         dim: width of the features.
-        encoder: path of the encoder, relative to the head's directory, or `timm:NAME`; empty if unknown.
+        encoder: path of the encoder, relative to the head's directory, or `timm:NAME` or `hf:NAME`; empty if there is
+            none or it is unknown.
         view: part of the face that the encoder sees.
         flip: whether features are averaged over each picture and its mirror image.
         pooling: how tokens were pooled into one vector; None: as in the encoder's training.
         framing: how the faces were framed, see :meth:`checkpoints.framing.Framing.as_dict`.
+        sound: empty for features of faces; of sound: `logmel`, or `model` for the speech model `encoder`.
     """
 
     feature_id: str
@@ -49,6 +51,7 @@ class HeadInput:
     flip: bool = False
     pooling: str | None = None
     framing: Annotated[dict[str, Any], FramingForm] = field(default_factory=UNKNOWN.as_dict)
+    sound: Literal["", "logmel", "model"] = ""
 
 
 class TaskScore(TypedDict):

@@ -1,6 +1,7 @@
 """From features to one prediction per frame. Overlapping windows are averaged before decoding, then smoothed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -146,7 +147,8 @@ def predict_cached(
         smooth: false for raw values.
 
     Returns:
-        task name -> values `[T, out_dim]`, and what was read from the first head's first cache.
+        task name -> values `[T, out_dim]`, and what was read from the first head's first cache, valid where any of the
+        head's caches is.
     """
     every, first = [], None
     for head in heads:
@@ -154,7 +156,7 @@ def predict_cached(
             Features.never_seen(length, cache.dim) if length and id not in cache else cache.read(id, length)
             for cache in pick_caches(head, caches)
         ]
-        first = first or read[0]
+        first = first or replace(read[0], valid=np.any([item.valid for item in read], axis=0))
         features = read[0].features if len(read) == 1 else np.concatenate([item.features for item in read], axis=1)
         valid = np.stack([item.valid for item in read], axis=1)
         every.append(predict_sequence(head, features, valid, rate=frame_rate(read[0].time_s), smooth=smooth))
