@@ -43,7 +43,7 @@ def test_a_bad_head_loses_its_share():
     assert setting.shares[0] > 0.8 and sum(setting.shares) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_labels_that_are_noise_win_nothing_in_nested_folds_but_seem_to_without(seed):
     _, found = search([1.0] * 6, seed, shown=0.0, videos=10, folds=5, length=30, width=15).result()
     assert found["naive"]["gain"] > 0.03
@@ -55,12 +55,12 @@ def test_a_fold_does_not_choose_for_itself():
     """Labels of one fold are turned round: what it is decoded with stays the same."""
     searches = [search([0.6, 0.9], seed=1) for _ in range(2)]
     for same in (items for items, fold in zip(searches[1].items, searches[1].folds, strict=True) if fold == 2):
-        for item in same:
-            item.labels[:] = -item.labels
+        same[0].labels[:] *= -1  # the heads share them
     plans = [s.plan(frozenset({2})) for s in searches]
     settings = [s.fit(("smoothing", "shares"), frozenset({2})) for s in searches]
     assert plans[0] == plans[1] and settings[0] == settings[1]
-    assert searches[0].fit(("shares",)) != searches[1].fit(("shares",))
+    judged = [s.judged(s.own, np.flatnonzero(s.folds == 2)) for s in searches]
+    assert not np.allclose(*judged)
 
 
 def test_thresholds_are_chosen_for_action_units_alone():
