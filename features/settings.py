@@ -16,7 +16,8 @@ class Extract:
     """
 
     encoder: str = ""
-    """Encoder directory, a run that made one, timm:NAME, or the folder of a published timm model."""
+    """Encoder directory, a run that made one, timm:NAME, the folder of a published timm model, or a preset: dinov3,
+    clip, siglip, mae."""
     audio: str = ""
     """The sound instead: logmel, or a speech model (folder, or name on the Hugging Face Hub). Needs --source."""
     source: tuple[Path, ...] = ()
