@@ -109,7 +109,7 @@ def score(config: Config, task: str, run: Path, features: tuple[Path, ...], ever
     """Official score of a head on the test answers, without the sound of one of `every` videos (0: of none)."""
     head, caches = load_head(run), open_caches(features)
     tracks = read_annotations(config.out / "corpus" / "answers" / task, TASKS[task])
-    total = 0
+    total: Any = 0
     for number, (id, track) in enumerate(sorted(tracks.items())):
         read = [cache.read(id, len(track)) for cache in caches]
         values, valid = [item.features for item in read], [item.valid for item in read]
@@ -118,7 +118,7 @@ def score(config: Config, task: str, run: Path, features: tuple[Path, ...], ever
         rate = frame_rate(read[0].time_s)
         predicted = predict_sequence(head, np.concatenate(values, axis=1), np.stack(valid, axis=1), rate=rate)[task]
         total = total + TASKS[task].statistics(decode([head], task, predicted, rate), track.labels, track.mask)
-    return float(TASKS[task].score_statistics(np.asarray(total))["score"])
+    return float(TASKS[task].score_statistics(total)["score"])
 
 
 if __name__ == "__main__":

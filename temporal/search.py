@@ -65,7 +65,8 @@ class Search:
         parts = ["smoothing", *(["shares"] if len(own.shares) > 1 else [])]
         parts += ["thresholds"] if task.name == "au" else []
         self.plans: list[Parts] = [*chain.from_iterable(combinations(parts, n) for n in range(len(parts) + 1))]
-        kinds: list[SmoothingKind] = ["box", "gaussian", *(["mode"] if task.name == "expr" else [])]
+        kinds: list[SmoothingKind] = ["box", "gaussian"]
+        kinds += ["mode"] if task.name == "expr" else []
         self._tried = [RAW, *(Smoothing(kind, width, "seconds") for width in WIDTHS["seconds"] for kind in kinds)]
         raw = replace(own, smoothing=(RAW,) * len(own.shares))
         averages = [replace(same[0], values=raw.values(same)) for same in items]
@@ -110,7 +111,7 @@ class Search:
             for n in range(len(setting.shares))
         ]
         labels, mask = (np.concatenate([getattr(same[0], name) for same in chosen]) for name in ("labels", "mask"))
-        total, picks, best, reached = 0, np.zeros(len(smooth)), setting.shares, -np.inf
+        total, picks, best, reached = np.zeros_like(smooth[0]), np.zeros(len(smooth)), setting.shares, -np.inf
         for count in range(1, PICKS + 1):
             averages = [(total + values) / count for values in smooth]
             scores = [
@@ -146,7 +147,7 @@ class Search:
             the first, `gain` over it with the ends of its 95 % interval, `gain_low` and `gain_high`.
         """
         everything = np.arange(len(self.items))
-        outer = {}
+        outer: dict[int, np.ndarray] = {}
         for fold in np.unique(self.folds).tolist():
             chosen = self.fit(self.plan(frozenset({fold})), frozenset({fold}))
             rows = np.flatnonzero(self.folds == fold)

@@ -50,7 +50,9 @@ def tune(config: Tune) -> dict[str, Any]:
     heads = [load_head(directory) for directory in directories]
     caches = open_caches(config.features)
     tasks = [task for task in TASKS.values() if any(head.share(task.name) for head in heads)]
-    chosen, results, used = {}, {}, set()
+    chosen: dict[str, Setting] = {}
+    results: dict[str, Any] = {}
+    used: set[str] = set()
     for task in tasks:
         able = [head for head in heads if head.share(task.name)]
         items, folds = unseen_videos(task, able, caches, config)
