@@ -12,7 +12,7 @@ from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
-from features.cache import FeatureCache
+from features.cache import PUBLISHED, FeatureCache
 from temporal.caches import open_caches
 from temporal.data import frame_rate
 from temporal.heads import Head, head_directories, load_head, save_head
@@ -160,5 +160,5 @@ def write_tuned(config: Tune, heads: Mapping[Path, Head], chosen: Mapping[str, S
 
 
 def moved(encoder: str, old: Path, new: Path) -> str:
-    """The path of an encoder relative to another directory; names of timm stay."""
-    return encoder if not encoder or encoder.startswith("timm:") else os.path.relpath(old / encoder, new)
+    """The path of an encoder relative to another directory; names of published ones stay."""
+    return encoder if not encoder or encoder.startswith(PUBLISHED) else os.path.relpath(old / encoder, new)
