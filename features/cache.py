@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,8 @@ KIND = "feature cache"
 SCHEMA = 2
 IMPORTED = "imported"
 """What the source of a file begins with if its features were imported, not extracted."""
+PUBLISHED = ("timm:", "hf:")
+"""What the encoder of a cache or a head begins with if it is a published name, not a path."""
 AGAIN = "delete the file and run the command that made it again"
 
 
@@ -59,6 +61,7 @@ class Made(TypedDict, total=False):
     flip: bool
     pooling: str | None
     framing: FramingForm
+    sound: Literal["", "logmel", "model"]
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,11 @@ def write_report(cache_path: Path, store: FacesStore, labels: Tracks | None, unr
     cache = FeatureCache(cache_path)
     sequences = cache.header["sequences"]
     frames, valid = (np.array([item[key] for item in sequences.values()]) for key in ("frames", "valid"))
+    what = "sound" if cache.made.get("sound") else "a face"
     facts: list[list[Any]] = [
         ["sequences", len(sequences)],
         ["frames", int(frames.sum())],
-        ["with a face", int(valid.sum())],
+        [f"with {what}", int(valid.sum())],
         *([] if unreadable is None else [["pictures that could not be decoded", unreadable]]),
         ["dimensions", cache.dim],
         *(list(item) for item in sorted(cache.header["config"].items())),
@@ -44,7 +45,7 @@ def write_report(cache_path: Path, store: FacesStore, labels: Tracks | None, unr
     rows: list[list[Any]] = [[id, count, f"{share:.1%}"] for share, id, count in missing[:10] if share]
     blocks: list[Any] = [Table(["", ""], facts)]
     if rows:
-        blocks.append(Table(["sequence", "frames", "without a face"], rows, "Where faces are missing most"))
+        blocks.append(Table(["sequence", "frames", f"without {what}"], rows, f"Where {what} is missing most"))
     note = SYNTHETIC_NOTE if store.header.get("synthetic") else ""
     sections = [Section("What is in it", blocks), Section("Map of the features", _map(cache, labels))]
     write_page(cache_path / "report.html", "Feature cache", sections, note=note)

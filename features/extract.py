@@ -10,6 +10,7 @@ from checkpoints.ranges import check_ranges
 from features.cache_report import write_report
 from features.embed import Embedder, with_pooling
 from features.job import Cache, extract_sequences, share
+from features.presets import resolved
 from features.settings import Extract
 from preprocessing.faces import FacesStore
 from preprocessing.views import check_views, describe_input
@@ -27,6 +28,7 @@ def extract(config: Extract) -> dict[str, Any]:
         UserError: Inputs are missing or do not fit, or `out` holds something else.
     """
     check_ranges(config)
+    config = resolved(config)
     accelerator = start(config.precision)
     store = FacesStore(config.faces)
     encoder = with_pooling(load_encoder(config.encoder), config.pooling).to(accelerator.device)

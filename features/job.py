@@ -1,7 +1,6 @@
 """The extraction job: finds stale sequences, fills batches across videos, writes one atomic file per sequence."""
 
 import hashlib
-import os
 import sys
 import time
 from collections import deque
@@ -15,23 +14,19 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from checkpoints.artifact import check_seal, read_json
-from checkpoints.content import content_hashes
 from checkpoints.encoder import chosen_on
-from checkpoints.errors import UserError
-from features.cache import HEADER, IMPORTED, FeatureCache, finish_cache, is_damaged, source_of, write_features
+from features.cache import write_features
 from features.embed import Embedder
+from features.making import CacheInMaking, Origin
 from preprocessing.faces import FacesStore
 from preprocessing.faces import Sequence as FaceSequence
 from preprocessing.views import StillFrames
 from wildaffect.report.bar import progress_bar
 from wildaffect.training.images import work_ahead
 
-MADE_BY = "features/run.py"
 
-
-class Cache:
-    """A feature cache that is being made or brought up to date.
+class Cache(CacheInMaking):
+    """The cache of one encoder and view.
 
     Args:
         path: Its directory.
@@ -42,120 +37,23 @@ class Cache:
     """
 
     def __init__(self, path: Path, embedder: Embedder, store: FacesStore, *, encoder_path: str, precision: str) -> None:
-        self.path, self.embedder, self.store, self.precision = path, embedder, store, precision
-        self._encoder_path = encoder_path
-        self._made_of = f"{embedder.feature_id} {precision}"
-
-    @property
-    def _parents(self) -> dict[str, str]:
-        return {"encoder": self.embedder.encoder.fingerprint, "faces": self.store.fingerprint}
-
-    @property
-    def _config(self) -> dict[str, Any]:
-        view, flip, pooling = self.embedder.view, self.embedder.flip, self.embedder.encoder.config.pooling
-        config = {"view": view, "flip": flip, "pooling": pooling, "precision": self.precision}
-        return config | {"framing": self.embedder.framing.as_dict()}
-
-    @property
-    def _seen(self) -> dict[str, dict[str, list[str]]]:
-        """Whose labels taught and chose the encoder, by task."""
-        provenance = self.embedder.encoder.provenance
-        return {"trained_on": provenance.get("labelled_videos") or {}, "chosen_on": chosen_on(provenance)}
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether the cache is complete, readable and made with this encoder, view and precision from these faces."""
-        header = self._header()
-        same = (header.get("parents"), header.get("config")) == (self._parents, self._config)
-        same = same and all(header.get(name) == ids for name, ids in self._seen.items())
-        return same and not self._changed() and all(source_of(self.path, s.id) for s in self.store.sequences())
-
-    def _changed(self) -> list[Path]:
-        """Files that are not what the header says, and are therefore extracted again; empty without a header."""
-        try:
-            expected = FeatureCache(self.path).sequences
-        except UserError:
-            return []
-        files = [file for id in expected if (file := self.path / f"{id}.safetensors").is_file()]
-        found = content_hashes(self.path, [file.name for file in files])
-        return [file for file in files if found[file.name] != expected[file.stem]["hash"]]
-
-    def _header(self) -> dict[str, Any]:
-        """The header; empty if the cache is unfinished or damaged."""
-        try:
-            header = read_json(self.path / HEADER)
-            if isinstance(header, dict):
-                check_seal(header, self.path / HEADER)
-                return header
-        except UserError:
-            pass
-        return {}
-
-    def open(self) -> None:
-        """Make the directory, and remove the header that would declare it complete.
-
-        Raises:
-            UserError: It holds something that this job did not write, or only features of other faces, which would be
-                deleted.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        by = str(self._header().get("made_by", MADE_BY))
-        if by.rpartition(" ")[2] != MADE_BY:
-            raise UserError(f"{self.path} is a feature cache that {by} made: choose another --out")
-        ids, kept = {sequence.id for sequence in self.store.sequences()}, set()
-        for file in self.path.iterdir():
-            if file.name in (HEADER, "report.html") or file.name.startswith("."):
-                continue
-            source = source_of(self.path, file.stem) if file.suffix == ".safetensors" else None
-            # A file that a crash of the machine damaged has no readable source: its name must do.
-            ours = not source.startswith(IMPORTED) if source else file.stem in ids and is_damaged(file)
-            if file.suffix != ".safetensors" or not ours:
-                raise UserError(f"{self.path} holds {file.name!r}, which {MADE_BY} did not write: choose another --out")
-            kept.add(file.stem)
-        if kept and not kept & ids:
-            raise UserError(
-                f"{self.path} holds features of other faces, such as {min(kept)!r}, and none of {self.store.path}: "
-                "choose another --out"
-            )
-        for file in self._changed():
-            print(f"extracted again: {file} was changed", flush=True)
-            file.unlink()
-        (self.path / HEADER).unlink(missing_ok=True)
-
-    def source(self, content: str) -> str:
-        """What a file of the cache is made of, as text, given the content of its faces."""
-        return f"{self._made_of} {content}"
-
-    def stale(self, id: str, source: str) -> str | None:
-        """Why a sequence must be extracted (`missing`, or what has changed); None if it is up to date."""
-        found = source_of(self.path, id)
-        if found == source:
-            return None
-        if found is None:
-            return "missing" if not (self.path / f"{id}.safetensors").exists() else "of unknown origin"
-        old, new = found.split(" "), source.split(" ")
-        names = ("made by another encoder, view or framing", "made in another precision", "made from other faces")
-        return next(name for name, a, b in zip(names, old, new, strict=True) if a != b)
-
-    def finish(self) -> None:
-        """Delete sequences that are no longer in the store and write the header."""
-        ids = {sequence.id for sequence in self.store.sequences()}
-        for file in self.path.glob("*.safetensors"):
-            if file.stem not in ids:
-                print(f"deleted {file}: the store has no such sequence", flush=True)
-                file.unlink()
-        encoder, where = self.embedder.encoder, self._encoder_path
-        finish_cache(
-            self.path,
-            made_by=MADE_BY,
-            config=self._config,
-            parents=self._parents,
-            feature_id=self.embedder.feature_id,
+        self.embedder, encoder = embedder, embedder.encoder
+        origin = Origin(
+            feature_id=embedder.feature_id,
             dim=encoder.dim,
-            encoder=where if where.startswith("timm:") else os.path.relpath(where, self.path),
-            **self._seen,
-            synthetic=bool(self.store.header.get("synthetic", False)),
+            made_of=f"{embedder.feature_id} {precision}",
+            config={
+                **{"view": embedder.view, "flip": embedder.flip, "pooling": encoder.config.pooling},
+                **{"precision": precision, "framing": embedder.framing.as_dict()},
+            },
+            fingerprint=encoder.fingerprint,
+            encoder=encoder_path,
+            seen={
+                "trained_on": encoder.provenance.get("labelled_videos") or {},
+                "chosen_on": chosen_on(encoder.provenance),
+            },
         )
+        super().__init__(path, origin, store)
 
 
 def share(sequences: Sequence[FaceSequence], rank: int, world: int) -> list[FaceSequence]:

@@ -1,4 +1,7 @@
-"""Feature extraction: `accelerate launch features/run.py --encoder ENC --faces STORE --out CACHE`."""
+"""Feature extraction: `accelerate launch features/run.py --encoder ENC --faces STORE --out CACHE`.
+
+Sound: `python features/run.py --audio logmel --source VIDEOS --faces STORE --out CACHE`.
+"""
 
 from typing import Any
 
@@ -9,7 +12,12 @@ from features.settings import Extract
 
 
 def main(config: Extract) -> dict[str, Any]:
-    """Extract features; see :func:`features.extract.extract`, which loads torch."""
+    """Extract features; see :mod:`features.extract` and :mod:`features.extract_sound`, which load torch."""
+    config.check()
+    if config.audio:
+        from features.extract_sound import extract_sound
+
+        return extract_sound(config)
     from features.extract import extract
 
     return extract(config)

@@ -1,18 +1,27 @@
 """The options of feature extraction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from checkpoints.errors import UserError
 from preprocessing.faces import ViewName
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extract:
-    """Cache an encoder's features of every frame of a faces store; continues where a killed run stopped."""
+    """Cache an encoder's features of every frame of a faces store, or those of the sound (--audio).
 
-    encoder: str
-    """Encoder directory, a run that made one, timm:NAME, or the folder of a published timm model."""
+    Continues where a killed run stopped.
+    """
+
+    encoder: str = ""
+    """Encoder directory, a run that made one, timm:NAME, the folder of a published timm model, or a preset: dinov3,
+    clip, siglip, mae."""
+    audio: str = ""
+    """The sound instead: logmel, or a speech model (folder, or name on the Hugging Face Hub). Needs --source."""
+    source: tuple[Path, ...] = ()
+    """For --audio: what --source of preprocessing/run.py was, with the videos."""
     faces: Path
     """Faces store."""
     out: Path
@@ -33,3 +42,17 @@ class Extract:
     """Arithmetic; auto: bf16 where the hardware has it."""
     workers: int = 1
     """Processes per process that decode pictures; 0: none."""
+
+    def check(self) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            UserError: Neither or both of `encoder` and `audio` are given, or an option that is for the other one.
+        """
+        if bool(self.encoder) == bool(self.audio):
+            raise UserError("pass either --encoder ENC (faces) or --audio logmel|MODEL --source VIDEOS (sound)")
+        given = {item.name for item in fields(self) if getattr(self, item.name) != item.default}
+        wrong = given - {"audio", "source", "faces", "out"} if self.audio else given & {"source"}
+        if wrong:
+            of, name = ("--encoder", "--audio") if self.audio else ("--audio", "--encoder")
+            raise UserError(f"--{min(wrong).replace('_', '-')} is for {of}: leave it out with {name}")

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -73,7 +74,7 @@ def read_frames(path: Path, report: Report) -> Iterator[Frame]:
     if animated(path):
         yield from _animation(path)
         return
-    with _opened(path) as container:
+    with opened(path) as container:
         stream = _video_stream(container, report)
         yield from _numbered(_decode(container, stream, report), stream, report)
 
@@ -86,7 +87,7 @@ def count_frames(path: Path, report: Report) -> int:
     """
     if animated(path):
         return sum(1 for _ in _animation(path))
-    with _opened(path) as container:
+    with opened(path) as container:
         stream = _video_stream(container, report)
         return sum(1 for _ in _decode(container, stream, report))
 
@@ -94,7 +95,7 @@ def count_frames(path: Path, report: Report) -> int:
 def holds_video(path: Path) -> bool:
     """Whether a frame of a file can be decoded."""
     try:
-        with _opened(path) as container:
+        with opened(path) as container:
             stream = _video_stream(container, lambda problem: None)
             if stream.codec_context.name in TEXT_CODECS:
                 return False
@@ -129,7 +130,12 @@ def _animation(path: Path) -> Iterator[Frame]:
             raise UserError(f"cannot be read as an animation: {error}") from None
 
 
-def _opened(path: Path) -> av.container.InputContainer:
+def opened(path: Path) -> av.container.InputContainer:
+    """Open a file that FFmpeg reads; the caller closes it.
+
+    Raises:
+        UserError: It cannot be opened, or only names other files.
+    """
     # Only local files: a playlist posing as a video must not open network addresses.
     try:
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
@@ -164,7 +170,7 @@ def _video_stream(container: av.container.InputContainer, report: Report) -> Vid
 def _film(container: av.container.InputContainer, streams: list[VideoStream]) -> VideoStream:
     """Of several streams, the largest picture among those that last; posters have few frames, previews are small."""
     counts = dict.fromkeys((stream.index for stream in streams), 0)
-    with _opened(Path(container.name.removeprefix("file:"))) as other:
+    with opened(Path(container.name.removeprefix("file:"))) as other:
         try:
             for number, packet in enumerate(other.demux([other.streams[index] for index in counts])):
                 counts[packet.stream.index] += packet.size > 0
@@ -176,7 +182,9 @@ def _film(container: av.container.InputContainer, streams: list[VideoStream]) ->
     return max(lasting, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
 
 
-def _packets(container: av.container.InputContainer, stream: VideoStream, report: Report) -> Iterator[av.Packet]:
+def packets_of(
+    container: av.container.InputContainer, stream: VideoStream | AudioStream, report: Report
+) -> Iterator[av.Packet]:
     """Read the packets of a stream, and make its clock rise.
 
     Where the clock begins anew (files joined into one), the later times go on from the earlier ones. A single time
@@ -217,7 +225,7 @@ def _decode(container: av.container.InputContainer, stream: VideoStream, report:
     timeline = _Timeline()
     packets = 0
     try:
-        for packet in _packets(container, stream, report):
+        for packet in packets_of(container, stream, report):
             packets += packet.size > 0
             if (pts := _shown_at(packet)) is not None:
                 timeline.expect(pts)
@@ -392,10 +400,10 @@ def read_times(path: Path) -> list[float]:
     try:
         if animated(path):
             return [frame.time_s for frame in _animation(path)]
-        with _opened(path) as container:
+        with opened(path) as container:
             stream = _video_stream(container, lambda problem: None)
             base = float(stream.time_base or 0)
-            packets = _packets(container, stream, lambda problem: None)
+            packets = packets_of(container, stream, lambda problem: None)
             shown = [packet.pts for packet in packets if packet.size and not packet.is_discard]
             step = float(1 / stream.average_rate) if stream.average_rate else float("nan")
     except (av.FFmpegError, OSError, UserError):

@@ -59,6 +59,8 @@ class Course:
         drawn: intensities to draw ``[T, 16]`` (the twelve and the hidden ones), including resting bias and jitter.
         gaze: direction ``[T, 2]``.
         rounding: lip rounding of speech ``[T]``.
+        feeling: true valence and arousal ``[T, 2]``, which the annotation follows with a lag.
+        speech: how far speech opens the mouth ``[T]``, from 0 (silence) to .9.
     """
 
     valence_arousal: Array
@@ -68,6 +70,8 @@ class Course:
     drawn: Array
     gaze: Array
     rounding: Array
+    feeling: Array
+    speech: Array
 
 
 def random_temper(rng: np.random.Generator) -> Temper:
@@ -147,8 +151,8 @@ def prototype_course(rng: np.random.Generator, va: Array, expression: NDArray[np
     return follow(out, 0.6)
 
 
-def own_activity(rng: np.random.Generator, length: int, temper: Temper) -> tuple[Array, Array]:
-    """Activity unrelated to the expression: flashes of single units, blinks, speech ``[T, 16]``, and lip rounding."""
+def own_activity(rng: np.random.Generator, length: int, temper: Temper) -> tuple[Array, Array, Array]:
+    """Activity unrelated to the expression: flashes, blinks and speech ``[T, 16]``; lip rounding; speech alone."""
     extra = np.zeros((length, len(DRAWN)))
     for group in ("AU1 AU2", "AU4", "AU12", "AU7", "AU6 AU7", "AU24", "AU23", "AU10", "AU15"):
         for _ in range(rng.poisson(temper.flashes * length / 80)):
@@ -160,10 +164,11 @@ def own_activity(rng: np.random.Generator, length: int, temper: Temper) -> tuple
         extra[at : at + 2, DRAWN.index("AU43")] = rng.uniform(0.7, 1.0)
     talking = (smooth_noise(rng, length, 12)[:, 0] < np.quantile(rng.normal(size=512), temper.talk)).astype(float)
     syllable = np.abs(smooth_noise(rng, length, 2, 3))
-    extra[:, DRAWN.index("AU25")] += talking * np.clip(0.15 + 0.6 * syllable[:, 0], 0, 0.9)
+    speech = talking * np.clip(0.15 + 0.6 * syllable[:, 0], 0, 0.9)
+    extra[:, DRAWN.index("AU25")] += speech
     extra[:, DRAWN.index("AU26")] += talking * np.clip(0.45 * syllable[:, 1] - 0.1, 0, 0.7)
     rounding = talking * np.clip(0.8 * syllable[:, 2] - 0.3, 0, 0.9)
-    return extra, rounding
+    return extra, rounding, speech
 
 
 def simulate(rng: np.random.Generator, length: int, temper: Temper, dwell: float, visits: Iterable[int]) -> Course:
@@ -174,7 +179,7 @@ def simulate(rng: np.random.Generator, length: int, temper: Temper, dwell: float
     """
     va = walk(rng, length, dwell, visits)
     expression = regions(va)
-    extra, rounding = own_activity(rng, length, temper)
+    extra, rounding, speech = own_activity(rng, length, temper)
     called = prototype_course(rng, va, expression, temper)
     true = np.clip(np.maximum(called, extra), 0, 1.15)
     au25, au26 = DRAWN.index("AU25"), DRAWN.index("AU26")
@@ -195,4 +200,6 @@ def simulate(rng: np.random.Generator, length: int, temper: Temper, dwell: float
         drawn=drawn,
         gaze=np.clip(0.4 * smooth_noise(rng, length, 10, 2), -0.9, 0.9),
         rounding=rounding,
+        feeling=va,
+        speech=speech,
     )

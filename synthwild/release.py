@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ from synthwild.people import Identity, Image, Landmarks, random_identity
 from synthwild.plan import TEST, Video
 from synthwild.process import Course, random_temper, simulate, smooth_noise
 from synthwild.scene import Actor, Draw, film
+from synthwild.voice import RATE, soundtrack
 from wildaffect.tasks import AUS, TASKS
 
 ANNOTATIONS = "6th ABAW Annotations"
@@ -50,8 +52,54 @@ def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
     path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
 
 
+class SoundWriter:
+    """Encodes sound as AAC, in step with the frames of its file.
+
+    The encoder starts with a packet before the first sample. In MP4, an edit list hides it; AVI cannot, so there it is
+    left out.
+
+    Args:
+        container: the file.
+        start: when the sound starts, in seconds.
+        samples: ``[N]`` float32.
+    """
+
+    def __init__(self, container: av.container.OutputContainer, start: float, samples: NDArray[np.float32]):
+        options = {"flags": "+bitexact"}
+        self.container, self.samples = container, samples
+        self.stream = cast("AudioStream", container.add_stream("aac", rate=RATE, options=options, layout="mono"))
+        self.first, self.done = round(start * RATE), 0
+
+    def write(self, until: float) -> None:
+        """Append whole packets of sound until a time in seconds."""
+        size = 1024  # of a packet of AAC
+        while self.done + size <= min(until * RATE - self.first, len(self.samples)):
+            self._append(size)
+
+    def close(self) -> None:
+        """Append the rest."""
+        if self.done < len(self.samples):
+            self._append(len(self.samples) - self.done)
+        self._mux(self.stream.encode())
+
+    def _append(self, count: int) -> None:
+        part = np.ascontiguousarray(self.samples[None, self.done : self.done + count])
+        frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, self.first + self.done, Fraction(1, RATE)
+        self.done += count
+        self._mux(self.stream.encode(frame))
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        avi = self.container.format.name == "avi"
+        self.container.mux([p for p in packets if not (avi and p.pts is not None and p.pts < self.first)])
+
+
 class VideoWriter:
-    """Encodes BGR frames with true time stamps, on one thread so that the bytes depend only on the frames."""
+    """Encodes BGR frames with true time stamps, on one thread so that the bytes depend only on the frames.
+
+    Attributes:
+        times: ``[frames + 1]`` when each frame starts, and when the last one ends, in seconds.
+    """
 
     def __init__(self, path: Path, video: Video, rng: np.random.Generator):
         avi = video.extension == ".avi"
@@ -74,16 +122,26 @@ class VideoWriter:
             self.pts = np.concatenate([[0], np.cumsum(gaps)]).astype(int)
         else:
             self.pts = np.arange(video.frames + 1)
+        self.times = self.pts * float(self.step)
+        self.sound: SoundWriter | None = None
+
+    def add_sound(self, start: float, samples: NDArray[np.float32]) -> None:
+        """Let the file have a sound track, from `start` seconds on; before the first frame is written."""
+        self.sound = SoundWriter(self.container, start, samples)
 
     def write(self, picture: Image, t: int) -> None:
-        """Append frame ``t``."""
+        """Append frame ``t``, and the sound up to its end."""
         frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
         frame.pts, frame.time_base = int(self.pts[t]), self.step
         self.container.mux(self.stream.encode(frame))
+        if self.sound is not None:
+            self.sound.write(self.times[t + 1])
 
     def close(self) -> None:
         """Finish the file."""
         self.container.mux(self.stream.encode())
+        if self.sound is not None:
+            self.sound.close()
         self.container.close()
 
 
@@ -165,8 +223,11 @@ def write_labels(root: Path, video: Video, actors: Sequence[Actor]) -> None:
             write_text(folder / f"{name}.txt", label_text(task, labels[task]))
 
 
-def make_video(root: Path, figure: Figure, video: Video) -> None:
-    """Draw one video with its crops and labels. The video file is written last: if it exists, the rest does too."""
+def make_video(root: Path, figure: Figure, sound: bool, video: Video) -> None:
+    """Draw one video with its crops and labels, and give it sound if it is labelled.
+
+    The video file is written last: if it exists, the rest does too.
+    """
     cv2.setNumThreads(1)
     path = root / video.folder / (video.name + video.extension)
     if path.exists():
@@ -180,6 +241,8 @@ def make_video(root: Path, figure: Figure, video: Video) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         writer = VideoWriter(temporary, video, rng)
+        if sound and labelled and (heard := soundtrack(video, [actor.course for actor in actors], writer.times)):
+            writer.add_sound(*heard)
         frames = film(rng, actors, video.size, video.frames, video.away, pace=14 if labelled else 5)
         for t, (picture, seen) in enumerate(frames):
             writer.write(picture, t)
@@ -193,9 +256,11 @@ def make_video(root: Path, figure: Figure, video: Video) -> None:
         writer.close()
 
 
-def make_videos(root: Path, videos: Sequence[Video], workers: int, figure: Figure = drawn_figure) -> Iterator[Video]:
+def make_videos(
+    root: Path, videos: Sequence[Video], workers: int, figure: Figure = drawn_figure, sound: bool = False
+) -> Iterator[Video]:
     """Draw videos in several processes, or in this one if `workers` is 1, and yield each one when it is done."""
-    make = partial(make_video, root, figure)
+    make = partial(make_video, root, figure, sound)
     if workers <= 1:
         for video in videos:
             make(video)

@@ -42,6 +42,8 @@ class Config:
     """drawn: from flat shapes, which needs nothing; rendered: from a morphable model (extra `render`)."""
     model: Path | None = None
     """The morphable model of rendered faces, as synthwild/morphable.py writes it."""
+    sound: bool = False
+    """Give the labelled videos sound: voices that follow valence and arousal, in time with the mouths."""
     stills: int = 0
     """Write so many rendered pictures, four of each person, with intensities of action units, instead of videos."""
 
@@ -58,6 +60,10 @@ def settings(config: Config) -> dict[str, Any]:
     if config.stills < 0 or (config.stills and not rendered):
         raise UserError(f"--stills {config.stills}: expected a number of pictures, with --faces rendered")
     what: dict[str, Any] = {"size": config.size, "seed": config.seed, "leaky": config.leaky}
+    if config.sound and (config.stills or config.size == "pool"):
+        raise UserError("--sound is for labelled videos: leave it out, or choose another --size, without --stills")
+    if config.sound:
+        what["sound"] = True
     if config.stills:
         what = {"stills": config.stills, "seed": config.seed}
     if config.model is not None:
@@ -171,7 +177,7 @@ def make_release(out: Path, config: Config) -> tuple[dict[str, int], dict[str, A
     videos = plan(config.size, config.seed, config.leaky)
     frames = sum(video.frames for video in videos)
     with progress_bar(total=frames, unit="frame", desc=f"synthwild {config.size}") as bar:
-        for video in release.make_videos(out, videos, config.workers, figure):
+        for video in release.make_videos(out, videos, config.workers, figure, config.sound):
             bar.update(video.frames)
     release.write_lists(out, videos)
     if config.model is not None:

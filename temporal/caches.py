@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints.errors import UserError
-from features.cache import FeatureCache, Made
+from features.cache import PUBLISHED, FeatureCache, Made
 from temporal.heads import Head, HeadInput
 
 
@@ -35,7 +35,7 @@ def head_inputs(caches: Sequence[FeatureCache], head: Path) -> tuple[HeadInput, 
     inputs = []
     for cache in caches:
         encoder = str(cache.header.get("encoder", ""))
-        if encoder and not encoder.startswith("timm:"):
+        if encoder and not encoder.startswith(PUBLISHED):
             encoder = os.path.relpath(cache.path / encoder, head)
         how: dict[str, Any] = {name: value for name, value in cache.made.items() if name in Made.__annotations__}
         inputs.append(HeadInput(cache.feature_id, cache.dim, encoder, **how))

@@ -64,7 +64,7 @@ class FrameTable:
         return take(self.soft.get(task, self.labels[task]), rows), take(self.mask[task], rows)
 
     def faces(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """Id -> `[T]` bool, true for frames with a face in any cache."""
+        """Id -> `[T]` bool, true for frames with a face, or sound, in any cache."""
         seen = self.valid.any(dim=1).cpu().numpy()
         return {self.ids[i]: seen[self.spans[i][0] : sum(self.spans[i])] for i in self.select(ids)}
 

@@ -1,8 +1,11 @@
 """Combines the features of several caches, frame by frame.
 
 `Concatenate` and `Mean` are the simple forms. `AttentionFusion` is nguyen2024 (Nguyen et al., CVPRW 2024) as in its
-code: the 1,024 numbers of a frame are a sequence of 1,024 one-dimensional tokens.
+code: the 1,024 numbers of a frame are a sequence of 1,024 one-dimensional tokens. `GatedFusion` joins caches that go
+missing independently, such as faces and sound.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -75,3 +78,42 @@ class AttentionFusion(nn.Module):
             for q, k, v in zip(x2.split(_CHUNK), key.split(_CHUNK), x1.split(_CHUNK), strict=True)
         ]
         return (torch.cat(parts) + x1).view(*x.shape[:-1], self.dim)
+
+
+class GatedFusion(nn.Module):
+    """Weighs the caches against each other, number by number and frame by frame, by what each of them shows.
+
+    After the gated multimodal unit (Arevalo et al., arXiv 1702.01992): `sum over caches of w tanh(W f)`, where `w` is
+    the softmax over the caches of `U tanh(W f)`. The gate of a cache does not look at the others, so a cache that is
+    missing changes nothing: its weight is 0. In a frame that no cache has, those count that the window has at all
+    (filled with their nearest frames); if there is none, the result is 0.
+
+    Args:
+        dims: widths of the caches.
+        width: width of the result.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.dim = width
+        self.project = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+        self.gate = nn.ModuleList(nn.Linear(width, width) for _ in dims)
+
+    def forward(self, parts: Sequence[torch.Tensor], known: torch.Tensor) -> torch.Tensor:
+        """Join the caches.
+
+        Args:
+            parts: features of each cache, `[B, T, D]`.
+            known: `[B, T, C]` bool, where each cache has features of its own.
+
+        Returns:
+            `[B, T, width]`.
+        """
+        anywhere = known.any(dim=1, keepdim=True) & ~known.any(dim=-1, keepdim=True)
+        counts = (known | anywhere)[..., None, :]
+        shown = torch.stack(
+            [torch.tanh(project(part)) for project, part in zip(self.project, parts, strict=True)], dim=-1
+        )
+        gates = torch.stack([gate(shown[..., i]) for i, gate in enumerate(self.gate)], dim=-1)
+        weights = gates.masked_fill(~counts, -1e4).softmax(dim=-1)
+        return torch.where(counts, weights * shown, shown.new_zeros(())).sum(dim=-1)

@@ -35,11 +35,13 @@ class HeadInput:
     Attributes:
         feature_id: identifies what its features mean.
         dim: width of the features.
-        encoder: path of the encoder, relative to the head's directory, or `timm:NAME`; empty if unknown.
+        encoder: path of the encoder, relative to the head's directory, or `timm:NAME` or `hf:NAME`; empty if there is
+            none or it is unknown.
         view: part of the face that the encoder sees.
         flip: whether features are averaged over each picture and its mirror image.
         pooling: how tokens were pooled into one vector; None: as in the encoder's training.
         framing: how the faces were framed, see :meth:`checkpoints.framing.Framing.as_dict`.
+        sound: empty for features of faces; of sound: `logmel`, or `model` for the speech model `encoder`.
     """
 
     feature_id: str
@@ -49,6 +51,7 @@ class HeadInput:
     flip: bool = False
     pooling: str | None = None
     framing: Annotated[dict[str, Any], FramingForm] = field(default_factory=UNKNOWN.as_dict)
+    sound: Literal["", "logmel", "model"] = ""
 
 
 class TaskScore(TypedDict):
@@ -87,6 +90,7 @@ class HeadHeader(Header):
     thresholds: list[float] | None
     withheld: NotRequired[list[str]]
     prior: Annotated[dict[str, Any], Prior] | None
+    shares: NotRequired[dict[str, float]]
     trained_on: list[str]
     encoder_trained_on: Ids
     encoder_chosen_on: NotRequired[Ids]
@@ -108,6 +112,7 @@ class Head:
         thresholds: AU thresholds `[12]`, or None for 0.5.
         withheld: names of the AUs that are not reported, because the head failed on them or could not be checked.
         prior: of an expression head: the priors it was trained with and answers under; None in heads that do not say.
+        shares: task name -> what its values count in an average with other heads; 1 where nothing is said.
         trained_on: ids of the videos on whose labels it was trained or tuned.
         encoder_trained_on: task name -> ids of the videos on whose labels the encoders were trained.
         encoder_chosen_on: task name -> ids of the videos whose labels chose which states of the encoders were kept.
@@ -124,6 +129,7 @@ class Head:
     thresholds: np.ndarray | None = None
     withheld: tuple[str, ...] = ()
     prior: Prior | None = None
+    shares: dict[str, float] = field(default_factory=dict)
     trained_on: list[str] = field(default_factory=list)
     encoder_trained_on: dict[str, list[str]] = field(default_factory=dict)
     encoder_chosen_on: dict[str, list[str]] = field(default_factory=dict)
@@ -139,6 +145,10 @@ class Head:
         """Task name -> ids of the videos whose labels taught or chose the head or its encoders."""
         own = {task.name: self.trained_on for task in self.tasks}
         return together(own, self.encoder_trained_on, self.encoder_chosen_on)
+
+    def share(self, task: str) -> float:
+        """What its values count in an average with other heads; 0 for a task that it does not predict."""
+        return self.shares.get(task, 1.0) if any(own.name == task for own in self.tasks) else 0.0
 
     def split(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Split outputs `[..., sum of out_dim]` by task name."""
@@ -195,6 +205,7 @@ def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, An
         thresholds=None if head.thresholds is None else [round(float(value), 6) for value in head.thresholds],
         **({"withheld": list(head.withheld)} if head.withheld else {}),
         prior=None if head.prior is None else asdict(head.prior),
+        **({"shares": head.shares} if head.shares else {}),
         trained_on=head.trained_on,
         encoder_trained_on=head.encoder_trained_on,
         encoder_chosen_on=head.encoder_chosen_on,
@@ -204,9 +215,9 @@ def save_head(head: Head, directory: Path, *, made_by: str, config: dict[str, An
 
 
 def head_directories(path: Path | str) -> list[Path]:
-    """Directories of the head(s) at a path: RUN, RUN/head, or a run with several folds or seeds."""
+    """Directories of the head(s) at a path: RUN, RUN/head, a run with several folds or seeds, or tuned heads."""
     path = Path(path)
-    members = [folder for pattern in ("fold*/head", "seed*/head") for folder in path.glob(pattern)]
+    members = [folder for pattern in ("fold*/head", "seed*/head", "tuned*/head") for folder in path.glob(pattern)]
     if members:
         # fold2 before fold10
         return sorted(members, key=lambda folder: [int(n) for n in re.findall(r"\d+", folder.parent.name)])
@@ -263,6 +274,7 @@ def load_head(path: Path | str, device: torch.device | str = "cpu") -> Head:
         thresholds=None if header["thresholds"] is None else np.array(header["thresholds"]),
         withheld=tuple(header.get("withheld", ())),
         prior=Prior(**{name: tuple(shares) for name, shares in prior.items()}) if (prior := header["prior"]) else None,
+        shares=header.get("shares", {}),
         trained_on=header["trained_on"],
         encoder_trained_on=header["encoder_trained_on"],
         encoder_chosen_on=header.get("encoder_chosen_on", {}),

@@ -59,14 +59,14 @@ class LiveHead:
         """Predict the next frame.
 
         Args:
-            features: `[D]`, of the head's caches side by side.
+            features: `[D]`, of the head's caches side by side; a running video has no sound.
             rate: Frames per second.
 
         Returns:
             Task name -> values `[out_dim]`, smoothed.
         """
         self._features.append(features)
-        self._valid.append(np.ones(len(self.head.inputs), bool))
+        self._valid.append(np.array([not item.sound for item in self.head.inputs]))
         rows, flags = np.stack(self._features), np.stack(self._valid)
         if self.architecture.readout == "last":  # such windows repeat the first frame
             before = self.architecture.window - len(rows)

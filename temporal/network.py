@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from checkpoints.errors import UserError
-from temporal.fusion import AttentionFusion, Concatenate, Mean
+from temporal.fusion import AttentionFusion, Concatenate, GatedFusion, Mean
 from temporal.layers import TCN, FrameBatchNorm, Transformer
 from temporal.masking import RandomMasking, fill_past
 from temporal.recipes import Architecture
@@ -31,12 +31,18 @@ class HeadNetwork(nn.Module):
             raise UserError(
                 f"attention fusion joins two feature caches, {len(self.dims)} given: pass --features MAIN AUX"
             )
-        self.fuse: AttentionFusion | Mean | Concatenate
-        if a.fusion == "attention":
-            self.fuse = AttentionFusion(self.dims, a.fusion_width)
+        self.fuse: AttentionFusion | GatedFusion | Mean | Concatenate
+        twice = 2 if a.deviation else 1
+        if a.fusion == "gated":
+            self.fuse = GatedFusion([dim * twice for dim in self.dims], a.fusion_width)
+            dim = self.fuse.dim
         else:
-            self.fuse = Mean(self.dims) if a.fusion == "mean" else Concatenate(self.dims)
-        dim = self.fuse.dim * (2 if a.deviation else 1) + (len(self.dims) if a.valid_flag else 0)
+            if a.fusion == "attention":
+                self.fuse = AttentionFusion(self.dims, a.fusion_width)
+            else:
+                self.fuse = Mean(self.dims) if a.fusion == "mean" else Concatenate(self.dims)
+            dim = self.fuse.dim * twice
+        dim += len(self.dims) if a.valid_flag else 0
         self.tcn = TCN(dim, a.tcn_channels, a.tcn_kernel, a.tcn_causal, a.dropout) if a.tcn_channels else None
         dim = a.tcn_channels[-1] if a.tcn_channels else dim
         self.transformer = None
@@ -72,16 +78,15 @@ class HeadNetwork(nn.Module):
         a = self.architecture
         x = (features.float() - self.mean) / self.std
         if self.causal:  # caches fill gaps with the nearest frame, which may be a later one
-            parts = zip(x.split(self.dims, dim=-1), valid.unbind(-1), strict=True)
-            x = torch.cat([fill_past(part, here & inside) for part, here in parts], dim=-1)
-        seen = valid.any(dim=-1)
-        x, shown = self.masking(x, seen, inside)
-        flags = valid & (shown | ~seen)[..., None]
+            x = torch.cat([fill_past(part, here & inside) for part, here in self._by_cache(x, valid)], dim=-1)
+        x, flags = self._mask(x, valid, inside)
         if a.cache_dropout and self.training and len(self.dims) > 1:
             x, flags = self._drop_caches(x, flags)
-        x = self.fuse(x)
-        if a.deviation:
-            x = torch.cat([x, x - self._mean_so_far(x, flags.any(dim=-1) & inside)], dim=-1)
+        if isinstance(self.fuse, GatedFusion):
+            known = flags & inside[..., None]
+            x = self.fuse([self._with_deviation(part, here) for part, here in self._by_cache(x, known)], known)
+        else:
+            x = self._with_deviation(self.fuse(x), flags.any(dim=-1) & inside)
         if a.valid_flag:
             x = torch.cat([x, flags.to(x.dtype)], dim=-1)
         if self.tcn is not None:
@@ -101,12 +106,29 @@ class HeadNetwork(nn.Module):
             x = torch.cat([x.new_zeros(x.shape[0], features.shape[1] - 1, x.shape[-1]), x], dim=1)
         return x
 
-    def _mean_so_far(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Mean of the known frames of each window `[B, 1, D]`; in a causal head up to each frame `[B, T, D]`."""
+    def _by_cache(self, x: torch.Tensor, flags: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The features `[B, T, D]` and flags `[B, T]` of each cache."""
+        return list(zip(x.split(self.dims, dim=-1), flags.unbind(-1), strict=True))
+
+    def _mask(self, x: torch.Tensor, valid: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mask all caches together, as when a face is lost; in a gated head each on its own."""
+        if isinstance(self.fuse, GatedFusion):
+            masked = [self.masking(part, here, inside) for part, here in self._by_cache(x, valid)]
+            return torch.cat([part for part, _ in masked], dim=-1), torch.stack([flag for _, flag in masked], dim=-1)
+        seen = valid.any(dim=-1)
+        x, shown = self.masking(x, seen, inside)
+        return x, valid & (shown | ~seen)[..., None]
+
+    def _with_deviation(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Append the deviation from the mean of the known frames (in a causal head, of those so far), if asked for."""
+        if not self.architecture.deviation:
+            return x
         weight = known[..., None].to(x.dtype)
         if self.causal:
-            return (x * weight).cumsum(1) / weight.cumsum(1).clamp_min(1)
-        return (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+            mean = (x * weight).cumsum(1) / weight.cumsum(1).clamp_min(1)
+        else:
+            mean = (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+        return torch.cat([x, x - mean], dim=-1)
 
     def _drop_caches(self, x: torch.Tensor, flags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hide whole caches from samples. Every sample keeps at least one."""

@@ -1,6 +1,7 @@
 """From features to one prediction per frame. Overlapping windows are averaged before decoding, then smoothed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def predict_sequence(
     """Predict every frame of one sequence.
 
     Args:
-        head: one head, or several whose values are averaged (each with its own smoothing).
+        head: one head, or several whose values are averaged (each with its own smoothing and share).
         features: `[T, D]`, gaps filled with the nearest frame; several caches concatenated in the head's order.
         valid: `[T]` or `[T, C]` bool, true for frames with a face, for each cache.
         rate: frames per second, for smoothing widths in seconds.
@@ -43,7 +44,7 @@ def predict_sequence(
     """
     if not isinstance(head, Head):
         every = [predict_sequence(one, features, valid, rate=rate, smooth=smooth) for one in head]
-        return average(every)
+        return average(head, every)
     expected = sum(item.dim for item in head.inputs)
     if features.ndim != 2 or features.shape[1] != expected:
         raise UserError(f"the features have the shape {tuple(features.shape)}, but the head reads [T, {expected}]")
@@ -61,10 +62,21 @@ def predict_sequence(
     }
 
 
-def average(every: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Plain mean of several heads' values, task by task, over the heads that predict the task."""
+def average(heads: Sequence[Head], every: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Mean of several heads' values, task by task, in which each head counts as much as its share."""
     names = dict.fromkeys(name for values in every for name in values)
-    return {name: np.mean([values[name] for values in every if name in values], axis=0) for name in names}
+    counted = {name: counting(heads, name) for name in names}
+    return {
+        name: np.average([every[n][name] for n in shares], axis=0, weights=list(shares.values()))
+        for name, shares in counted.items()
+    }
+
+
+def counting(heads: Sequence[Head], task: str) -> dict[int, float]:
+    """Number of each head that counts in the average of a task -> its share."""
+    shares = {n: head.share(task) for n, head in enumerate(heads) if head.share(task)}
+    # A head that counted for nothing among others may be used alone.
+    return shares or {n: 1.0 for n, head in enumerate(heads) if any(own.name == task for own in head.tasks)}
 
 
 @torch.inference_mode()
@@ -125,7 +137,7 @@ def predict_labelled(head: Head, table: FrameTable, ids: Sequence[str], network:
 def predict_cached(
     heads: Sequence[Head], caches: Sequence[FeatureCache], id: str, length: int | None = None, smooth: bool = True
 ) -> tuple[dict[str, np.ndarray], Features]:
-    """Predict one cached sequence with the plain average of several heads.
+    """Predict one cached sequence with the average of several heads.
 
     Args:
         heads: each reads the caches that it was trained on.
@@ -135,7 +147,8 @@ def predict_cached(
         smooth: false for raw values.
 
     Returns:
-        task name -> values `[T, out_dim]`, and what was read from the first head's first cache.
+        task name -> values `[T, out_dim]`, and what was read from the first head's first cache, valid where any of the
+        head's caches is.
     """
     every, first = [], None
     for head in heads:
@@ -143,13 +156,13 @@ def predict_cached(
             Features.never_seen(length, cache.dim) if length and id not in cache else cache.read(id, length)
             for cache in pick_caches(head, caches)
         ]
-        first = first or read[0]
+        first = first or replace(read[0], valid=np.any([item.valid for item in read], axis=0))
         features = read[0].features if len(read) == 1 else np.concatenate([item.features for item in read], axis=1)
         valid = np.stack([item.valid for item in read], axis=1)
         every.append(predict_sequence(head, features, valid, rate=frame_rate(read[0].time_s), smooth=smooth))
     if first is None:
         raise UserError("no head was given")
-    return average(every), first
+    return average(heads, every), first
 
 
 def thresholds_of(heads: Sequence[Head]) -> np.ndarray | None:
@@ -160,6 +173,6 @@ def thresholds_of(heads: Sequence[Head]) -> np.ndarray | None:
 
 def decode(heads: Sequence[Head], task: str, values: np.ndarray, rate: float) -> np.ndarray:
     """Decode averaged values `[T, out_dim]` with the heads' mean thresholds and the first head's mode filter."""
-    able = [head for head in heads if any(item.name == task for item in head.tasks)]
+    able = [heads[n] for n in counting(heads, task)]
     thresholds = thresholds_of(able) if task == "au" else None
     return able[0].smoothing.get(task, RAW).on_decoded(TASKS[task].decode(values, thresholds), rate)

@@ -58,10 +58,10 @@ class Architecture:
     """Expected share that is hidden."""
     mask_fill: MaskFill = "nearest"
     """What replaces hidden and missing frames: the nearest frame, or zeros."""
-    fusion: Literal["concat", "mean", "attention"] = "concat"
-    """How the features of several caches are combined (attention: nguyen2024)."""
+    fusion: Literal["concat", "mean", "attention", "gated"] = "concat"
+    """How the features of several caches are combined (attention: nguyen2024; gated: ours-av)."""
     fusion_width: int = 1024
-    """Width of the attention fusion."""
+    """Width of the attention or gated fusion."""
     tcn_channels: tuple[int, ...] = ()
     """Width of each temporal block; empty for no TCN."""
     tcn_kernel: int = 5
@@ -342,6 +342,10 @@ def recipes(task: TaskName) -> dict[str, tuple[str, Temporal]]:
         "ours-causal": (
             "like ours, but sees past frames only, to predict while a video is running",
             replace(ours, tcn_causal=True, attention_causal=True, smoothing="none"),
+        ),
+        "ours-av": (
+            "like ours, for faces and sound: gates weigh the caches frame by frame, each is masked on its own",
+            replace(ours, fusion="gated", fusion_width=256, cache_dropout=0.3),
         ),
         "ling2024": ("arXiv 2403.11440: causal TCN, 8-layer Transformer, windows 300/200", ling),
         "min2024": ("arXiv 2403.13731: random masking, the 100 frames ending at the target, flattened", minimum),

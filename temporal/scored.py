@@ -138,7 +138,7 @@ def read_table_predictions(task: Task, path: Path, headers: Sequence[HeadHeader]
 
 def decoding_of(headers: Sequence[HeadHeader], task: Task) -> tuple[np.ndarray | None, Smoothing]:
     """Mean AU thresholds of the heads of a task (None: 0.5) and the first one's smoothing, as in prediction."""
-    able = [header for header in headers if header["task"] in (task.name, "joint")]
+    able = [h for h in headers if h["task"] in (task.name, "joint") and h.get("shares", {}).get(task.name, 1)]
     chosen = [header["thresholds"] for header in able if header["thresholds"] and task.name == "au"]
     smoothing = next((Smoothing(**h["smoothing"][task.name]) for h in able if task.name in h["smoothing"]), RAW)
     return np.mean(chosen, axis=0) if chosen else None, smoothing

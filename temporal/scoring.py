@@ -59,7 +59,15 @@ def score_sequences(task: Task, items: Sequence[Scored]) -> dict[str, Any]:
 
 
 def bootstrap(task: Task, by_video: np.ndarray) -> tuple[float, float] | None:
-    """The 95 % percentile interval of a score over draws of videos, with replacement.
+    """The 95 % percentile interval of a score over draws of videos; None where all draws score the same.
+
+    Then (one video, or a perfect prediction) they cannot tell how far another set of videos would differ.
+    """
+    return percentiles(drawn(task, by_video))
+
+
+def drawn(task: Task, by_video: np.ndarray) -> np.ndarray:
+    """Scores `[BOOTSTRAP]` of draws of videos with replacement, the same draws for every prediction of these videos.
 
     A draw may hold no example of a class (or AU, or only constant labels), and then says nothing about it. An F1 of 0
     would be wrong, and leaving the class out would flatter where it is a hard one: it takes its value from another draw
@@ -68,10 +76,6 @@ def bootstrap(task: Task, by_video: np.ndarray) -> tuple[float, float] | None:
     Args:
         task: what is scored.
         by_video: `[V, ...]` additive statistics of each video.
-
-    Returns:
-        Its ends; None where all draws score the same (one video, or a perfect prediction): they cannot tell how far
-        another set of videos would differ.
     """
     count, rng = len(by_video), np.random.default_rng(0)
     draws = np.tensordot(rng.multinomial(count, np.full(count, 1 / count), size=BOOTSTRAP), by_video, axes=1)
@@ -80,10 +84,14 @@ def bootstrap(task: Task, by_video: np.ndarray) -> tuple[float, float] | None:
     for part, known in zip(values.T, shown.T, strict=True):
         if known.any():
             part[~known] = rng.choice(part[known], size=int((~known).sum()))
-    scores = values.mean(axis=1)
-    if np.ptp(scores) < 1e-9:
+    return values.mean(axis=1)
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float] | None:
+    """The ends of the middle 95 % of drawn values; None if they are all the same."""
+    if np.ptp(values) < 1e-9:
         return None
-    low, high = np.percentile(scores, [2.5, 97.5])
+    low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 

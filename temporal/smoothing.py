@@ -6,7 +6,7 @@ Box and Gaussian filters are applied to values and probabilities before decoding
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +18,7 @@ from wildaffect.tasks.metrics import best_f1_threshold
 # Widths to try, about a factor of 1.4 apart where smoothing helps (HSEmotion's notebooks: best near +-50 frames at
 # 30 frames per second).
 WIDTHS = {"frames": (5, 9, 15, 25, 35, 51, 75, 101, 151), "seconds": (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)}
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,18 @@ def score(task: Task, items: Sequence[Predicted], smoothing: Smoothing = RAW) ->
 def choose_smoothing(task: Task, items: Sequence[Predicted], kind: SmoothingKind, unit: SmoothingUnit) -> Smoothing:
     """Choose the width with the best score on sequences that are neither trained on nor reported.
 
-    The smallest width within 0.002 of the best score is taken, because few videos cannot tell such widths apart. If
-    smoothing does not help, there is none.
+    If smoothing does not help, there is none.
     """
     if kind == "none" or not items:
         return RAW
     tried = [RAW, *(Smoothing(kind, width, unit) for width in WIDTHS[unit])]
     scores = [score(task, items, smoothing)["score"] for smoothing in tried]
-    return next(smoothing for smoothing, value in zip(tried, scores, strict=True) if value >= max(scores) - 0.002)
+    return simplest(tried, scores)
+
+
+def simplest(choices: Sequence[Choice], scores: Sequence[float]) -> Choice:
+    """The first choice within 0.002 of the best score: few videos cannot tell such choices apart."""
+    return next(choice for choice, score in zip(choices, scores, strict=True) if score >= max(scores) - 0.002)
 
 
 def choose_thresholds(items: Sequence[Predicted], smoothing: Smoothing) -> np.ndarray:

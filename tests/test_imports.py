@@ -15,6 +15,8 @@ TOP = ("wildaffect.inference", "wildaffect", "synthwild", "audit")
 ROOMS = (*GROUND, *STAGES, *TOP)
 ALSO: dict[str, set[str]] = {  # beside the ground floor and the room itself
     **{stage: {"preprocessing.faces", "preprocessing.views"} for stage in STAGES[1:]},
+    "features": {"preprocessing.faces", "preprocessing.views"}
+    | {"preprocessing.sources", "preprocessing.sound"},  # the sound of a store's videos
     "temporal": {"preprocessing.faces", "preprocessing.views", "features.cache"},
     "synthwild": {"preprocessing.align"},  # the release's aligned crops
     "audit": {"preprocessing.affwild2", "preprocessing.faces", "preprocessing.items"}

@@ -51,3 +51,56 @@ def packets(path: Path) -> list[tuple[int, int]]:
     """Position and size of every packet in the file."""
     with av.open(str(path)) as movie:
         return [(packet.pos, packet.size) for packet in movie.demux(video=0) if packet.size]
+
+
+def clicks_at(seconds: Sequence[float], rate: int, length_s: float) -> np.ndarray:
+    """Faint noise with a burst of 4 ms around each of some times, float32 [N]."""
+    rng = np.random.default_rng(0)
+    wave = rng.normal(0, 1e-4, round(length_s * rate)).astype(np.float32)
+    for second in seconds:
+        begin, end = round((second - 0.002) * rate), round((second + 0.002) * rate)
+        wave[begin:end] = rng.uniform(-0.9, 0.9, end - begin)
+    return wave
+
+
+def write_talkie(
+    path: Path,
+    times: Sequence[int],
+    waves: Sequence[np.ndarray],
+    *,
+    rate: int = 44_100,
+    first_s: float = 0.0,
+    gap: tuple[int, int] = (0, 0),
+    codec: str = "pcm_s16le",
+) -> Path:
+    """Write dark frames at `times` (ms) and sound tracks that begin at `first_s`; samples of the `gap` are left out."""
+    with av.open(str(path), "w") as out:
+        picture = out.add_stream("libx264", rate=25, options={"crf": "30"})
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        picture.codec_context.time_base = picture.time_base = Fraction(1, 1000)
+        tracks = [out.add_stream(codec, rate=rate, layout="mono") for _ in waves]
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(pattern(0), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            out.mux(picture.encode(frame))
+        out.mux(picture.encode())
+        for track, wave in zip(tracks, waves, strict=True):
+            step = track.codec_context.frame_size or 1024
+            for start in range(0, len(wave), step):
+                if gap[0] <= start < gap[1]:
+                    continue
+                part = np.round(wave[None, start : start + step] * 32767).astype(np.int16)
+                sound = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+                sound.sample_rate, sound.time_base = rate, Fraction(1, rate)
+                sound.pts = start + round(first_s * rate)
+                resampled = [sound] if codec.startswith("pcm") else _as(track, sound)
+                for one in resampled:
+                    out.mux(track.encode(one))
+            out.mux(track.encode())
+    return path
+
+
+def _as(track: av.AudioStream, sound: av.AudioFrame) -> list[av.AudioFrame]:
+    """The sound in the form that an encoder takes."""
+    context = track.codec_context
+    return av.AudioResampler(context.format, context.layout, context.rate).resample(sound)

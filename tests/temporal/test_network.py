@@ -5,7 +5,7 @@ from torch import nn
 
 from checkpoints.errors import UserError
 from features.cache import fill_nearest
-from temporal.fusion import AttentionFusion, Mean
+from temporal.fusion import AttentionFusion, GatedFusion, Mean
 from temporal.layers import TCN, FrameBatchNorm, Transformer, sinusoids
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture, architecture_of, recipes
@@ -199,3 +199,61 @@ def test_ours_causal_fills_gaps_from_the_past_only():
         outputs.append(network(x, valid, inside_of([20], 20)))
     torch.testing.assert_close(outputs[0][:, :13], outputs[1][:, :13])
     assert not torch.allclose(outputs[0][:, 13:], outputs[1][:, 13:])
+
+
+def test_gated_fusion_equals_its_definition():
+    torch.manual_seed(0)
+    fusion = GatedFusion((3, 2), 4)
+    parts, known = [torch.randn(1, 5, 3), torch.randn(1, 5, 2)], torch.ones(1, 5, 2, dtype=torch.bool)
+    shown = [torch.tanh(project(part)) for project, part in zip(fusion.project, parts, strict=True)]
+    first, second = (gate(part).exp() for gate, part in zip(fusion.gate, shown, strict=True))
+    expected = (first * shown[0] + second * shown[1]) / (first + second)
+    torch.testing.assert_close(fusion(parts, known), expected)
+    known[0, 2:, 1] = False  # a cache that is missing counts nothing
+    known[0, 4, 0] = False  # where both are, those count that are not missing everywhere
+    expected[:, 2:4] = shown[0][:, 2:4]
+    torch.testing.assert_close(fusion(parts, known)[:, :4], expected[:, :4])
+    torch.testing.assert_close(fusion(parts, known)[:, 4:], expected[:, 4:])
+    assert fusion(parts, torch.zeros_like(known)).eq(0).all()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_without_sound_ours_av_is_its_vision_path(causal):
+    """Sound that is flagged as missing changes nothing, whatever stands in its place, even where no face is."""
+    network = build("ours-av", (6, 5), tcn_causal=causal, attention_causal=causal).eval()
+    features, inside = torch.randn(2, 20, 11), inside_of([20, 16], 20)
+    valid = torch.stack([torch.rand(2, 20) < 0.7, torch.zeros(2, 20, dtype=torch.bool)], dim=-1)
+    silent = network(features, valid, inside)
+    for noise in (0.0, 1e4):
+        features[..., 6:] = noise * torch.randn(2, 20, 5)
+        torch.testing.assert_close(network(features, valid, inside), silent)
+    # The same weights in a network that has no ears: the flag of the sound is 0, so its column does not count.
+    vision = build("ours-av", (6,), tcn_causal=causal, attention_causal=causal).eval()
+    own = vision.state_dict()
+    cut = {name: item[tuple(map(slice, own[name].shape))] for name, item in network.state_dict().items() if name in own}
+    vision.load_state_dict(cut)
+    torch.testing.assert_close(
+        _fused(vision, features[..., :6], valid[..., :1], inside), _fused(network, features, valid, inside)
+    )
+    assert silent.isfinite().all()
+    heard = valid | torch.tensor([False, True])
+    assert not torch.allclose(network(features.clamp(-3, 3), heard, inside), silent)
+
+
+def _fused(network, features, valid, inside):
+    known = valid & inside[..., None]
+    parts = [network._with_deviation(part, flags) for part, flags in network._by_cache(features, known)]
+    return network.fuse(parts, known)
+
+
+def test_ours_av_masks_each_cache_on_its_own():
+    network = build("ours-av", (6, 5), cache_dropout=0.0).train()
+    torch.manual_seed(1)
+    valid, inside = torch.ones(64, 20, 2, dtype=torch.bool), inside_of([20] * 64, 20)
+    _, flags = network._mask(torch.randn(64, 20, 11), valid, inside)
+    share = (~flags).float().mean(dim=(0, 1))
+    both = (~flags).all(dim=-1).float().mean()
+    assert (share > 0.1).all() and both < 0.7 * share.min()
+    together = build("ours", (6, 5), cache_dropout=0.0).train()
+    _, flags = together._mask(torch.randn(64, 20, 11), valid, inside)
+    assert (flags[..., 0] == flags[..., 1]).all()

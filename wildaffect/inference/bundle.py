@@ -10,6 +10,9 @@ from checkpoints.artifact import TEMPORARY, fingerprint, read_json, temporary_si
 from checkpoints.encoder import WEIGHTS, encoder_directory
 from checkpoints.errors import UserError
 from checkpoints.lock import LOCK, locked, remove_leftovers
+from features.cache import PUBLISHED
+from features.sound import LOGMEL
+from features.speech_model import PREPARATION
 from wildaffect.inference.clip_facts import describe_kinds, describe_models
 from wildaffect.inference.models import Models, load_models
 from wildaffect.inference.onnx_export import export_bundle
@@ -77,7 +80,7 @@ def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence
         files={path.relative_to(out).as_posix(): fingerprint(path) for path in files},
     )
     size = sum(path.stat().st_size for path in files) / 2**20
-    print(f"{final}: {len(models.heads)} heads, {len(models.embedders)} inputs, {size:.1f} MiB")
+    print(f"{final}: {len(models.heads)} heads, {len(models.embedders) + len(models.sounds)} inputs, {size:.1f} MiB")
 
 
 def copy_models(models: Models, out: Path) -> None:
@@ -94,17 +97,19 @@ def copy_models(models: Models, out: Path) -> None:
         shutil.copyfile(directory / WEIGHTS, target / WEIGHTS)
         header = read_json(directory / "config.json")
         for item in header["inputs"]:
-            if item["encoder"].startswith("timm:"):
-                print(f"warning: {item['encoder']} is not copied: timm downloads its weights again on another machine")
+            if item["encoder"].startswith(PUBLISHED):
+                print(f"warning: {item['encoder']} is not copied: its weights are downloaded again on another machine")
                 continue
+            if item.get("sound") == LOGMEL:
+                continue  # has no weights
             origin = str(encoder_directory(directory / item["encoder"]).resolve())
             if origin not in places:
                 places[origin] = f"encoders/{len(places)}"
                 copy = out / places[origin]
                 copy.mkdir(parents=True)
-                for file in (WEIGHTS, "config.json"):
+                for file in (WEIGHTS, "config.json", *([PREPARATION] if item.get("sound") else [])):
                     shutil.copyfile(Path(origin) / file, copy / file)
-                if "kind" in read_json(copy / "config.json"):  # a folder of timm's has no card to write
+                if "kind" in read_json(copy / "config.json"):  # a published folder has no card to write
                     write_product_card(copy)
             item["encoder"] = f"../../{places[origin]}"
         write_sealed(target / "config.json", header)
@@ -116,11 +121,13 @@ def write_card_of(models: Models, path: Path, data: Sequence[str], scores: Seque
     rows: Sequence[Sequence[Any]] = describe_models(models)
     encoders = [embedder.encoder.config for embedder in models.embedders.values()]
     kinds = dict.fromkeys(f"{config.architecture} at {config.image_size} pixels" for config in encoders)
+    kinds |= dict.fromkeys(f"sound ({ear.config['sound']})" for ear in models.sounds.values())
     write_card(
         path,
         name=" + ".join(source["name"] for source in models.sources),
         what=(
-            f"Temporal heads on frozen features of {', '.join(kinds)}: from the aligned faces of a video to "
+            f"Temporal heads on frozen features of {', '.join(kinds)}: from the aligned faces"
+            f"{' and the sound' if models.sounds else ''} of a video to "
             f"{', '.join(task.title.lower() for task in models.tasks)} for every frame."
         ),
         data=[*(f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows), *describe_kinds(models), *data],

@@ -130,10 +130,11 @@ def _predict_clip(
     begin(folder, parents)
     store, problems = predictor.find_faces(clip, folder / WORK / "faces", progress)
     mark("faces")
-    table = predictor.predict_faces(store, clip.video, progress)
-    mark("encoder and heads")
     source = clip.path if clip.kind == "video" else None
-    result = Prediction(clip.video, table, store, predictor.models, problems=problems, source=source)
+    heard = predictor.hear(store, clip.video, source)
+    table = predictor.predict_faces(store, clip.video, progress, heard)
+    mark("encoder and heads")
+    result = Prediction(clip.video, table, store, predictor.models, problems=problems, notes=heard.notes, source=source)
     result.save(folder / "predictions.parquet")
     write_table(result.table, folder / "predictions.csv")  # the header, written last, has the metadata
     with atomic_file(folder / "plot.png") as temporary:

@@ -1,5 +1,6 @@
 """What every output says about itself: which heads made the predictions, and where they should not be trusted."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,14 +88,14 @@ def facts_of(table: pa.Table) -> Facts:
     )
 
 
-def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
-    """What a reader must know before trusting the numbers, the most serious first."""
+def warnings_of(models: Models, facts: Facts, problems: list[str], notes: Sequence[str] = ()) -> list[str]:
+    """What a reader must know before trusting the numbers, the most serious first; `notes` are on the sound."""
     found = [SYNTHETIC] if models.synthetic else []
     if adapted := ADAPTED.get(models.adapt):
         found.append(adapted)
     if not models.framing_is_known:
         found.append(UNFRAMED)
-    wanted = max(embedder.encoder.config.image_size for embedder in models.embedders.values())
+    wanted = models.image_size
     window = max(head.architecture.window for head in models.heads)
     if not facts.people:
         found.append("No face was found: the table has a row for every frame and no predictions.")
@@ -116,7 +117,7 @@ def warnings_of(models: Models, facts: Facts, problems: list[str]) -> list[str]:
         )
     if window > 1 and facts.frames == 1:
         found.append("This is a single picture: the temporal heads see one frame, repeated.")
-    return found + [f"The file is damaged or unusual: {problem}" for problem in problems]
+    return [*found, *notes] + [f"The file is damaged or unusual: {problem}" for problem in problems]
 
 
 def kinds_of(models: Models) -> str:

@@ -16,10 +16,12 @@ PACKAGES = (
     "facenet-pytorch",
     "gradio",
     "onnxruntime",
+    "transformers",
 )
 EXTRAS = {
     "gradio": "pip install 'wildaffect[app]' (the web page)",
     "onnxruntime": "pip install 'wildaffect[export]' (ONNX)",
+    "transformers": "pip install 'wildaffect[speech]' (speech models)",
 }
 
 

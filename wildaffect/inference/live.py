@@ -124,12 +124,13 @@ class Person:
     def step(self, features: dict[str, np.ndarray], rate: float) -> Row:
         """The columns of the next frame from its features, `[D]` by feature id."""
         self.absent = 0
-        every = [
-            head.step(np.concatenate([features[item.feature_id] for item in head.head.inputs]), rate)
-            for head in self.heads
-        ]
+        every = []
+        for head in self.heads:
+            inputs = head.head.inputs
+            parts = [features.get(item.feature_id, np.zeros(item.dim, np.float16)) for item in inputs]  # no sound
+            every.append(head.step(np.concatenate(parts), rate))
         row: Row = {}
-        for name, values in average(every).items():
+        for name, values in average(self.models.heads, every).items():
             task = TASKS[name]
             self.past[name].append(values)
             row |= {column: round(float(value), 5) for column, value in zip(value_columns(task), values, strict=True)}

@@ -1,9 +1,10 @@
 """The heads a user names, with their encoders: found, checked against each other, described."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from checkpoints.artifact import Header, combine_hashes, fingerprint, read_heade
 from checkpoints.encoder import WEIGHTS, Encoder, chosen_on, encoder_directory, load_encoder
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN, Framing
+from features.cache import PUBLISHED
 from features.embed import Embedder, with_pooling
-from temporal.heads import Head, head_directories, load_head
+from features.sound import LOGMEL, Ear
+from features.speech_model import load_ear
+from temporal.heads import Head, HeadInput, head_directories, load_head
 from temporal.predict import average, decode, predict_sequence
 from wildaffect.inference.scratch import side_by_side
 from wildaffect.report.card import CLEAN
@@ -43,6 +47,7 @@ class Models:
         embedders: Feature id to what makes these features.
         sources: One description per head, for everything that is written.
         directories: Where each head is.
+        sounds: Feature id to what makes these features of sound.
         places: Feature id to the directory of its encoder.
         fingerprint: Identifies heads and encoders together.
         framing: How faces were framed in training; unknown if no head says so.
@@ -52,6 +57,7 @@ class Models:
     heads: list[Head]
     embedders: dict[str, Embedder]
     directories: list[Path] = field(default_factory=list)
+    sounds: dict[str, Ear] = field(default_factory=dict)
     places: dict[str, Path] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
@@ -63,6 +69,11 @@ class Models:
         """The tasks that are predicted, in the usual order."""
         present = {task.name for head in self.heads for task in head.tasks}
         return [task for task in TASKS.values() if task.name in present]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the largest picture that an encoder reads, in pixels; 0 if there is none."""
+        return max((embedder.encoder.config.image_size for embedder in self.embedders.values()), default=0)
 
     @property
     def withheld(self) -> set[str]:
@@ -87,27 +98,35 @@ class Models:
         """Whether all of it was trained on drawn or rendered faces."""
         return set(self.kinds.values()) == {"synthetic"}
 
-    def predict(self, features: dict[str, np.ndarray], valid: np.ndarray, rate: float) -> dict[str, np.ndarray]:
+    def predict(
+        self,
+        features: Mapping[str, np.ndarray],
+        valid: np.ndarray,
+        rate: float,
+        heard: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ) -> dict[str, np.ndarray]:
         """Values of every frame of one sequence, averaged over the heads of a task.
 
         Args:
             features: Feature id to `[T, D]`, gaps filled with the nearest frame.
             valid: `[T]` bool, frames with a face.
             rate: Frames per second.
+            heard: Feature id of sound to `[T]` bool, frames with sound.
 
         Returns:
             Task name to `[T, out_dim]`.
         """
         values = average(
+            self.heads,
             [
                 predict_sequence(
                     head,
                     side_by_side([features[item.feature_id] for item in head.inputs]),
-                    np.repeat(valid[:, None], len(head.inputs), axis=1),
+                    np.stack([heard.get(item.feature_id, valid) for item in head.inputs], axis=1),
                     rate=rate,
                 )
                 for head in self.heads
-            ]
+            ],
         )
         prior = next((head.prior for head in self.heads if head.prior), None)
         if prior is not None and "expr" in values:
@@ -177,6 +196,9 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
         head = load_head(directory, device)
         provenance = []
         for item in head.inputs:
+            if item.sound:
+                provenance.append(_add_ear(models, directory, item, device))
+                continue
             embedder = models.embedders.get(item.feature_id)
             if embedder is None:
                 encoder = _encoder(directory, item.encoder, item.pooling).to(device)
@@ -195,7 +217,8 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
     # A head's header holds the hash of its weights, which has just been checked.
     hashes = {f"head {number}": fingerprint(path / "config.json") for number, path in enumerate(directories)}
     models.framing = _common_framing(models)
-    models.fingerprint = combine_hashes(hashes | {f"features {name}": name for name in models.embedders})
+    names = [*models.embedders, *models.sounds]
+    models.fingerprint = combine_hashes(hashes | {f"features {name}": name for name in names})
     return models
 
 
@@ -207,7 +230,7 @@ def _common_framing(models: Models) -> Framing:
     """
     groups: list[tuple[Framing, list[str]]] = []
     for head, source in zip(models.heads, models.sources, strict=True):
-        for framing in (models.embedders[item.feature_id].framing for item in head.inputs):
+        for framing in (models.embedders[item.feature_id].framing for item in head.inputs if not item.sound):
             names = next((names for other, names in groups if other.identity == framing.identity), None)
             if names is not None:
                 names.append(source["name"])
@@ -295,11 +318,35 @@ def _encoder(directory: Path, where: str, pooling: str | None) -> Encoder:
             f"the head {directory} does not say where its encoder is: it was trained on features of unknown origin; "
             "extract features with features/run.py and train the head on them"
         )
-    timm = where.startswith("timm:")
-    place = where if timm else str(Path(os.path.normpath(directory.absolute() / where)))
-    if not timm and not Path(place).is_dir():
+    return with_pooling(load_encoder(_place(directory, where)), pooling)
+
+
+def _place(directory: Path, where: str) -> str:
+    """A published name as it is, or the path of an encoder that is given relative to a head's directory."""
+    if where.startswith(PUBLISHED):
+        return where
+    place = Path(os.path.normpath(directory.absolute() / where))
+    if not place.is_dir():
         raise UserError(
             f"the encoder of the head {directory} is not where it was ({place}): move it back, or bundle heads and "
             "encoder with `wildaffect export` before moving them"
         )
-    return with_pooling(load_encoder(place), pooling)
+    return str(place)
+
+
+def _add_ear(models: Models, directory: Path, item: HeadInput, device: torch.device | str) -> dict[str, Any]:
+    """Load what makes a head's features of sound, unless it is there already; returns its provenance.
+
+    Raises:
+        UserError: It is missing, or not the one that the head was trained with.
+    """
+    ear = models.sounds.get(item.feature_id)
+    if ear is None:
+        ear = load_ear(LOGMEL if item.sound == LOGMEL else _place(directory, item.encoder), device)
+        if ear.feature_id != item.feature_id:
+            raise UserError(
+                f"the {item.sound} of the head {directory} is not the one it was trained with (feature id "
+                f"{ear.feature_id[:12]} instead of {item.feature_id[:12]}): extract sound anew and train the head on it"
+            )
+        models.sounds[item.feature_id] = ear
+    return {"stage": f"sound ({ear.config.get('architecture', item.sound)})"}

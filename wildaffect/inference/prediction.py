@@ -51,11 +51,12 @@ class Prediction:
         models: Models,
         *,
         problems: Sequence[str] = (),
+        notes: Sequence[str] = (),
         source: Path | None = None,
     ) -> None:
         self.clip, self.store, self.models, self.source = clip, store, models, source
         self.facts: Facts = facts_of(table)
-        self.warnings = warnings_of(models, self.facts, list(problems))
+        self.warnings = warnings_of(models, self.facts, list(problems), notes)
         self.table = table.replace_schema_metadata({METADATA: json.dumps(self.metadata)})
 
     @cached_property

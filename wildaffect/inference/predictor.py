@@ -31,6 +31,7 @@ from preprocessing.shard import Settings
 from preprocessing.views import face_views
 from temporal.data import frame_rate
 from wildaffect.inference.clips import find_faces_of
+from wildaffect.inference.hearing import Heard, hear_clip
 from wildaffect.inference.hub import fetch
 from wildaffect.inference.inputs import Clip, Frames, Inputs, StoredVideo, read_inputs
 from wildaffect.inference.live import Live, live_frames
@@ -206,13 +207,18 @@ class Predictor:
     def _one(self, clip: Clip, crops: bool, progress: Progress) -> Prediction:
         """Predict one clip. Its faces are deleted with the prediction."""
         if isinstance(clip, StoredVideo):
-            return Prediction(clip.video, self.predict_faces(clip.store, clip.video, progress), clip.store, self.models)
+            heard = self.hear(clip.store, clip.video)
+            table = self.predict_faces(clip.store, clip.video, progress, heard)
+            return Prediction(clip.video, table, clip.store, self.models, notes=heard.notes)
         folder = tempfile.mkdtemp(prefix="wildaffect-")
         try:
             store, problems = self.find_faces(clip, Path(folder) / "faces", progress, crops=crops)
-            table = self.predict_faces(store, clip.video, progress)
             source = clip.path if clip.kind == "video" and clip.frames is None else None
-            result = Prediction(clip.video, table, store, self.models, problems=problems, source=source)
+            heard = self.hear(store, clip.video, source)
+            table = self.predict_faces(store, clip.video, progress, heard)
+            result = Prediction(
+                clip.video, table, store, self.models, problems=problems, notes=heard.notes, source=source
+            )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -243,8 +249,7 @@ class Predictor:
     @property
     def face_size(self) -> Literal[112, 224]:
         """Side of the aligned faces in pixels: as large as the largest encoder reads."""
-        wanted = max(embedder.encoder.config.image_size for embedder in self.models.embedders.values())
-        return 112 if wanted <= 112 else 224
+        return 112 if self.models.image_size <= 112 else 224
 
     @cached_property
     def detector(self) -> Detector:
@@ -274,8 +279,21 @@ class Predictor:
             if isinstance(clip.frames, Frames) and clip.frames.error:
                 raise clip.frames.error
 
-    def predict_faces(self, store: FacesStore, video: str, progress: Progress | None = None) -> pa.Table:
-        """Predict one video of a faces store.
+    def hear(self, store: FacesStore, video: str, source: Path | None = None) -> Heard:
+        """The sound of one video of a faces store as the heads hear it, if any does.
+
+        Args:
+            store: The faces.
+            video: Its id.
+            source: The video itself; without it there is no sound.
+        """
+        sequences = [sequence for sequence in store.sequences() if sequence.video == video]
+        return hear_clip(self.models.sounds, store, sequences, source)
+
+    def predict_faces(
+        self, store: FacesStore, video: str, progress: Progress | None = None, heard: Heard | None = None
+    ) -> pa.Table:
+        """Predict one video of a faces store, with what was `heard` in it; without it, as if there were no sound.
 
         Raises:
             UserError: The faces are framed otherwise than in the training of the heads.
@@ -291,6 +309,7 @@ class Predictor:
         total = int(sum(store.valid[s.start : s.start + s.length].sum() for s in sequences))
         values: dict[str, list[np.ndarray]] = {task.name: [] for task in self.models.tasks}
         decoded: dict[str, list[np.ndarray]] = {task.name: [] for task in self.models.tasks}
+        heard = heard or self.hear(store, video)
         done = 0
 
         def step(count: int) -> None:
@@ -302,8 +321,8 @@ class Predictor:
         for sequence in sequences:
             rows = slice(sequence.start, sequence.start + sequence.length)
             valid, rate = store.valid[rows], frame_rate(store.time_s[rows])
-            features = self.features(store, sequence, step)
-            predicted = self.models.predict(features, valid, rate)
+            features = self.features(store, sequence, step) | heard.features[sequence.id]
+            predicted = self.models.predict(features, valid, rate, heard.valid[sequence.id])
             for task in self.models.tasks:
                 values[task.name].append(predicted[task.name])
                 decoded[task.name].append(self.models.decode(task, predicted[task.name], rate))

@@ -79,7 +79,7 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
     encoder_saw = together(header["encoder_trained_on"], header.get("encoder_chosen_on", {}))
     part = clean_scores(record, {*header["trained_on"], *(id for ids in encoder_saw.values() for id in ids)})
     tasks = list(TITLES) if header["task"] == "joint" else [header["task"]]
-    views = " and ".join(dict.fromkeys(item["view"] for item in header["inputs"]))
+    views = " and ".join(dict.fromkeys("sound" if item.get("sound") else item["view"] for item in header["inputs"]))
     encoder = [
         f"{TITLES.get(task, task).capitalize()} labels of {len(ids):,} videos taught or chose its encoder."
         for task, ids in encoder_saw.items()

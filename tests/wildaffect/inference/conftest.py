@@ -1,5 +1,6 @@
 """A tiny untrained encoder with heads, a store of random faces, and clips drawn for the tests."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
 from checkpoints.framing import OURS, Framing
 from features.embed import Embedder
+from features.sound import Ear
 from preprocessing.align import encode_jpeg
 from preprocessing.write_faces import finish_store, write_shard
 from temporal.heads import Head, HeadInput, save_head
@@ -48,6 +50,7 @@ def make_head(
     framing: Framing = OURS,
     architecture: Architecture = ARCHITECTURE,
     smoothing: Smoothing = SMOOTHED,
+    ears: Sequence[Ear] = (),
 ) -> Path:
     import os
 
@@ -62,6 +65,9 @@ def make_head(
         )
         for place, encoder in encoders
     )
+    for ear in ears:
+        place = os.path.relpath(ear.place, run / "head") if ear.place else ""
+        inputs += (HeadInput(ear.feature_id, ear.dim, place, sound=ear.config["sound"]),)
     chosen = tuple(TASKS.values()) if task == "joint" else (TASKS[task],)
     network = HeadNetwork(architecture, [item.dim for item in inputs], sum(item.out_dim for item in chosen))
     with torch.no_grad():
