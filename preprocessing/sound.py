@@ -1,9 +1,10 @@
 """Reads the sound of a video: one channel at one rate, on the clock of the video's frames."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -57,6 +58,7 @@ def _decoded(
     """Decode a stream; each frame with the start of its stretch, within which frames are of one kind and unbroken."""
     damaged, start, samples, end = 0, 0.0, 0, -np.inf
     kind: object = None
+    frames: Sequence[Any]
     try:
         for packet in packets_of(container, stream, lambda problem: None):  # the picture's clock has the same problems
             try:
