@@ -49,7 +49,10 @@ def read_sound(path: Path, report: Report) -> Iterator[Piece]:
             return
         if len(streams) > 1:
             report(f"has {len(streams)} sound tracks: the first is heard")
-        yield from _gathered(_resampled(_decoded(container, streams[0], report)))
+        try:
+            yield from _gathered(_resampled(_decoded(container, streams[0], report)))
+        except (av.FFmpegError, ValueError) as error:  # channels or samples of a kind that FFmpeg cannot convert
+            report(f"its sound cannot be converted: {error}")
 
 
 def _decoded(
