@@ -72,7 +72,7 @@ def write_clip(path: Path, seconds: float) -> Path:
                 frame.pts, frame.time_base = shown, Fraction(1, 30)
                 out.mux(picture.encode(frame))
                 shown += 1
-            wave = noise * (1 + np.sin(start / RATE))
+            wave = noise * np.float32(1 + np.sin(start / RATE))
             part = av.AudioFrame.from_ndarray(wave, format="fltp", layout="stereo")
             part.sample_rate, part.pts, part.time_base = RATE, start, Fraction(1, RATE)
             out.mux(sound.encode(part))
