@@ -14,7 +14,7 @@ from audit.lines import read_labels, read_mtl_labels
 from checkpoints.artifact import fingerprint, read_sealed
 from checkpoints.decimals import whole_number
 from checkpoints.errors import UserError, some
-from checkpoints.reading import read_csv, read_lines
+from checkpoints.reading import read_csv, read_lines, shown
 from preprocessing.affwild2 import (
     CROP_FOLDERS,
     Doubts,
@@ -312,10 +312,14 @@ def known_people(table: Path | None, root: Path, ids: Collection[str]) -> dict[s
     if table:
         names, rows = read_csv(table)
         if not {"id", "identity"} <= set(names):
-            raise UserError(f"--identities {table}: expected columns id and identity, found {some(names, 6)}")
+            raise UserError(
+                f"--identities {table}: expected columns id and identity, found {some([*map(shown, names)], 6)}"
+            )
         people = {row[names.index("id")].strip(): row[names.index("identity")].strip() for row in rows}
         if unknown := sorted(people.keys() - set(ids)):
-            raise UserError(f"--identities {table}: {len(unknown)} ids are in no split: {some(unknown, 3)}")
+            raise UserError(
+                f"--identities {table}: {len(unknown)} ids are in no split: {some([*map(shown, unknown)], 3)}"
+            )
         if len(people) < len(rows) or "" in people.values():
             raise UserError(f"--identities {table}: an id is listed twice, or has no identity")
         return people

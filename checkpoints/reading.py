@@ -211,7 +211,9 @@ def read_npy(path: Path) -> np.ndarray:
         UserError: It is no such file, or is damaged.
     """
     try:
-        values = np.load(path, allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote the file
+            values = np.load(path, allow_pickle=False)
         if not isinstance(values, np.ndarray):
             raise ValueError("it is an archive of arrays")
     except NPY_FAULTS as error:

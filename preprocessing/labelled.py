@@ -165,14 +165,15 @@ def _rafdb(root: Path, partition: Path, form: str) -> Iterator[Item]:
         number = whole_number(value.strip())
         if not number or number > len(RAFDB) or not RAFDB_NAME.fullmatch(name):
             raise refuse(row, "", f"expected 'train_00001.jpg 1..7' or 'test_0001.jpg 1..7', found {shown(line)}")
-        if name in seen:
-            raise refuse(row, "", f"{name} is listed twice")
-        seen.add(name)
-        image = folder / (f"{Path(name).stem}_aligned.jpg" if form == "aligned" else name)
+        stem = Path(name).stem
+        if stem in seen:
+            raise refuse(row, "", f"{stem} is listed twice")
+        seen.add(stem)
+        image = folder / (f"{stem}_aligned.jpg" if form == "aligned" else name)
         split = "train" if name.startswith("train") else "validation"
         label = Label(split, EXPRESSIONS.index(RAFDB[number - 1]))
         place = image.relative_to(root).as_posix()
-        yield Item(Path(name).stem, image, place, "picture", _size(image), label=label)
+        yield Item(stem, image, place, "picture", _size(image), label=label)
 
 
 def _size(path: Path) -> int:

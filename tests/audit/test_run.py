@@ -265,6 +265,13 @@ def test_identities_from_a_file(release, tmp_path):
     assert (leak.ids, leak.people) == ([], ["anna"])
 
 
+def test_an_endless_id_does_not_fill_the_message(tmp_path):
+    (tmp_path / "people.csv").write_text(f"id,identity\n{'9' * 5000},anna\n")
+    with pytest.raises(UserError, match="1 ids are in no split") as error:
+        known_people(tmp_path / "people.csv", tmp_path, ["a"])
+    assert len(str(error.value).replace(str(tmp_path), "")) < 200
+
+
 def test_refusals(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         examine(tmp_path / "none")

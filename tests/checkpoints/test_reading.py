@@ -119,3 +119,11 @@ def test_damaged_arrays(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match="cannot be read as an array"):
         read_npy(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_array_that_python_2_wrote(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros(3))
+    path.write_bytes(path.read_bytes().replace(b"(3,), }  ", b"(3L,), } "))
+    assert read_npy(path).shape == (3,)

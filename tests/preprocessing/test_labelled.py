@@ -110,9 +110,13 @@ def test_rafdb(tmp_path):
     assert items["test_0002"].label == Label("validation", EXPRESSIONS.index("Neutral"))
     assert "original" in items["train_00001"].name
     assert "aligned" in items_of(tmp_path, crops=True)["train_00001"].name
-    labels.write_text("train_00001.jpg 9\n")
-    with pytest.raises(UserError, match="line 1"):
-        items_of(tmp_path)
+    for text, message in (
+        ("train_00001.jpg 9\n", "line 1"),
+        ("train_00001.jpg 5\ntrain_00001.pg 6\n", "line 2: train_00001 is listed twice"),
+    ):
+        labels.write_text(text)
+        with pytest.raises(UserError, match=message):
+            items_of(tmp_path)
 
 
 def test_labels_are_read_by_the_trainings(affectnet_lists, tmp_path):
@@ -130,6 +134,12 @@ def test_labels_are_read_by_the_trainings(affectnet_lists, tmp_path):
     assert {id: track.labels.tolist() for id, track in train.items()} == {"aa": [[4.0]]}
     validation = read_annotations(tmp_path / LABELS, TASKS["va"], "Validation_Set")
     assert {id: track.labels.tolist() for id, track in validation.items()} == {"cc": [[-0.5, 0.75]]}
+
+
+def test_an_affectnet_list_without_its_column_of_pictures_is_refused(tmp_path):
+    (tmp_path / "training.csv").write_text("<html>subDirectory_filePath,face_x\n1/a.jpg,3\n")
+    with pytest.raises(UserError, match=r"training\.csv is no list of AffectNet: .* subDirectory_filePath"):
+        items_of(tmp_path)
 
 
 def test_nothing_labelled_writes_nothing(tmp_path):
