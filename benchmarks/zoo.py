@@ -24,11 +24,17 @@ from pretrain.build import build
 from pretrain.recipes import RECIPES
 from wildaffect.training.launch import choose_precision
 
+
+def untrained(recipe: str) -> Encoder:
+    """The encoder of a recipe of stage 1."""
+    return build(RECIPES[recipe][1]).encoder
+
+
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "starter": partial(load_encoder, CHECKPOINTS / "starter" / "encoders" / "0"),
     "demo": partial(load_encoder, CHECKPOINTS / "demo"),
-    **{name: lambda name=name: build(RECIPES[name][1]).encoder for name in ("small", "vit-base", "vit-large")},
+    **{name: partial(untrained, name) for name in ("small", "vit-base", "vit-large")},
 }
 
 
