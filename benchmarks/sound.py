@@ -90,7 +90,8 @@ def main(config: Config) -> dict[str, Any]:
     result = {**facts, "epochs": config.epochs, "rows": table}
     write_json(config.result, result)
     for row, by_task in table.items():
-        print(f"{row:32}" + "  ".join(f"{task} {part['mean']:.3f}±{part['std']:.3f}" for task, part in by_task.items()))
+        cells = [f"{task} {part['mean']:.3f}±{part['std']:.3f}" for task, part in by_task.items()]
+        print(f"{row:32}" + "  ".join(cells))
     return result
 
 

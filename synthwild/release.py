@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -67,7 +66,7 @@ class SoundWriter:
     def __init__(self, container: av.container.OutputContainer, start: float, samples: NDArray[np.float32]):
         options = {"flags": "+bitexact"}
         self.container, self.samples = container, samples
-        self.stream = cast("AudioStream", container.add_stream("aac", rate=RATE, options=options, layout="mono"))
+        self.stream = container.add_stream("aac", rate=RATE, options=options, layout="mono")
         self.first, self.done = round(start * RATE), 0
 
     def write(self, until: float) -> None:

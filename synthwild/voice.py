@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from synthwild.people import Array
@@ -103,7 +104,7 @@ def off_camera(rng: np.random.Generator, seconds: float) -> Array:
     when = np.arange(int(seconds * 10) + 2) / 10
     feeling = np.clip(0.5 * smooth_noise(rng, len(when), 15, 2), -1, 1)
     talking = smooth_noise(rng, len(when), 12)[:, 0] > 0.4
-    return rng.uniform(0.3, 0.8) * speak(rng, random_speaker(rng), seconds, when, feeling, 0.6 * talking)
+    return rng.uniform(0.3, 0.8) * speak(rng, random_speaker(rng), seconds, when, feeling, np.where(talking, 0.6, 0.0))
 
 
 def heard_span(video: Video, seconds: float) -> tuple[float, float] | None:
@@ -119,7 +120,7 @@ def heard_span(video: Video, seconds: float) -> tuple[float, float] | None:
     return (seconds * 0.2 if late else 0.0, seconds * 0.8 if kind == 6 else seconds)
 
 
-def soundtrack(video: Video, courses: Sequence[Course], times: Array) -> tuple[float, Array] | None:
+def soundtrack(video: Video, courses: Sequence[Course], times: Array) -> tuple[float, NDArray[np.float32]] | None:
     """What a video sounds like.
 
     Args:

@@ -155,7 +155,7 @@ class Search:
         before = self._by_recording(self.judged(self.own, everything))
         results: dict[str, Any] = {"as_they_are": {"score": self._score(before)}}
         for name, sums in (
-            ("nested", np.array([outer[row] for row in everything])),
+            ("nested", np.array([outer[row] for row in everything.tolist()])),
             ("naive", self.judged(self.fit(self.plans[-1]), everything)),
         ):
             after = self._by_recording(sums)

@@ -1,4 +1,4 @@
-"""The options of scoring predictions."""
+"""The options of scoring predictions and of tuning heads."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,3 +30,21 @@ class Evaluate:
     """Also score videos whose labels taught or chose the encoder or the head."""
     rule_clean: bool = False
     """Refuse such videos instead of leaving them out, and refuse encoders that saw another task's labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune:
+    """Choose smoothing, AU thresholds and what each head counts, on videos that the heads have not seen."""
+
+    heads: tuple[Path, ...]
+    """Runs or head directories whose average is tuned; a run with folds or seeds has several heads."""
+    features: tuple[Path, ...]
+    """Feature caches of the validation videos. Each head reads the caches that it was trained on."""
+    labels: Path
+    """Labels with a validation split, such as the release."""
+    out: Path
+    """Folder for the tuned heads and `tuning.json`."""
+    folds: int = 5
+    """Folds of recordings: each is scored with what the others chose. At least three."""
+    allow_leak: bool = False
+    """Also use videos whose labels taught or chose the encoder or the heads: what is gained then looks too good."""

@@ -19,8 +19,8 @@ from temporal.heads import Head, head_directories, load_head, save_head
 from temporal.predict import predict_cached, thresholds_of
 from temporal.scored import labels_to_score
 from temporal.search import Search, Setting
+from temporal.settings import Tune
 from temporal.smoothing import RAW, Predicted
-from temporal.tune import Tune
 from wildaffect.report.card import write_product_card
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.folds import grouped_folds, label_counts
