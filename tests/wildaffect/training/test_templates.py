@@ -13,6 +13,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 from checkpoints.parent import LAUNCHED
+from tests import processes
 
 ROOT = Path(__file__).parents[3]
 TRAINING = """
@@ -39,6 +40,11 @@ def main():
 
 
 guarded(main)
+"""
+TOLD = """
+import json, os, sys
+with open(os.path.join(sys.argv[1], os.environ["RANK"]), "w") as file:
+    json.dump(dict(os.environ), file)
 """
 SRUN = """#!/bin/bash
 # As much of srun as the template uses: starts two tasks and gives the highest status.
@@ -145,10 +151,12 @@ def printed(process):
 
 
 def test_one_machine_as_accelerate_launches_it(launch, tmp_path):
-    (tmp_path / "train.py").write_text(TRAINING)
-    process = launch("one_node.yaml", "--main_process_port", "0", tmp_path / "train.py", tmp_path / "out", "2")
-    assert "2 process(es)" in printed(process)
-    assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 2
+    """What it tells its processes; that these then train together, the next test shows."""
+    (tmp_path / "train.py").write_text(TOLD)
+    printed(launch("one_node.yaml", "--main_process_port", "0", tmp_path / "train.py", tmp_path))
+    told = [json.loads((tmp_path / rank).read_text()) for rank in "01"]
+    assert [part["LOCAL_RANK"] for part in told] == ["0", "1"] and {part["WORLD_SIZE"] for part in told} == {"2"}
+    assert told[0]["MASTER_PORT"] == told[1]["MASTER_PORT"] != "0"
 
 
 def test_two_machines_as_accelerate_launches_them(launch, tmp_path):
@@ -175,17 +183,20 @@ def still_running(pids):
 def test_a_trainer_does_not_outlive_its_launcher(tmp_path):
     """`accelerate launch` for one process waits for its child and ends on SIGTERM, as this launcher does."""
     (tmp_path / "train.py").write_text(TRAINING)
-    code = "import subprocess, sys; subprocess.Popen([sys.executable, *sys.argv[1:]]).wait()"
+    code = (
+        "import os, runpy, sys; sys.argv = sys.argv[1:]; child = os.fork()\n"
+        "os.waitpid(child, 0) if child else runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code, str(tmp_path / "train.py"), str(tmp_path / "out"), "100000000"]
-    launcher = subprocess.Popen(command, env=environment | {LAUNCHED[1]: "default"}, start_new_session=True)
+    command = ["-c", code, tmp_path / "train.py", tmp_path / "out", "100000000"]
+    launcher = processes.start(*command, env=environment | {LAUNCHED[1]: "default"})
     try:
         metrics, deadline = tmp_path / "out" / "metrics.jsonl", time.monotonic() + 120
         while not (metrics.exists() and metrics.stat().st_size > 1000) and time.monotonic() < deadline:
             assert launcher.poll() is None
             time.sleep(0.05)
         trainers = children_of(launcher)
-        launcher.terminate()
+        launcher.send_signal(signal.SIGTERM)
         assert launcher.wait(timeout=60) == -signal.SIGTERM
         while still_running(trainers) and time.monotonic() < deadline:
             time.sleep(0.05)
