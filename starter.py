@@ -70,9 +70,9 @@ LICENCES = (
     "Contempt counts as Other, and Other is learnt from nothing else: other kinds of Other cannot be predicted.",
     "Valence and arousal are derived from the votes by the norms of Russell and Mehrabian (1977): no one rated them.",
     "Action units are learnt from rendered faces (ICT-FaceKit, MIT) alone: no one labelled them on a real face. Their "
-    "thresholds suppose how common each is among FER+'s faces. The encoder learnt from votes too: without them the AUC on "
-    "hand-labelled faces falls from .87 to .67 for AU1, from .87 to .59 for AU4, from .93 to .74 for AU10 and from .97 to "
-    ".88 for AU12, and not for AU25 and AU26 (benchmarks/renders_only.py).",
+    "thresholds suppose how common each is among FER+'s faces. The encoder learnt from votes too: without them the AUC "
+    "on hand-labelled faces falls from .87 to .67 for AU1, from .87 to .59 for AU4, from .93 to .74 for AU10 and from "
+    ".97 to .88 for AU12, and not for AU25 and AU26 (benchmarks/renders_only.py).",
 )
 
 

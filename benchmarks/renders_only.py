@@ -10,7 +10,7 @@ head is trained as in `starter.py`, and `benchmarks/action_units.py` checks it.
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -104,7 +104,8 @@ def train(store: FacesStore, labels: Path, real: FacesStore, epochs: float) -> E
     size = encoder.config.image_size
     faces = [resize(row_views(real, int(row))[0], size) for row in rows]
     update_bn(torch.stack(faces).split(256), average.module)
-    return average.module[0].eval()
+    trained: Any = average.module
+    return cast(Encoder, trained[0]).eval()
 
 
 if __name__ == "__main__":
