@@ -1,6 +1,6 @@
 """Reads the sound of a video: one channel at one rate, on the clock of the video's frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -61,9 +61,9 @@ def _decoded(
     """Decode a stream; each frame with the start of its stretch, within which frames are of one kind and unbroken."""
     damaged, start, samples, end = 0, 0.0, 0, -np.inf
     kind: object = None
-    frames: Sequence[Any]
+    packets: Iterator[Any] = packets_of(container, stream, lambda problem: None)  # the picture's clock has the same
     try:
-        for packet in packets_of(container, stream, lambda problem: None):  # the picture's clock has the same problems
+        for packet in packets:
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
