@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audit.examine import PUBLISHED, examine
+from audit.examine import PUBLISHED, examine, known_people
 from audit.fold_files import make_folds
 from audit.leakage import TEST
 from audit.summary import write_audit_page
