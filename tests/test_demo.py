@@ -22,7 +22,7 @@ def quick():
     head_recipe = temporal.recipes.recipe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "CONTINUED_STEPS", 3)
-        patch.setitem(finetune.recipes.RECIPES, "demo", (text, replace(recipe, epochs=3, log_every=5)))
+        patch.setitem(finetune.recipes.RECIPES, "demo", (text, replace(recipe, epochs=3, evaluations=2, log_every=5)))
         patch.setattr(temporal.recipes, "recipe", lambda *names: replace(head_recipe(*names), epochs=4))
         yield patch
 

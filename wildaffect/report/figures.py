@@ -70,7 +70,7 @@ def picture_grid(
     grid = np.full((len(rows), side, count, side, 3), 255, np.uint8)
     for row, (_, pictures) in enumerate(rows):
         for column, picture in enumerate(pictures):
-            grid[row, 1:-1, column, 1:-1] = Image.fromarray(picture).resize((side - 2, side - 2))
+            grid[row, 1:-1, column, 1:-1] = np.asarray(Image.fromarray(picture).resize((side - 2, side - 2)))
     grid = grid.reshape(len(rows) * side, count * side, 3)
     width, height = count * side / DPI + 0.9, len(rows) * side / DPI + (0.35 if columns else 0.1)
     figure, axes = canvas(width=width, height=height, tight=True)
