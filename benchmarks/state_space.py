@@ -63,7 +63,8 @@ class StateSpace(nn.Module):
     def forward(self, x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
         """`[B, T, dim]` -> `[B, T, width]`."""
         x = self.project(x)
-        for norm, (forth, back) in zip(self.norms, self.blocks, strict=True):
+        pairs: Any = self.blocks
+        for norm, (forth, back) in zip(self.norms, pairs, strict=True):
             y = norm(x) * inside[..., None]
             x = x + self.dropout(forth(y) + back(y.flip(1)).flip(1))
         return self.norm(x)

@@ -21,7 +21,7 @@ from preprocessing.sound import RATE, Piece
 try:
     import transformers
 except ImportError:  # an optional package: `SpeechModel` says how to install it
-    transformers = None
+    transformers = None  # type: ignore[assignment]
 
 HUB = "hf:"
 PREPARATION = "preprocessor_config.json"
