@@ -68,7 +68,7 @@ class Predictor:
         UserError: A head or its encoder is missing, damaged or does not fit; there is no such device; the batch size
             is not positive.
 
-    Example:
+    Examples:
         Heads of any task will do; here `heads` are those of a finished `make demo` and `clip` is a video.
 
         >>> from wildaffect import Predictor

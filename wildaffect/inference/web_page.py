@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,16 +110,14 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
         folder: Directory for uploads and results while they are needed.
     """
 
-    def work(upload: str | None, progress: Any = gradio.Progress()) -> tuple[Any, ...]:  # noqa: B008
+    def work(upload: str | None, progress: Any = gradio.Progress()) -> Iterator[tuple[Any, ...]]:  # noqa: B008
         if upload is None:
-            return "**Choose a video or a picture first.**", None, "", None
-        try:
-            return process(limits, predictor, folder, Path(upload), progress)
-        except UserError as error:
-            return f"**{error}**", None, "", None
+            yield "**Choose a video or a picture first.**", None, "", None
+        else:
+            yield from shown_while_kept(limits, predictor, folder, Path(upload), progress)
 
-    def example(progress: Any = gradio.Progress()) -> tuple[Any, ...]:  # noqa: B008
-        return work(str(EXAMPLE), progress)
+    def example(progress: Any = gradio.Progress()) -> Iterator[tuple[Any, ...]]:  # noqa: B008
+        yield from work(str(EXAMPLE), progress)
 
     with gradio.Blocks(title="wildaffect", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gradio.Markdown("# wildaffect\nValence and arousal, expression and action units for every frame of a clip.")
@@ -152,10 +150,28 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
     return page
 
 
-def process(
+def shown_while_kept(
     limits: Limits, predictor: Predictor, folder: Path, upload: Path, progress: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Yield what the page shows of one upload, or why there is nothing; when asked to go on, delete its files.
+
+    Gradio copies the files of what an event yields to its own cache before it goes on; of what an event returns, it
+    would copy them when they are gone.
+    """
+    (folder / "jobs").mkdir(exist_ok=True)
+    job = Path(tempfile.mkdtemp(dir=folder / "jobs"))
+    try:
+        yield process(limits, predictor, job, upload, progress)
+    except UserError as error:
+        yield f"**{error}**", None, "", None
+    finally:
+        shutil.rmtree(job, ignore_errors=True)
+
+
+def process(
+    limits: Limits, predictor: Predictor, job: Path, upload: Path, progress: Any
 ) -> tuple[str, str | None, str, list[str]]:
-    """Predict one upload.
+    """Predict one upload, with all files in the folder `job`.
 
     Returns:
         A summary with warnings, the annotated video, the curves, and the files to download.
@@ -163,31 +179,25 @@ def process(
     Raises:
         UserError: The clip is too long or cannot be read.
     """
-    (folder / "jobs").mkdir(exist_ok=True)
-    job = Path(tempfile.mkdtemp(dir=folder / "jobs"))
+    clip = take(upload, job)
+    check_length(clip, limits.minutes)
+
+    def show(step: str, done: int, total: int) -> None:
+        progress(share_of_clip(step, done, total), desc=f"{step}: {done:,} of {total:,}" if total else step)
+
+    show("finding faces", 0, 0)
     try:
-        clip = take(upload, job)
-        check_length(clip, limits.minutes)
-
-        def show(step: str, done: int, total: int) -> None:
-            progress(share_of_clip(step, done, total), desc=f"{step}: {done:,} of {total:,}" if total else step)
-
-        show("finding faces", 0, 0)
-        try:
-            outcome = predict_clip(predictor, clip, job / "result", progress=show)
-        except UserError as error:
-            raise UserError(f"This file {str(error).removeprefix(str(clip.path)).strip()}.") from None
-        except (OSError, av.FFmpegError) as error:
-            raise UserError(f"This file could not be processed: {error.strerror}.") from None
-        result = job / "result"
-        warnings = read_clip_header(result)["warnings"]
-        markup = time_lines(read_table(result / "predictions.parquet"))
-        named = downloads(result, job / "downloads", upload.stem)
-        video = named.get("annotated.mp4")
-        text = "\n\n".join([str(outcome), *(f"⚠ {warning}" for warning in warnings)])
-        return text, video, in_frame(str(markup)), list(named.values())
-    finally:
-        shutil.rmtree(job, ignore_errors=True)  # gradio has copied what it shows to its own cache
+        outcome = predict_clip(predictor, clip, job / "result", progress=show)
+    except UserError as error:
+        raise UserError(f"This file {str(error).removeprefix(str(clip.path)).strip()}.") from None
+    except (OSError, av.FFmpegError) as error:
+        raise UserError(f"This file could not be processed: {error.strerror}.") from None
+    result = job / "result"
+    warnings = read_clip_header(result)["warnings"]
+    markup = time_lines(read_table(result / "predictions.parquet"))
+    named = downloads(result, job / "downloads", upload.stem)
+    text = "\n\n".join([str(outcome), *(f"⚠ {warning}" for warning in warnings)])
+    return text, named.get("annotated.mp4"), in_frame(str(markup)), list(named.values())
 
 
 def downloads(result: Path, folder: Path, stem: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ from wildaffect.inference.web_page import (
     in_frame,
     is_ours,
     own_names,
-    process,
+    shown_while_kept,
     take,
 )
 
@@ -109,9 +109,11 @@ def test_progress_begins_at_once_and_never_goes_back(heads, monkeypatch, tmp_pat
     monkeypatch.setattr(Predictor, "detector", BrightSquare())
     told: list[tuple[float, str]] = []
     clip = write_clip(tmp_path / "my clip.mp4", [40 * n for n in range(150)])
-    _, video, curves, files = process(
-        Limits(), Predictor(heads), tmp_path, clip, lambda done, desc: told.append((done, desc))
-    )
+    results = shown_while_kept(Limits(), Predictor(heads), tmp_path, clip, lambda done, desc: told.append((done, desc)))
+    _, video, curves, files = next(results)
+    assert len(files) == 6 and all(Path(file).is_file() for file in files)  # gradio copies them now
+    assert next(results, None) is None
+    assert not any((tmp_path / "jobs").iterdir())
     shares = [share for share, _ in told]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == pytest.approx(1)
     searched = [words for _, words in told if words.startswith("finding faces: ")]
