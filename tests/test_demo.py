@@ -54,7 +54,9 @@ def test_the_last_line_says_where_the_report_is(summary):
 def test_summary_and_report(summary: Path):
     content = json.loads((summary / "summary.json").read_text())
     assert content["stages"].keys() == demo.MINUTES.keys()
-    assert all(stage["seconds"] > 0 for stage in content["stages"].values())
+    took = {name: stage["seconds"] for name, stage in content["stages"].items()}
+    took.pop("synthwild")  # the corpus was there
+    assert all(seconds > 0 for seconds in took.values())
     for task, keys in {"va": {"ccc_valence", "ccc_arousal"}, "expr": set(), "au": set()}.items():
         scores = content["scores"][task]
         assert {"score", "chance", "framewise", "ci_low", "ci_high", *keys} <= set(scores)

@@ -80,7 +80,9 @@ def leaky(tmp_path_factory):
     (root / "release" / "videos").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "check_folder", lambda *_: False)
-        patch.setattr(release_files, "make_video", lambda out, _, video: write_labels(out, video, players(video)))
+        patch.setattr(
+            release_files, "make_video", lambda out, _figure, _sound, video: write_labels(out, video, players(video))
+        )
         corpus.generate(root, corpus.Config(size="tiny", leaky=True))
     return root / "release"
 

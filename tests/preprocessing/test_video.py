@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from checkpoints.errors import UserError
-from preprocessing.video import _packets, _rising, count_frames, holds_video, read_frames, read_times
+from preprocessing.video import _rising, count_frames, holds_video, packets_of, read_frames, read_times
 from tests.preprocessing.movies import number_of, packets, pattern, write_movie
 
 
@@ -234,7 +234,7 @@ def test_one_stamp_far_off_moves_no_other():
     packets_[7].pts = packets_[7].dts = -3000
     stream = SimpleNamespace(time_base=Fraction(1, 1000))
     problems = []
-    out = list(_packets(SimpleNamespace(demux=lambda stream: iter(packets_)), stream, problems.append))
+    out = list(packets_of(SimpleNamespace(demux=lambda stream: iter(packets_)), stream, problems.append))
     assert [packet.pts for packet in out] == [0, 40, 80, 120, None, 200, 240, None, 320, 360]
     assert problems == []
 

@@ -197,12 +197,12 @@ def test_interrupted_run_is_finished_with_the_same_bytes(
 ) -> None:
     real, done = release.make_video, []
 
-    def stop_at_fifth(root: Path, figure: release.Figure, video: object) -> None:
+    def stop_at_fifth(root: Path, figure: release.Figure, sound: bool, video: object) -> None:
         if len(done) == 4:
             (root / "release/videos/batch1/.killed.mp4.tmp").write_text("half")
             raise KeyboardInterrupt
         done.append(video)
-        real(root, figure, video)  # type: ignore[arg-type]
+        real(root, figure, sound, video)  # type: ignore[arg-type]
 
     out = tmp_path / "tiny"
     monkeypatch.setattr(run, "plan", lambda *how: plan(*how)[:7])
