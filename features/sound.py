@@ -99,7 +99,8 @@ class LogMel:
 
 def mel_bands() -> np.ndarray:
     """Triangles that are evenly spaced on the mel scale (2595 log10(1 + f/700), O'Shaughnessy 1987) `[BANDS, F]`."""
-    edges = np.linspace(*(2595 * np.log10(1 + np.array([LOWEST, HIGHEST]) / 700)), BANDS + 2)
+    lowest, highest = (float(2595 * np.log10(1 + hertz / 700)) for hertz in (LOWEST, HIGHEST))
+    edges = np.linspace(lowest, highest, BANDS + 2)
     low, centre, high = (700 * (10 ** (edges[k : k + BANDS, None] / 2595) - 1) for k in range(3))
     hertz = np.arange(BINS // 2 + 1) * RATE / BINS
     return np.maximum(0, np.minimum((hertz - low) / (centre - low), (high - hertz) / (high - centre)))

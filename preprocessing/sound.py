@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -48,7 +49,10 @@ def read_sound(path: Path, report: Report) -> Iterator[Piece]:
             return
         if len(streams) > 1:
             report(f"has {len(streams)} sound tracks: the first is heard")
-        yield from _gathered(_resampled(_decoded(container, streams[0], report)))
+        try:
+            yield from _gathered(_resampled(_decoded(container, streams[0], report)))
+        except (av.FFmpegError, ValueError) as error:  # channels or samples of a kind that FFmpeg cannot convert
+            report(f"its sound cannot be converted: {error}")
 
 
 def _decoded(
@@ -57,8 +61,9 @@ def _decoded(
     """Decode a stream; each frame with the start of its stretch, within which frames are of one kind and unbroken."""
     damaged, start, samples, end = 0, 0.0, 0, -np.inf
     kind: object = None
+    packets: Iterator[Any] = packets_of(container, stream, lambda problem: None)  # the picture's clock has the same
     try:
-        for packet in packets_of(container, stream, lambda problem: None):  # the picture's clock has the same problems
+        for packet in packets:
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
