@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,6 +78,8 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
                 raise table.error(row, BOX[0], "expected the box of a face in pixels")
             if first.setdefault((place, x, y), row) != row:
                 raise table.error(row, PLACE, f"row {first[place, x, y] + 1} has the same face of {place}")
+            if PurePath(place).is_absolute() or ".." in PurePath(place).parts:
+                raise table.error(row, PLACE, f"expected a picture below {root.name}, found {shown(place)}")
             base = base or _base(root, place, path)
             if label is not None:
                 image = base / place

@@ -142,6 +142,16 @@ def test_an_affectnet_list_without_its_column_of_pictures_is_refused(tmp_path):
         items_of(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["/aa.jpg", "../aa.jpg", "1/../../aa.jpg"])
+def test_an_affectnet_list_names_pictures_below_its_folder(affectnet_lists, place):
+    with (affectnet_lists / "training.csv").open("a") as file:
+        file.write(f"{place},10,20,30,40,,1,0.5,0.25\n")
+    with pytest.raises(
+        UserError, match=r"training\.csv, row 3, column subDirectory_filePath: expected a picture below"
+    ):
+        items_of(affectnet_lists)
+
+
 def test_nothing_labelled_writes_nothing(tmp_path):
     touch(tmp_path / "in" / "a.jpg")
     items, _ = find_items([tmp_path / "in"], crops=False)
