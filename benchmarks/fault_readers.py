@@ -31,6 +31,7 @@ from wildaffect.tasks.predictions import read_predictions, value_columns
 from wildaffect.tasks.priors import named_prior
 
 NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?[ \t]*")
+QUOTED = re.compile(r'^"([^"]*)"$')
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,13 @@ def cells_of(text: str, first: int) -> Any:
 
 
 def column_of(name: str) -> Callable[[str], Any]:
-    """Numbers of a column of a CSV text without quotes, as float32, sorted."""
+    """Numbers of a column of a CSV text, as float32, sorted; only whole cells may have quotes."""
 
     def expect(text: str) -> Any:
         lines = [line for line in lines_of(text.rstrip(" \t\r\n")) if line]
         names = [part.strip().lower() for part in lines[0].split(",")]
-        cells = [(line.split(",")[names.index("frame")], line.split(",")[names.index(name)]) for line in lines[1:]]
+        rows = [[QUOTED.sub(r"\1", cell) for cell in line.split(",")] for line in lines[1:]]
+        cells = [(row[names.index("frame")], row[names.index(name)]) for row in rows]
         cells = [(frame, cell) for frame, cell in cells if cell.strip(" \t").lower() not in EMPTY]
         assert all(NUMBER.fullmatch(cell) and cell.isascii() for row in cells for cell in row)
         assert all(float(frame).is_integer() and float(frame) >= 1 for frame, _ in cells)
