@@ -85,6 +85,11 @@ def described(error: OSError) -> str:
     return ": ".join(str(word) for word in words if word)
 
 
+def first_words(error: Exception) -> str:
+    """The first line of a library's message, or the name of an error that has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def some(names: Sequence[str], most: int) -> str:
     """The first few names, and how many more there are, for messages."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -7,6 +7,7 @@ Row `t` holds frame `first_frame + t` (frames count from 1, as in Aff-Wild2). A 
 `valid = False`. A reader says which frames it wants (those of a label or an example file) and gets exactly these.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,6 +304,11 @@ class FeatureCache:
         if id not in self.sequences:
             raise UserError(f"the feature cache {self.path} has no sequence {id!r}: extract features of that video")
         return self.sequences[id]
+
+
+def moved(encoder: str, old: Path, new: Path) -> str:
+    """The path of an encoder relative to `new`, given the one relative to `old`; published names and "" stay."""
+    return encoder if not encoder or encoder.startswith(PUBLISHED) else os.path.relpath(old / encoder, new)
 
 
 def fill_nearest(features: np.ndarray, valid: np.ndarray, rows: np.ndarray) -> np.ndarray:

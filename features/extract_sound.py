@@ -66,17 +66,13 @@ class SoundCache(CacheInMaking):
     def write(self, people: Sequence[FaceSequence], stale: Sequence[FaceSequence], problems: list[str]) -> int:
         """Write the stale files of one video's people, and add to the problems; returns how many frames have sound."""
         video, count = people[0].video, 0
-        path, heard = self.videos.get(video), {}
+        path = self.videos.get(video)
         if path is None:
             problems.append(f"{video} is not in --source")
-        else:
-            # All of them: a frame's row depends on the times of its neighbours, whoever is seen there.
-            heard = hear_video(
-                self.ear, path, self.store, people, lambda problem: problems.append(f"{video} {problem}")
-            )
+        # All people: a frame's row depends on the times of its neighbours, whoever is seen there.
+        heard = hear_video(self.ear, path, self.store, people, lambda problem: problems.append(f"{video} {problem}"))
         for sequence in stale:
-            nothing = np.zeros((sequence.length, self.ear.dim), np.float16), np.zeros(sequence.length, bool)
-            features, valid = heard.get(sequence.id, nothing)
+            features, valid = heard[sequence.id]
             write_features(
                 self.path,
                 sequence.id,

@@ -1,6 +1,5 @@
 """A feature cache that is being made: what in it is up to date, what is stale, and its header."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from checkpoints.artifact import check_seal, read_json
 from checkpoints.content import content_hashes
 from checkpoints.errors import UserError
-from features.cache import HEADER, IMPORTED, PUBLISHED, FeatureCache, finish_cache, is_damaged, source_of
+from features.cache import HEADER, IMPORTED, FeatureCache, finish_cache, is_damaged, moved, source_of
 from preprocessing.faces import FacesStore
 
 MADE_BY = "features/run.py"
@@ -91,10 +90,11 @@ class CacheInMaking:
                 deleted.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        by = str(self._header().get("made_by", MADE_BY))
+        header = self._header()
+        by = str(header.get("made_by", MADE_BY))
         if by.rpartition(" ")[2] != MADE_BY:
             raise UserError(f"{self.path} is a feature cache that {by} made: choose another --out")
-        made = self._header().get("config")
+        made = header.get("config")
         if isinstance(made, dict) and bool(made.get("sound")) != bool(self.origin.config.get("sound")):
             kind = "sound" if made.get("sound") else "faces"
             raise UserError(f"{self.path} is a feature cache of {kind}: choose another --out")
@@ -145,7 +145,6 @@ class CacheInMaking:
                 print(f"deleted {file}: the store has no such sequence", flush=True)
                 file.unlink()
         origin = self.origin
-        where = origin.encoder
         finish_cache(
             self.path,
             made_by=MADE_BY,
@@ -153,7 +152,7 @@ class CacheInMaking:
             parents=self._parents,
             feature_id=origin.feature_id,
             dim=origin.dim,
-            encoder=where if not where or where.startswith(PUBLISHED) else os.path.relpath(where, self.path),
+            encoder=moved(origin.encoder, Path(), self.path),
             **origin.seen,
             synthetic=bool(self.store.header.get("synthetic", False)),
         )

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import fft
@@ -31,7 +32,7 @@ Tokens = tuple[np.ndarray, np.ndarray]
 """Times [N] in seconds, rising, and features [N, D] float32 of the sound around them."""
 
 
-class Ear(Protocol):
+class Ear(ABC):
     """What turns sound into features.
 
     Attributes:
@@ -50,14 +51,21 @@ class Ear(Protocol):
     fingerprint: str
 
     @property
+    @abstractmethod
     def feature_id(self) -> str:
         """See the class."""
 
+    @abstractmethod
+    def stretch(self, start: float, blocks: Iterator[np.ndarray]) -> Iterator[Tokens]:
+        """Features of an unbroken stretch of sound that begins at a second, from its samples in blocks `[N]`."""
+
     def tokens(self, pieces: Iterable[Piece]) -> Iterator[Tokens]:
         """Features of pieces of sound (:func:`preprocessing.sound.read_sound`), where there is any."""
+        for start, stretch in groupby(pieces, key=itemgetter(0)):
+            yield from self.stretch(start, (samples for _, samples in stretch))
 
 
-class LogMel:
+class LogMel(Ear):
     """Logarithm of the power in mel bands, every 5 ms over 25 ms."""
 
     dim, period_s = BANDS, HOP / RATE
@@ -77,12 +85,8 @@ class LogMel:
         """A hash of the settings."""
         return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
 
-    def tokens(self, pieces: Iterable[Piece]) -> Iterator[Tokens]:
+    def stretch(self, start: float, blocks: Iterator[np.ndarray]) -> Iterator[Tokens]:
         """See :class:`Ear`."""
-        for start, stretch in groupby(pieces, key=itemgetter(0)):
-            yield from self._stretch(start, (samples for _, samples in stretch))
-
-    def _stretch(self, start: float, blocks: Iterator[np.ndarray]) -> Iterator[Tokens]:
         before = (WINDOW - HOP) // 2  # the first spectrum is centred half a hop after the start
         held, number = np.zeros(before, np.float32), 0
         for block in chain(blocks, [np.zeros(WINDOW - HOP - before, np.float32)]):
@@ -144,11 +148,11 @@ def hear(ear: Ear, path: Path, time_s: np.ndarray, report: Report) -> tuple[np.n
 
 
 def hear_video(
-    ear: Ear, path: Path, store: FacesStore, sequences: Sequence[FaceSequence], report: Report
+    ear: Ear, path: Path | None, store: FacesStore, sequences: Sequence[FaceSequence], report: Report
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Features and flags of every sequence of one video, as of :func:`hear`: its people hear the same.
 
-    Frames without a time (beyond the end of a video that breaks off) have no sound.
+    Frames without a time (beyond the end of a video that breaks off) have no sound, nor do those without a video.
 
     Returns:
         Id -> `[length, D]` float16 and `[length]` bool.
@@ -158,7 +162,7 @@ def hear_video(
     time_s = np.concatenate([store.time_s[part] for part in rows.values()])[first]
     known = np.isfinite(time_s)
     features, valid = np.zeros((len(frames), ear.dim), np.float16), np.zeros(len(frames), bool)
-    if known.any():
+    if path is not None and known.any():
         features[known], valid[known] = hear(ear, path, time_s[known], report)
     places = {id: np.searchsorted(frames, store.frame[part]) for id, part in rows.items()}
     return {id: (features[place], valid[place]) for id, place in places.items()}

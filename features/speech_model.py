@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from itertools import chain, groupby
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import chain
 from math import prod
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,9 @@ import torch
 from safetensors import SafetensorError
 
 from checkpoints.encoder import BUILD_FAULTS
-from checkpoints.errors import UserError
+from checkpoints.errors import UserError, first_words
 from features.sound import LOGMEL, Ear, LogMel, Tokens
-from preprocessing.sound import RATE, Piece
-
-try:
-    import transformers
-except ImportError:  # an optional package: `SpeechModel` says how to install it
-    transformers = None  # type: ignore[assignment]
+from preprocessing.sound import RATE
 
 HUB = "hf:"
 PREPARATION = "preprocessor_config.json"
@@ -37,7 +32,7 @@ NO_MATTER = ("_name_or_path", "architectures", "dtype", "processor_class", "torc
 """Keys of a model's files that do not change its hidden states."""
 
 
-class SpeechModel:
+class SpeechModel(Ear):
     """The last hidden states of a wav2vec 2.0, HuBERT, WavLM or Whisper encoder; see :class:`features.sound.Ear`.
 
     Args:
@@ -50,8 +45,11 @@ class SpeechModel:
     """
 
     def __init__(self, place: str, device: torch.device | str = "cpu") -> None:
-        if transformers is None:
-            raise UserError("speech models need transformers: pip install 'wildaffect[speech]'")
+        try:
+            # Optional, and a second to load: `predict` has this module, but rarely a speech model.
+            transformers = import_module("transformers")
+        except ImportError:
+            raise UserError("speech models need transformers: pip install 'wildaffect[speech]'") from None
         self.place = place if Path(place).is_dir() else f"{HUB}{place.removeprefix(HUB)}"
         name = place.removeprefix(HUB)
         try:
@@ -63,10 +61,10 @@ class SpeechModel:
             if missing := [key for key in found["missing_keys"] if not key.endswith(UNUSED)]:
                 raise ValueError(f"it lacks {missing[0]}")
         except (OSError, SafetensorError, *BUILD_FAULTS) as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise UserError(
-                f"--audio {name}: no speech model can be loaded from there ({reason}): give {LOGMEL}, a folder with "
-                "config.json, model.safetensors and preprocessor_config.json, or a name on the Hugging Face Hub"
+                f"--audio {name}: no speech model can be loaded from there ({first_words(error)}): give {LOGMEL}, a "
+                "folder with config.json, model.safetensors and preprocessor_config.json, or a name on the Hugging "
+                "Face Hub"
             ) from None
         config = model.config
         self._whisper = config.model_type == "whisper"
@@ -103,12 +101,8 @@ class SpeechModel:
         content = json.dumps([self.fingerprint, self.config], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def tokens(self, pieces: Iterable[Piece]) -> Iterator[Tokens]:
+    def stretch(self, start: float, blocks: Iterator[np.ndarray]) -> Iterator[Tokens]:
         """See :class:`features.sound.Ear`."""
-        for start, stretch in groupby(pieces, key=itemgetter(0)):
-            yield from self._stretch(start, (samples for _, samples in stretch))
-
-    def _stretch(self, start: float, blocks: Iterator[np.ndarray]) -> Iterator[Tokens]:
         held, first = np.zeros(0, np.float32), 0  # `first`: the sample of the stretch in held[0]
         for block in chain(blocks, [None]):
             held = held if block is None else np.concatenate([held, block])

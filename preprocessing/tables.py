@@ -9,7 +9,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from checkpoints.errors import UserError
+from checkpoints.errors import UserError, first_words
 from preprocessing.items import TABLE_ROWS, Item
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
@@ -148,7 +148,7 @@ def _shape(path: Path) -> tuple[pa.Schema, int]:
 
 
 def _unreadable(error: Exception) -> UserError:
-    return UserError(f"cannot be read as a table: {next(iter(str(error).splitlines()), type(error).__name__)}")
+    return UserError(f"cannot be read as a table: {first_words(error)}")
 
 
 def _arrow(path: Path) -> pa.Table:

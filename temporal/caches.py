@@ -1,12 +1,11 @@
 """Feature caches as a head reads them: opened together, recorded in the head, and found again by their ids."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from checkpoints.errors import UserError
-from features.cache import PUBLISHED, FeatureCache, Made
+from features.cache import FeatureCache, Made, moved
 from temporal.heads import Head, HeadInput
 
 
@@ -34,9 +33,7 @@ def head_inputs(caches: Sequence[FeatureCache], head: Path) -> tuple[HeadInput, 
     """Record the caches, with the paths of their encoders relative to the head's directory."""
     inputs = []
     for cache in caches:
-        encoder = str(cache.header.get("encoder", ""))
-        if encoder and not encoder.startswith(PUBLISHED):
-            encoder = os.path.relpath(cache.path / encoder, head)
+        encoder = moved(str(cache.header.get("encoder", "")), cache.path, head)
         how: dict[str, Any] = {name: value for name, value in cache.made.items() if name in Made.__annotations__}
         inputs.append(HeadInput(cache.feature_id, cache.dim, encoder, **how))
     return tuple(inputs)

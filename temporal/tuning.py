@@ -1,6 +1,5 @@
 """Tunes the post-processing of heads on validation videos, and writes heads that have it."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from checkpoints.artifact import write_json
 from checkpoints.errors import UserError
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
-from features.cache import PUBLISHED, FeatureCache
+from features.cache import FeatureCache, moved
 from temporal.caches import open_caches
 from temporal.data import frame_rate
 from temporal.heads import Head, head_directories, load_head, save_head
@@ -157,8 +156,3 @@ def write_tuned(config: Tune, heads: Mapping[Path, Head], chosen: Mapping[str, S
         save_head(tuned, directory, made_by=MADE_BY, config={"folds": config.folds}, parents={})
         write_product_card(directory)
     print(f"heads in {config.out}")
-
-
-def moved(encoder: str, old: Path, new: Path) -> str:
-    """The path of an encoder relative to another directory; names of published ones stay."""
-    return encoder if not encoder or encoder.startswith(PUBLISHED) else os.path.relpath(old / encoder, new)

@@ -42,12 +42,9 @@ def hear_clip(
     heard = Heard({s.id: {} for s in sequences}, {s.id: {} for s in sequences})
     problems: list[str] = []
     for name, ear in ears.items():
-        found = {} if source is None else hear_video(ear, source, store, sequences, problems.append)
-        for s in sequences:
-            silence = np.zeros((s.length, ear.dim), np.float16), np.zeros(s.length, bool)
-            features, valid = found.get(s.id, silence)
-            heard.features[s.id][name] = fill_nearest(features, valid, np.arange(s.length))
-            heard.valid[s.id][name] = valid
+        for id, (features, valid) in hear_video(ear, source, store, sequences, problems.append).items():
+            heard.features[id][name] = fill_nearest(features, valid, np.arange(len(valid)))
+            heard.valid[id][name] = valid
     if ears:
         share = np.mean(np.concatenate([next(iter(flags.values())) for flags in heard.valid.values()]))
         if not share:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from checkpoints.decimals import LAST_FRAME
-from checkpoints.errors import UserError
+from checkpoints.errors import UserError, first_words
 from checkpoints.reading import EMPTY, LONGEST_NAME, parse_rows, read_csv, shown
 
 _TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
@@ -144,8 +144,7 @@ def _read_parquet(path: Path) -> pa.Table:
         content.validate(full=True)
         return content
     except (pa.ArrowException, OSError, ValueError) as error:
-        problem = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} cannot be read as a Parquet table: {shown(problem, 200)}") from None
+        raise UserError(f"{path} cannot be read as a Parquet table: {shown(first_words(error), 200)}") from None
 
 
 def _is_plain(kind: pa.DataType) -> bool:
