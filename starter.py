@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
-from scipy.stats import mannwhitneyu
 
 import features.run
 import features.settings
@@ -29,19 +28,28 @@ import temporal.run
 from checkpoints import convert
 from checkpoints.artifact import atomic_file, write_json
 from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
-from checkpoints.errors import UserError, guarded
+from checkpoints.errors import guarded
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
-from checkpoints.reading import read_csv
 from demo import Stages
 from features.cache import FeatureCache
 from finetune.labels import read_split
 from preprocessing.faces import FacesStore
 from pretrain.duplicates import duplicates_of, store_hashes
-from temporal.heads import Head, load_head, read_head_header, save_head
+from starter_scores import (
+    answers,
+    check_data,
+    expression_head,
+    muxspace,
+    score,
+    score_lines,
+    scores_of,
+    unique_votes,
+)
+from temporal.heads import load_head, read_head_header, save_head
 from temporal.predict import predict_cached
 from wildaffect.inference.bundle import write_bundle
-from wildaffect.tasks import AUS, EXPRESSIONS
+from wildaffect.tasks import AUS
 from wildaffect.tasks.derived import derive
 from wildaffect.tasks.priors import tempered, under_prior
 
@@ -58,12 +66,8 @@ SHOWN = {"AU1": 0.15, "AU4": 0.2, "AU10": 0.12, "AU12": 0.3, "AU25": 0.5, "AU26"
 """The action units that are reported: at least 20 hand-labelled real faces show them, and the head tells them apart
 (benchmarks/action_units.py). The numbers are the shares of FER+'s training faces that are taken to show them, which set
 the thresholds."""
-VOTES = ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise", "contempt")
-"""Columns of FER+ in the order of `EXPRESSIONS`: contempt is in Other, of which nothing else is known."""
 TEMPERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 CHOSEN_BY = ("accuracy", "macro_f1", "balanced_accuracy")
-DRAWS = 1000
-"""Bootstrap draws of an interval."""
 LICENCES = (
     "FER+ train: votes MIT (Barsoum et al. 2016), pixels of FER2013 without a formal licence, for research. The "
     "weights are therefore for research.",
@@ -115,7 +119,7 @@ def main(config: Starter) -> dict[str, Any]:
     stages.run("encoder", lambda: train_encoder(config))
     stages.run("features", lambda: extract(config))
     tempers = stages.run("heads", lambda: train_heads(config))
-    scores = stages.run("scores", lambda: score(config))
+    scores = stages.run("scores", lambda: score(config.out, config.data))
     summary = {
         "stages": {name: {"seconds": round(seconds, 1)} for name, seconds in stages.seconds.items()},
         "temper_prior": tempers,
@@ -128,30 +132,6 @@ def main(config: Starter) -> dict[str, Any]:
     for line in score_lines(scores):
         print(line)
     return summary
-
-
-def check_data(folder: Path) -> None:
-    """Check that a folder holds all data sets.
-
-    Raises:
-        UserError: It lacks one of them.
-    """
-    for name in ("ferplus", "muxspace", "london", "manifest.csv"):
-        if not (folder / name).exists():
-            raise UserError(f"{folder} has no {name}: expected the folders of FER+, muxspace and London")
-
-
-def manifest(folder: Path, name: str) -> list[dict[str, str]]:
-    """Rows of the manifest about the pictures of one data set.
-
-    Raises:
-        UserError: The manifest cannot be read, or lacks a column.
-    """
-    names, rows = read_csv(folder / "manifest.csv")
-    if missing := [column for column in ("path", "label", "split") if column not in names]:
-        raise UserError(f"{folder / 'manifest.csv'} lacks the column(s) {', '.join(missing)}")
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    return [row for row in found if row["path"].startswith(f"{name}/")]
 
 
 def save_untrained(directory: Path, config: EncoderConfig, *, made_by: str, synthetic: bool = False) -> None:
@@ -251,7 +231,7 @@ def train_heads(config: Starter) -> dict[str, float]:
     split = read_split(FacesStore(out / "faces" / "ferplus"), out / "train.parquet")
     sets = [
         answers(head, out / "features" / "ferplus", unique_votes(out / "train.parquet", set(split.validation.ids))),
-        answers(head, out / "features" / "muxspace", muxspace(config, "train")),
+        answers(head, out / "features" / "muxspace", muxspace(config.data, "train")),
     ]
     tried = {}
     for tau in TEMPERS:
@@ -294,130 +274,6 @@ def calibrate(run: Path, out: Path, features_of: Path, ids: Iterable[str]) -> No
     header = read_head_header(run / "head")
     (out / "head").mkdir(parents=True, exist_ok=True)
     save_head(head, out / "head", made_by="starter.py", config=header["config"], parents=header["parents"])
-
-
-def expression_head(run: Path) -> tuple[Head, np.ndarray]:
-    """The head of a run, and the prior that it was trained with."""
-    head = load_head(run)
-    if head.prior is None:
-        raise UserError(f"{run} does not say which prior it was trained with: delete it and train it again")
-    return head, np.array(head.prior.trained)
-
-
-def unique_votes(labels: Path, ids: set[str] | None = None, split: str = "train") -> dict[str, int]:
-    """Class of the faces of one split that most raters agree on; ties, `unknown` and `NF` are left out."""
-    table = pd.read_parquet(labels)
-    table = table[(table["split"] == split) & (True if ids is None else table["video"].isin(ids))]
-    votes = table[[*VOTES, "unknown", "NF"]].to_numpy()
-    top = votes.max(1)
-    kept = ((votes == top[:, None]).sum(1) == 1) & (votes.argmax(1) < len(VOTES))
-    return dict(zip(table["video"][kept], votes.argmax(1)[kept].tolist(), strict=True))
-
-
-def muxspace(config: Starter, split: str) -> dict[str, int]:
-    """Class of muxspace's faces of one split."""
-    rows = [row for row in manifest(config.data, "muxspace") if row["split"] == split]
-    return {Path(row["path"]).stem: VOTES.index(row["label"]) for row in rows if row["label"] in VOTES}
-
-
-def answers(head: Head, features_of: Path, truth: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities `[N, 8]` and classes `[N]` of labelled faces; zeros for a face that was not found."""
-    cache = FeatureCache(features_of)
-    values = []
-    for id in truth:
-        found, read = predict_cached([head], [cache], id, smooth=False) if id in cache else ({}, None)
-        seen = read is not None and bool(read.valid[0])
-        values.append(found["expr"][0] if seen else np.zeros(len(EXPRESSIONS), np.float32))
-    return np.array(values), np.array([*truth.values()])
-
-
-def scores_of(answered: np.ndarray, truth: np.ndarray, least: int = 6) -> dict[str, Any]:
-    """Accuracy, macro F1 and balanced accuracy over the classes with at least `least` faces, and F1 by class."""
-    f1, recall = {}, []
-    for number, name in enumerate(EXPRESSIONS):
-        if (count := int((truth == number).sum())) >= least:
-            hits = int(((answered == number) & (truth == number)).sum())
-            f1[name] = 2 * hits / (int((answered == number).sum()) + count)
-            recall.append(hits / count)
-    return {
-        "faces": len(truth),
-        "accuracy": float((answered == truth).mean()),
-        "macro_f1": float(np.mean([*f1.values()])),
-        "balanced_accuracy": float(np.mean(recall)),
-        "f1": f1,
-    }
-
-
-def with_intervals(answered: np.ndarray, truth: np.ndarray, least: int = 6) -> dict[str, Any]:
-    """What :func:`scores_of` gives, with 95 % bootstrap intervals over faces."""
-    scores = scores_of(answered, truth, least)
-    drawn = np.random.default_rng(0).integers(len(truth), size=(DRAWS, len(truth)))
-    parts = [scores_of(answered[faces], truth[faces], least) for faces in drawn]
-    for key in ("accuracy", "macro_f1"):
-        scores[f"{key}_95"] = np.percentile([part[key] for part in parts], [2.5, 97.5]).tolist()
-    return scores
-
-
-def score(config: Starter) -> dict[str, Any]:
-    """Scores on faces that taught and chose nothing, with 95 % intervals over faces (over people for London)."""
-    out = config.out
-    head, _ = expression_head(out / "expr")
-    sets = {
-        "FER+ validation": (out / "features" / "ferplus", unique_votes(out / "labels.parquet", split="validation")),
-        "muxspace val": (out / "features" / "muxspace", muxspace(config, "val")),
-    }
-    result: dict[str, Any] = {}
-    for name, (cache, truth) in sets.items():
-        values, classes = answers(head, cache, truth)
-        found = values.sum(1) > 0
-        answered = np.where(found, values.argmax(1), -1)
-        result[name] = with_intervals(answered, classes) | {"found": float(found.mean())}
-    result["London"] = london(config, head, load_head(out / "va"))
-    return result
-
-
-def london(config: Starter, expr: Head, va: Head) -> dict[str, float | None]:
-    """Area under the ROC curve of smiling against neutral, by the probability of happiness and by derived valence."""
-    cache = FeatureCache(config.out / "features" / "london")
-    rows = manifest(config.data, "london")
-    smiles = np.array([row["label"] == "happiness" for row in rows])
-    result: dict[str, float | None] = {"faces": len(rows)}
-    for name, head, task, column in (
-        ("happiness", expr, "expr", EXPRESSIONS.index("Happiness")),
-        ("valence", va, "va", 0),
-    ):
-        values = np.array(
-            [predict_cached([head], [cache], Path(row["path"]).stem, smooth=False)[0][task][0, column] for row in rows]
-        )
-        result[f"auc_{name}"] = auc(values[smiles], values[~smiles])
-    return result
-
-
-def auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
-    """Area under the ROC curve: how often a positive value is above a negative one; None if either is empty."""
-    if not len(positive) or not len(negative):
-        return None
-    return float(mannwhitneyu(positive, negative, method="asymptotic").statistic / (len(positive) * len(negative)))
-
-
-def score_lines(scores: dict[str, Any]) -> list[str]:
-    """The scores in words, one line per set."""
-    lines = []
-    for name, part in scores.items():
-        if name == "London":
-            lines.append(
-                f"London ({part['faces']} portraits, smiling against neutral): AUC {part['auc_happiness']:.3f} by "
-                f"p(Happiness), {part['auc_valence']:.3f} by derived valence"
-            )
-            continue
-        by_class = ", ".join(f"{expression} {value:.2f}" for expression, value in part["f1"].items())
-        (low, high), (lower, upper) = part["accuracy_95"], part["macro_f1_95"]
-        lines.append(
-            f"{name} ({part['faces']:,} faces, {part['found']:.1%} found; the others count as wrong): accuracy "
-            f"{part['accuracy']:.3f} [{low:.3f}, {high:.3f}], macro F1 {part['macro_f1']:.3f} [{lower:.3f}, "
-            f"{upper:.3f}]; F1: {by_class}"
-        )
-    return lines
 
 
 if __name__ == "__main__":

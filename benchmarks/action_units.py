@@ -19,7 +19,7 @@ from benchmarks.au_labels import HandLabels, read_hand_labels
 from benchmarks.peers import Faces, ferplus_validation, find_faces, muxspace_val, predict_faces
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
-from starter import DRAWS, VOTES, auc, check_data, manifest
+from starter_scores import DRAWS, VOTES, auc, check_data, manifest
 from synthwild.process import PROTOTYPES
 from wildaffect.inference.models import DEFAULT
 from wildaffect.inference.predictor import Predictor

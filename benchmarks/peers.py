@@ -34,7 +34,7 @@ from checkpoints.errors import UserError, guarded
 from preprocessing.align import decode_jpeg
 from preprocessing.faces import PICTURE_SUFFIXES, FacesStore, Sequence
 from preprocessing.pictures import read_picture
-from starter import Starter, muxspace, unique_votes, with_intervals
+from starter_scores import muxspace, unique_votes, with_intervals
 from wildaffect.inference.models import DEFAULT
 from wildaffect.inference.predictor import Predictor
 from wildaffect.tasks import EXPR, EXPRESSIONS, Task
@@ -154,7 +154,7 @@ def ferplus_validation(folder: Path) -> Faces:
 
 def muxspace_val(folder: Path) -> Faces:
     """The faces of muxspace `val`."""
-    truth = muxspace(Starter(folder), "val")
+    truth = muxspace(folder, "val")
     files = {path.stem: path for path in (folder / "muxspace").iterdir()}
     return Faces("muxspace val", [files[id].read_bytes() for id in truth], np.array([*truth.values()]))
 

@@ -19,6 +19,7 @@ import preprocessing.run
 import pretrain.recipes
 import pretrain.run
 import starter
+import starter_scores
 from checkpoints.artifact import atomic_file, write_json
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import guarded
@@ -73,7 +74,7 @@ def main(config: Real) -> dict[str, Any]:
     Raises:
         UserError: The folder lacks one of the data sets.
     """
-    starter.check_data(config.data)
+    starter_scores.check_data(config.data)
     stages = Stages(config.out, MINUTES)
     stages.run("preprocess", lambda: preprocess(config))
     stages.run("pretrain", lambda: stage_1(config))
@@ -104,7 +105,7 @@ def save_untrained(directory: Path, like: str | Path, *, made_by: str) -> None:
 def preprocess(config: Real) -> None:
     """Make the faces stores, and a table of labels for muxspace (FER+ has its own)."""
     data = config.data
-    rows = starter.manifest(data, "muxspace")
+    rows = starter_scores.manifest(data, "muxspace")
     sources = {
         "ferplus": [data / "ferplus" / "train.parquet"],
         "ferplus_validation": [data / "ferplus" / "validation.parquet"],

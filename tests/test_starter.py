@@ -6,33 +6,35 @@ import pyarrow.parquet as pq
 import pytest
 
 import starter
+import starter_scores
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
 from tests.drawn_data import face, write_data
 from wildaffect import Predictor
+from wildaffect.tasks import EXPRESSIONS
 
 
 def test_scores_by_hand():
     truth = np.array([0, 0, 0, 4, 4, 1])
     answered = np.array([0, 0, 4, 4, -1, 1])
-    found = starter.scores_of(answered, truth, least=2)
+    found = starter_scores.scores_of(answered, truth, least=2)
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["f1"] == pytest.approx({"Neutral": 0.8, "Happiness": 0.5})
     assert found["macro_f1"] == pytest.approx(0.65)
 
 
 def test_votes_need_one_winner(tmp_path):
-    names = [*starter.VOTES, "unknown", "NF"]
+    names = [*starter_scores.VOTES, "unknown", "NF"]
     rows = {"clear": {"sadness": 6, "neutral": 4}, "tie": {"anger": 5, "disgust": 5}, "none": {"unknown": 6, "fear": 4}}
     table = {name: [votes.get(name, 0) for votes in rows.values()] for name in names}
     pq.write_table(pa.table({"video": [*rows], "split": ["train"] * 3, **table}), tmp_path / "labels.parquet")
-    assert starter.unique_votes(tmp_path / "labels.parquet") == {"clear": starter.VOTES.index("sadness")}
-    assert starter.unique_votes(tmp_path / "labels.parquet", {"tie"}) == {}
+    assert starter_scores.unique_votes(tmp_path / "labels.parquet") == {"clear": starter_scores.VOTES.index("sadness")}
+    assert starter_scores.unique_votes(tmp_path / "labels.parquet", {"tie"}) == {}
 
 
 def test_the_area_counts_ties_half():
-    assert starter.auc(np.array([0.2, 0.5, 0.9]), np.array([0.1, 0.5])) == pytest.approx(4.5 / 6)
-    assert starter.auc(np.array([]), np.array([0.1])) is None
+    assert starter_scores.auc(np.array([0.2, 0.5, 0.9]), np.array([0.1, 0.5])) == pytest.approx(4.5 / 6)
+    assert starter_scores.auc(np.array([]), np.array([0.1])) is None
 
 
 def test_a_missing_data_set_is_named(tmp_path):
@@ -59,5 +61,5 @@ def test_from_pictures_to_a_bundle_that_predicts(tmp_path, capsys):
     face(70, 160).save(tmp_path / "face.png")
     table = Predictor(config.bundle).predict(tmp_path / "face.png", progress=False).table
     assert table["face"].to_pylist() == [True]
-    assert sum(table[f"p_{name}"][0].as_py() for name in starter.EXPRESSIONS) == pytest.approx(1, abs=1e-3)
+    assert sum(table[f"p_{name}"][0].as_py() for name in EXPRESSIONS) == pytest.approx(1, abs=1e-3)
     assert str(starter.main(config)["scores"]) == str(scores)  # nothing is trained again; NaN is as NaN
