@@ -118,6 +118,18 @@ def test_a_bundle_carries_what_hears(clips, tmp_path, kind, capsys):
     assert "sound" in (tmp_path / "moved" / "README.md").read_text()
 
 
+def test_a_head_with_sound_runs_in_onnxruntime(run, clips, tmp_path):
+    """The sound itself is made as before; a clip without any takes the same path through the graph."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    Export(heads=(run,), out=tmp_path / "bundle", onnx=True).run()
+    plain, graphs = Predictor(run, device="cpu"), Predictor(tmp_path / "bundle", runtime="onnx")
+    plain.precision = "fp32"
+    for name in ("spoken.mp4", "silent.mp4", "late.mkv"):
+        expected, found = (matrix(p.predict(clips / name, progress=False).table, NAMES) for p in (plain, graphs))
+        assert np.allclose(found, expected, atol=1e-3, equal_nan=True)
+
+
 def test_another_speech_model_is_refused(encoder, tmp_path):
     folder = speech_model(tmp_path / "model", "hubert")
     ear = SpeechModel(str(folder))
