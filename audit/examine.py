@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from audit.findings import Audit, Split
 from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
 from checkpoints.artifact import fingerprint, read_sealed
-from checkpoints.decimals import whole_number
 from checkpoints.errors import UserError, some
 from checkpoints.reading import read_csv, read_lines, shown
 from preprocessing.affwild2 import (
@@ -58,6 +59,9 @@ PUBLISHED: dict[tuple[str, str], tuple[int, int]] = {
 }
 TEST_FILES = {"va": "VA*", "expr": "Expr*", "au": "A*U*", "mtl": "M*T*L*"}
 """How the names of the lists of test videos begin."""
+
+NUMBERED = r"(?s)^0*(?P<number>[0-9]{1,7})(?:\..*)?$"
+"""Names of files that begin with a frame number, in bytes."""
 
 
 class Subject(TypedDict):
@@ -123,7 +127,7 @@ def examine(root: Path, *, faces: Path | None = None, identities: Path | None = 
     listed = {id for ids in members.values() for id in ids}
     found.leaks = find_leaks(members, known_people(identities, root, listed))
     if store or crops:
-        found.never_found = sorted(listed - (_seen(store) if store else {id for id in crops if crops[id]}))
+        found.never_found = sorted(listed - (_seen(store) if store else {id for id in crops if len(crops[id])}))
     note_letter_case(root, {split_id(id)[0] for id in listed}, videos, doubts)
     found.problems += [f"{place} {why}" for place, why in doubts]
     unused = videos.keys() - {split_id(id)[0] for id in listed}
@@ -163,9 +167,9 @@ def _count(path: Path) -> tuple[int, list[str]]:
         return 0, [str(error)]
 
 
-def _crops(root: Path, found: Audit, doubts: Doubts) -> dict[str, set[int]]:
+def _crops(root: Path, found: Audit, doubts: Doubts) -> dict[str, np.ndarray]:
     """Frame numbers of the crops by id, from the aligned folders if there are any."""
-    numbers: dict[Path, set[int]] = {}
+    numbers: dict[Path, np.ndarray] = {}
     sizes: dict[Path, int] = {}
     for name in CROP_FOLDERS:
         top = subfolder(root, name)
@@ -174,17 +178,22 @@ def _crops(root: Path, found: Audit, doubts: Doubts) -> dict[str, set[int]]:
         beyond = {}
         folders = sorted(path for path in top.iterdir() if path.is_dir())
         for folder in folders:
-            files = [file.name for file in os.scandir(folder)]
+            files = [entry.name for entry in os.scandir(os.fsencode(folder))]
             sizes[folder] = len(files)
-            found_numbers = (whole_number(file.split(".")[0]) for file in files)
-            numbers[folder] = {number for number in found_numbers if number is not None}
+            numbers[folder] = _numbers(files)
             last = found.frames.get(split_id(folder.name)[0])
-            if last is not None and (count := sum(frame > last or frame < 1 for frame in numbers[folder])):
+            if last is not None and (count := int(((numbers[folder] > last) | (numbers[folder] < 1)).sum())):
                 beyond[folder.name] = count
         found.crops[name] = {folder.name: len(numbers[folder]) for folder in folders}
         found.crops_beyond[name] = beyond
     chosen = largest(root, [(path.name, sizes[path], path) for path in crop_folders(root)], doubts)
     return {id: numbers[folder] for id, folder in chosen.items()}
+
+
+def _numbers(files: list[bytes]) -> np.ndarray:
+    """The different frame numbers that names of crops begin with; names without one are passed over."""
+    numbers = pc.extract_regex(pa.array(files, pa.binary()), NUMBERED).drop_null().field("number")
+    return np.unique(numbers.cast(pa.string()).cast(pa.int64()).to_numpy())
 
 
 def _labelled_split(
@@ -251,7 +260,7 @@ def _add(
     key: str,
     frames: dict[str, np.ndarray],
     found: Audit,
-    crops: dict[str, set[int]],
+    crops: dict[str, np.ndarray],
     videos: Collection[str],
     *,
     dense: bool,
@@ -276,8 +285,9 @@ def _add(
     entry.beyond = beyond if found.frames else None
     if crops:
         entry.without_crop = sum(
-            int(annotated.sum())
-            - sum(1 for frame in crops.get(id, ()) if 1 <= frame <= len(annotated) and annotated[frame - 1])
+            int(np.delete(annotated, crops[id][(crops[id] >= 1) & (crops[id] <= len(annotated))] - 1).sum())
+            if id in crops
+            else int(annotated.sum())
             for id, annotated in frames.items()
         )
 

@@ -73,8 +73,8 @@ def _checked(line: str, path: Path, number: int, known: dict[tuple[str, int], st
     location, _, rest = line.partition(",")
     refuse = in_lines(path, number)
     row = parse_rows([rest], MTL_NAMES, refuse)
-    (id,), (frame,) = parse_locations([location], refuse)
-    key = id, frame
+    parsed = parse_locations([location], refuse)
+    key = parsed.ids[0], int(parsed.frames[0])
     if key in known or any(task.bad_values(row[:, MTL_COLUMNS[task.name]]).any() for task in TASKS.values()):
         raise UserError("")
     return key

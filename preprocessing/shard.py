@@ -27,6 +27,7 @@ from preprocessing.detect import Detector, Faces
 from preprocessing.faces import DATA, Problem
 from preprocessing.items import Group, Item
 from preprocessing.pictures import read_picture
+from preprocessing.read_ahead import read_ahead
 from preprocessing.rows import Found, found_rows, numbered, ready_rows
 from preprocessing.search import INTERVAL, Detect, Refine, Request, ShotDetector, find_faces
 from preprocessing.tables import table_pictures
@@ -37,7 +38,7 @@ from preprocessing.write_faces import write_shard
 LOG = "log"
 CHUNK = 4 * INTERVAL
 CHUNK_BYTES = 96 << 20
-"""Limits on the frames in memory: their number, and the bytes of all videos in progress."""
+"""Limits on the frames in memory: their number, and the bytes of all videos in progress. As many are read ahead."""
 NO_FACE = 4
 """Thumbnails of frames without a face to keep for the data sheet, per video or per shard of pictures."""
 Find = Callable[[Sequence[np.ndarray], Sequence[int], Faces | None], Generator[Request, Any, list[Faces]]]
@@ -249,7 +250,10 @@ def _find(
     try:
         frames = frames_of(item, found.problems.append)
         find = find_in_pictures if item.kind == "picture" else find_faces
-        yield from follow(chunks(frames, found.times, budget), found, settings, find, searched)
+        parts = chunks(frames, found.times, budget)
+        if item.kind == "video" and item.frames is None:
+            parts = read_ahead(parts, 1)
+        yield from follow(parts, found, settings, find, searched)
     except UserError as error:
         found.problems.append(str(error))
     return found

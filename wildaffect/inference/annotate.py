@@ -12,11 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from checkpoints.artifact import atomic_file
+from preprocessing.read_ahead import read_ahead
 from preprocessing.video import read_frames
 from wildaffect.inference.panel import Painter, people_of
 from wildaffect.inference.progress import Progress
 
 CLOCK = 90_000
+AHEAD = 4
+"""Frames that are decoded while others are drawn and encoded."""
 COPIED = ("aac",)
 """Sound that every browser plays and that is copied; other sound is encoded as AAC."""
 
@@ -60,7 +63,7 @@ def annotate_clip(
         last = -1
         start: float | None = None
         image: np.ndarray | None = None
-        for frame in read_frames(clip, lambda problem: None):
+        for frame in read_ahead(read_frames(clip, lambda problem: None), AHEAD):
             image = frame.image if frame.image is not None else image
             if image is None:
                 continue  # nothing was decoded yet

@@ -128,9 +128,10 @@ class Painter:
     def draw(self, image: np.ndarray, frame: int, seconds: float) -> np.ndarray:
         """Draw the picture and the panel of a frame: uint8 RGB `[H, W, 3]` -> `[size[1], size[0], 3]`."""
         out = np.empty((self.size[1], self.size[0], 3), np.uint8)
+        picture, below, panel = out[: self.height, : self.width], out[self.height :, : self.width], out[:, self.width :]
         filter_ = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
-        picture = cv2.resize(image, (self.width, self.height), interpolation=filter_)
-        panel = self.blank.copy()
+        cv2.resize(image, (self.width, self.height), dst=picture, interpolation=filter_)
+        below[:], panel[:] = PAPER, self.blank
         write(panel, clock(seconds), (14, 4), 12, INK)
         leader: tuple[float, Person, int] | None = None
         for person in self.people:
@@ -147,9 +148,6 @@ class Painter:
             self._details(panel, leader[1], leader[2])
         else:
             write(panel, "no face", (14, 212), 14, SOFT)
-        out[: self.height, : self.width] = picture
-        out[self.height :, : self.width] = PAPER
-        out[:, self.width :] = panel
         return out
 
     def _box(self, picture: np.ndarray, person: Person, row: int) -> None:

@@ -69,8 +69,7 @@ def form_of(path: Path) -> str:
     Raises:
         UserError: The first line is none of their headers.
     """
-    lines = read_lines(Path(path))
-    first = lines[0].strip() if lines else ""
+    first = first_line(path)
     for form in FORMS:
         if first == header(form):
             return form
@@ -104,17 +103,13 @@ def _listed(path: Path) -> list[str]:
 
 
 def _index(locations: list[str], refuse: Refuse) -> Example:
-    rows: dict[str, list[int]] = {}
-    frames: dict[str, list[int]] = {}
-    seen: dict[str, set[int]] = {}
-    for row, (id, frame) in enumerate(zip(*parse_locations(locations, refuse), strict=True)):
-        if frame in seen.setdefault(id, set()):
-            raise refuse(row, "", f"{locations[row]} is listed twice")
-        seen[id].add(frame)
-        rows.setdefault(id, []).append(row)
-        frames.setdefault(id, []).append(frame)
-    as_arrays = {id: np.array(numbers) for id, numbers in rows.items()}
-    return Example(locations, list(rows), as_arrays, {id: np.array(numbers) for id, numbers in frames.items()})
+    parsed = parse_locations(locations, refuse)
+    if (again := parsed.repeated()) is not None:
+        raise refuse(again, "", f"{locations[again]} is listed twice")
+    by_id = np.argsort(parsed.codes, kind="stable")
+    bounds = np.searchsorted(parsed.codes[by_id], np.arange(1, len(parsed.ids)))
+    rows = dict(zip(parsed.ids, np.split(by_id, bounds), strict=True)) if parsed.ids else {}
+    return Example(locations, parsed.ids, rows, {id: parsed.frames[mine] for id, mine in rows.items()})
 
 
 def write_challenge_file(

@@ -8,13 +8,15 @@ long as its label file says. The MTL challenge's file lists single frames. Table
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from checkpoints.decimals import whole_number
+from checkpoints.decimals import LAST_FRAME, whole_number
 from checkpoints.errors import UserError
 from checkpoints.reading import (
     LONGEST_NAME,
@@ -37,6 +39,8 @@ MTL_HEADER = "image,valence,arousal,expression,aus"
 MTL_COLUMNS = {"va": slice(0, 2), "expr": slice(2, 3), "au": slice(3, 15)}  # of the 15 numbers of a line
 MTL_NAMES = tuple(name for task in TASKS.values() for name in task.label_columns)
 MTL_FILES = {TRAIN: "train_set.txt", VALIDATION: "validation_set.txt"}
+PLAIN_LOCATION = r"^(?P<id>[!-~](?:[ -~]*[!-~])?)/0*(?P<frame>[0-9]{1,7})(?:\.[!-.0-~]*)?$"
+"""Most image locations, as a pattern that takes a million of them apart at once."""
 
 
 def is_synthetic(source: Path | str) -> bool:
@@ -224,24 +228,51 @@ def read_mtl(path: Path, task: Task) -> Tracks:
         if len(parts) != 2:
             raise refuse(row, "", f"expected 'video/frame.jpg' and 15 numbers, found {shown(lines[row + 1])}")
     numbers = parse_rows([rest for _, rest in names], MTL_NAMES, refuse)
-    ids, frames = parse_locations([location for location, _ in names], refuse)
+    locations = parse_locations([location for location, _ in names], refuse)
+    ids = [locations.ids[code] for code in locations.codes]
     part = numbers[:, MTL_COLUMNS[task.name]]
     labels = checked_labels(part, task.bad_values(part), task, refuse)
-    return tracks_from_rows(ids, np.array(frames, int), labels, task, path, refuse)
+    return tracks_from_rows(ids, locations.frames, labels, task, path, refuse)
 
 
-def parse_locations(locations: Sequence[str], refuse: Refuse) -> tuple[list[str], list[int]]:
-    """`video/00017.jpg` -> (video, 17), for each.
+@dataclass(frozen=True)
+class Locations:
+    """Image locations taken apart, `video/00017.jpg` into `video` and 17.
+
+    Attributes:
+        ids: In order of first appearance.
+        codes: `[N]` place of each location's id in `ids`.
+        frames: `[N]` frame numbers.
+    """
+
+    ids: list[str]
+    codes: np.ndarray
+    frames: np.ndarray
+
+    def repeated(self) -> int | None:
+        """The first row that has the id and the frame of an earlier one; None if there is none."""
+        _, first = np.unique(self.codes * (LAST_FRAME + 1) + self.frames, return_index=True)
+        return None if len(first) == len(self.frames) else int(np.setdiff1d(np.arange(len(self.frames)), first)[0])
+
+
+def parse_locations(locations: Sequence[str], refuse: Refuse) -> Locations:
+    """Take image locations apart.
 
     Raises:
         UserError: Made by `refuse`: one is no image location.
     """
-    ids, frames = [], []
+    found = pc.extract_regex(pa.array(locations, pa.string()), PLAIN_LOCATION)
+    if not found.null_count:
+        encoded, frames = found.field("id").dictionary_encode(), found.field("frame").cast(pa.int64()).to_numpy()
+        ids = encoded.dictionary.to_pylist()
+        if frames.all() and max(map(len, ids), default=0) <= LONGEST_NAME:
+            return Locations(ids, encoded.indices.to_numpy().astype(np.int64), frames)
+    known: dict[str, int] = {}  # slow: finds the fault, or reads unusual names
+    codes, numbers = np.zeros(len(locations), np.int64), np.zeros(len(locations), np.int64)
     for row, location in enumerate(locations):
         id, _, name = location.strip().rpartition("/")
         frame = whole_number(name.split(".", 1)[0])
         if not frame or not id or len(id) > LONGEST_NAME:
             raise refuse(row, "", f"expected an image location like 'video/00001.jpg', found {shown(location)}")
-        ids.append(id)
-        frames.append(frame)
-    return ids, frames
+        codes[row], numbers[row] = known.setdefault(id, len(known)), frame
+    return Locations(list(known), codes, numbers)

@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 
 from checkpoints.errors import UserError
 from wildaffect.tasks import TASKS
-from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotation_file, read_annotations, require_annotations
+from wildaffect.tasks.labels import (
+    TRAIN,
+    VALIDATION,
+    parse_locations,
+    read_annotation_file,
+    read_annotations,
+    require_annotations,
+)
 
 HEADERS = {name: task.header for name, task in TASKS.items()}
 
@@ -144,3 +151,38 @@ def test_tables(tmp_path, form):
     (tmp_path / "bad.csv").write_text("video,valence\na,1\n")
     with pytest.raises(UserError, match=r"lacks the column\(s\) arousal"):
         read_annotations(tmp_path / "bad.csv", TASKS["va"])
+
+
+def refused(row, column, problem):
+    return UserError(f"{row} {problem}")
+
+
+@given(st.lists(st.from_regex(r"[a/ .é]{0,6}/?[0-9]{0,9}[./a9 \u00a0]{0,5}", fullmatch=True), max_size=6))
+@settings(max_examples=300)
+def test_image_locations_are_taken_apart_as_their_definition_says(locations):
+    """However many there are and however they look: by pattern or one by one, the same comes out."""
+    expected = []
+    for location in locations:
+        id, _, name = location.strip().rpartition("/")
+        number = name.split(".", 1)[0]
+        fine = number.isascii() and number.isdigit() and 0 < int(number) < 10**7
+        expected.append((id, int(number)) if id and fine else None)
+    bad = expected.index(None) if None in expected else None
+    try:
+        found = parse_locations(locations, refused)
+    except UserError as error:
+        assert str(error).startswith(f"{bad} expected an image location")
+        return
+    assert bad is None
+    assert [(found.ids[code], frame) for code, frame in zip(found.codes, found.frames, strict=True)] == expected
+    assert found.ids == list(dict.fromkeys(id for id, _ in expected))
+    again = next((row for row, key in enumerate(expected) if key in expected[:row]), None)
+    assert found.repeated() == again
+
+
+def test_image_locations_of_one_kind_are_many_and_quick_to_read():
+    locations = [f"v-{id}/{frame:05d}.jpg" for id in (2, 1) for frame in range(1, 4)] + ["x/y z/7", "v-1/0000004"]
+    found = parse_locations(locations, refused)
+    assert found.ids == ["v-2", "v-1", "x/y z"] and found.codes.tolist() == [0, 0, 0, 1, 1, 1, 2, 1]
+    assert found.frames.tolist() == [1, 2, 3, 1, 2, 3, 7, 4]
+    assert parse_locations([], refused).ids == [] and parse_locations([], refused).repeated() is None
