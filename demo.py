@@ -191,7 +191,7 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
     from temporal.scored import load_scored
     from temporal.scoring import interval
     from wildaffect.report.figures import loss_curves, mae_reconstructions
-    from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
+    from wildaffect.report.page import HALF, SYNTHETIC_NOTE, Cards, Figure, Section, Table, write_page
     from wildaffect.training.rundir import read_metrics
 
     out = config.out
@@ -201,8 +201,12 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
             mae_reconstructions(reconstructions(load_mae(out / "pretrain"), faces)),
             f"Stage 1 ({summary['stage_1']}): masked input, prediction with the visible patches pasted in, original",
         ),
-        Figure(loss_curves(read_metrics(out / "pretrain")), "Stage 1: error of masked patches"),
-        Figure(loss_curves(read_metrics(out / "finetune")), "Stage 2: loss on expression labels"),
+        Cards(
+            [
+                Figure(loss_curves(read_metrics(out / "pretrain")), "Stage 1: error of masked patches", HALF),
+                Figure(loss_curves(read_metrics(out / "finetune")), "Stage 2: loss on expression labels", HALF),
+            ]
+        ),
     ]
     scores = [
         [task, part["score"], interval(part), part["framewise"], part["chance"]]
@@ -214,7 +218,7 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
         "the interval is a bootstrap over videos."
     )
     seconds = [[name, duration(stage["seconds"])] for name, stage in summary["stages"].items()]
-    tables = [Table(header, scores, caption), Table(["stage", "time"], seconds, f"Stage 1: {summary['stage_1']}.")]
+    tables = [Table(header, scores, caption), Table(["stage", "time"], seconds)]
     sections = [Section("Scores on the test split", tables), Section("Learning", blocks)]
     for task in TASKS:
         predictions, answers = out / "challenge" / f"{task}.txt", out / "corpus" / "answers" / task

@@ -17,8 +17,8 @@ from PIL import Image
 from checkpoints.artifact import atomic_file
 from wildaffect.report.formats import text_of
 
-PLANE = 330
-"""Width of a small square figure in CSS pixels; three of them fit side by side."""
+PLANE, HALF = 300, 460
+"""Widths of figures in CSS pixels of which three, or two, fit side by side."""
 SYNTHETIC_NOTE = (
     "Synthetic data: everything here was measured on drawn faces (SynthWild). The numbers say how the software "
     "behaves, but nothing about real people, and must not be compared with Aff-Wild2 numbers."
