@@ -22,8 +22,8 @@ def quick():
     head_recipe = temporal.recipes.recipe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "CONTINUED_STEPS", 3)
-        patch.setitem(finetune.recipes.RECIPES, "demo", (text, replace(recipe, epochs=3, evaluations=2, log_every=5)))
-        patch.setattr(temporal.recipes, "recipe", lambda *names: replace(head_recipe(*names), epochs=4))
+        patch.setitem(finetune.recipes.RECIPES, "demo", (text, replace(recipe, epochs=1, evaluations=2, log_every=2)))
+        patch.setattr(temporal.recipes, "recipe", lambda *names: replace(head_recipe(*names), epochs=2))
         yield patch
 
 
@@ -82,7 +82,7 @@ def test_an_interrupted_demo_ends_with_the_same_scores(summary: Path, quick, tmp
 
         return interrupting
 
-    for step in (1, 10):
+    for step in (1, demo.CONTINUED_STEPS + 1):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(Loop, "_log", interrupt_at(step))
             demo.main(demo.Demo(out=out, size="tiny", workers=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,23 @@ from checkpoints.reading import LONGEST_NAME, in_lines, read_lines, shown
 from wildaffect.tasks.labels import Tracks, all_annotations
 from wildaffect.tasks.task import TASKS
 
+_SUBJECT = re.compile(r"_(left|right)$")
+_PART = re.compile(r"(?<=\d)x(\d+)-\d+$")
+_VIDEO_PART = re.compile(r"^(video\d+)_\d+$")
+
 
 def base_video(id: str) -> str:
     """The video an id belongs to: `10-60-1280x720_right` -> `10-60-1280x720` (ids may also end in `_1`: kept)."""
-    return re.sub(r"_(left|right)$", "", id)
+    return _SUBJECT.sub("", id)
 
 
+@lru_cache(maxsize=1 << 17)  # heads list the tens of thousands of ids that taught them, and share many
 def group_of(id: str) -> str:
     """Name shared by all subjects and all parts of one recording.
 
     Parts are `24-30-1920x1080-1` and `video45_1`: the same people in the same room, so folds keep them together.
     """
-    video = base_video(id)
-    return re.sub(r"^(video\d+)_\d+$", r"\1", re.sub(r"(?<=\d)x(\d+)-\d+$", r"x\1", video))
+    return _VIDEO_PART.sub(r"\1", _PART.sub(r"x\1", base_video(id)))
 
 
 def groups(ids: Iterable[str], identities: Mapping[str, str] | None = None) -> dict[str, list[str]]:
