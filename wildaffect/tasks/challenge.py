@@ -18,7 +18,7 @@ import numpy as np
 
 from checkpoints.artifact import atomic_file
 from checkpoints.errors import UserError
-from checkpoints.reading import Refuse, first_line, in_lines, parse_rows, read_lines, shown
+from checkpoints.reading import Refuse, first_line, in_lines, parse_rows, read_lines, read_text, shown
 from wildaffect.tasks.labels import MTL_HEADER, parse_locations
 from wildaffect.tasks.task import TASKS
 
@@ -67,9 +67,9 @@ def form_of(path: Path) -> str:
     """The challenge that a file's header belongs to: `va`, `expr`, `au` or `mtl`.
 
     Raises:
-        UserError: The first line is none of their headers.
+        UserError: The first line is none of their headers, or the file cannot be read.
     """
-    first = first_line(path)
+    first = first_line(path) or read_text(path)  # the latter says what is wrong with a file that cannot be read
     for form in FORMS:
         if first == header(form):
             return form

@@ -8,6 +8,7 @@ from wildaffect.tasks import TASKS
 from wildaffect.tasks.challenge import (
     FORMS,
     check_challenge_file,
+    form_of,
     header,
     is_challenge_file,
     parts,
@@ -82,6 +83,19 @@ def test_pandas_header_is_refused(tmp_path):
     (tmp_path / "f.txt").write_text('image_location,"Neutral,Anger"\n')
     with pytest.raises(UserError, match="line 1: expected the header"):
         read_challenge_file(tmp_path / "f.txt", "expr")
+
+
+def test_the_form_is_in_the_first_line_and_a_file_that_cannot_be_read_is_named(tmp_path):
+    path = write_example(tmp_path / "e.txt", "au", ["a/00001.jpg"] * 3)
+    assert form_of(path) == "au"
+    path.write_bytes(b"\n" + path.read_bytes())
+    with pytest.raises(UserError, match="line 1: .* is no challenge file's header"):
+        form_of(path)
+    path.write_text("")
+    with pytest.raises(UserError, match="line 1: '' is no challenge file's header"):
+        form_of(path)
+    with pytest.raises(UserError, match="does not exist"):
+        form_of(tmp_path / "none.txt")
 
 
 def test_frames_without_a_finite_prediction_are_refused(tmp_path):
