@@ -89,7 +89,7 @@ def test_the_form_is_in_the_first_line_and_a_file_that_cannot_be_read_is_named(t
     path = write_example(tmp_path / "e.txt", "au", ["a/00001.jpg"] * 3)
     assert form_of(path) == "au"
     path.write_bytes(b"\n" + path.read_bytes())
-    with pytest.raises(UserError, match="line 1: .* is no challenge file's header"):
+    with pytest.raises(UserError, match=r"line 1: .* is no challenge file's header"):
         form_of(path)
     path.write_text("")
     with pytest.raises(UserError, match="line 1: '' is no challenge file's header"):
