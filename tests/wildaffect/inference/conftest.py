@@ -1,5 +1,6 @@
 """A tiny untrained encoder with heads, a store of random faces, and clips drawn for the tests."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from checkpoints.framing import OURS, Framing
 from features.embed import Embedder
 from features.sound import Ear
 from preprocessing.align import encode_jpeg
+from preprocessing.faces import FacesStore
 from preprocessing.write_faces import finish_store, write_shard
 from temporal.heads import Head, HeadInput, save_head
 from temporal.network import HeadNetwork
@@ -36,7 +38,6 @@ def make_encoder(directory: Path, *, synthetic: bool = True, seed: int = 0, size
     encoder.provenance |= {"synthetic": synthetic, "labelled_videos": {"expr": ["a", "b"]}}
     encoder.provenance |= {"chosen_on": {"expr": ["e"]}}
     save_encoder(directory, encoder, made_by="test", recipe={}, parents={})
-
     return load_encoder(directory)
 
 
@@ -52,8 +53,6 @@ def make_head(
     smoothing: Smoothing = SMOOTHED,
     ears: Sequence[Ear] = (),
 ) -> Path:
-    import os
-
     torch.manual_seed(seed)
     inputs = tuple(
         HeadInput(
@@ -129,8 +128,6 @@ def write_store(path: Path, rows: list[dict]) -> Path:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
     """Video `clip`: 60 frames of the main person, who is away from 20 to 34; frames 11 to 45 of another."""
-    from preprocessing.faces import FacesStore
-
     rows = face_rows("clip", "", range(1, 61), set(range(20, 35))) + face_rows("clip", "2", range(11, 46), seed=1)
     return FacesStore(write_store(tmp_path_factory.mktemp("store") / "faces", rows))
 
