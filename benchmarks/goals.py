@@ -124,12 +124,15 @@ def main(config: Config) -> None:
     """Run, print and record."""
     goals = [goal for goal in GOALS if config.videos or "{videos}" not in "".join(goal.arguments)]
     values: dict[str, list[float]] = {goal.work: [] for goal in goals}
-    for _ in range(config.rounds):
-        results = {
-            commands: measured(*commands) for commands in dict.fromkeys(command(g, config.videos) for g in goals)
-        }
+    for number in range(1, config.rounds + 1):
+        print(f"round {number} of {config.rounds}", flush=True)
+        results: dict[tuple[str, ...], dict[str, Any]] = {}
         for goal in goals:
-            values[goal.work].append(goal.value(results[command(goal, config.videos)]))
+            words = command(goal, config.videos)
+            if words not in results:
+                results[words] = measured(*words)
+            values[goal.work].append(goal.value(results[words]))
+            print(f"{goal.work}: {values[goal.work][-1]:.3g} ({goal.as_text})", flush=True)
     print(as_table(goals, values))
     if config.out is not None:
         rows = [
@@ -153,7 +156,6 @@ def measured(script: str, *arguments: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         words = [sys.executable, "-m", f"benchmarks.{script}", *arguments, "--out", str(out)]
-        print(f"running {script} {' '.join(arguments)}", flush=True)
         done = subprocess.run(
             words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
         )

@@ -10,10 +10,6 @@ from checkpoints.errors import UserError
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "global_pool": "token"}
 
-local_folders = pytest.mark.skipif(
-    not hasattr(timm.models._hub, "load_model_config_from_path"), reason="this timm knows no local-dir:"
-)
-
 
 def encoder(pooling="mean", **kwargs):
     torch.manual_seed(0)
@@ -36,7 +32,6 @@ def test_round_trip(tmp_path, pooling, dim):
         assert torch.equal(features, original(images))
 
 
-@local_folders
 @pytest.mark.parametrize("pooling", ["cls", "mean", "model", "grid"])
 @pytest.mark.parametrize("channels", [3, 1])
 def test_timm_loads_the_directory(tmp_path, pooling, channels):
@@ -51,7 +46,6 @@ def test_timm_loads_the_directory(tmp_path, pooling, channels):
         torch.testing.assert_close(features, ours(images))
 
 
-@local_folders
 def test_timm_loads_a_convolutional_network(tmp_path):
     ours = Encoder(EncoderConfig("resnet10t", 32, {}, pooling="model")).eval()
     save(tmp_path, ours, dtype=torch.float16)
