@@ -4,7 +4,8 @@
 
 ViT-B/16 at 224 px, 75 % masked, random pictures, all sides in one process taking turns. `transformers` and
 `ours_8x512_fp32` do the same arithmetic (tests/pretrain/test_mae.py compares them number by number); the others show
-what the light decoder and bf16 give, alone and together (`fast`, what recipe `vit-base` does). All sides use the same
+what the light decoder and bf16 give, alone and together (`fast`, what recipe `vit-base` does). Where the CPU has no
+bf16 instructions, training takes fp32, and so does `fast`. All sides use the same
 AdamW; ours also turns bytes into floats and normalises them, which transformers' model leaves to its caller.
 """
 
@@ -24,9 +25,10 @@ from checkpoints.artifact import write_json
 from checkpoints.errors import guarded
 from pretrain.build import build
 from pretrain.recipes import RECIPES
+from wildaffect.training.launch import choose_precision
 
 PARTS = ("forward", "backward", "optimizer")
-OURS = {  # recipe of the decoder, bf16
+OURS = {  # recipe of the decoder, bf16 where there is any
     "ours_8x512_fp32": ("ling2024", False),
     "ours_8x512_bf16": ("ling2024", True),
     "ours_4x384_fp32": ("vit-base", False),
@@ -52,8 +54,11 @@ def main(config: Config) -> dict[str, Any]:
     """Measure and record."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(0)
+    native = choose_precision("auto", torch.device("cpu"))[0] == "bf16"
     sides = {"transformers": theirs(config.batch)} | {
-        name: ours(recipe, config.batch, bf16) for name, (recipe, bf16) in OURS.items()
+        name: ours(recipe, config.batch, bf16 and native)
+        for name, (recipe, bf16) in OURS.items()
+        if native or not bf16 or name == "fast"
     }
     seconds: dict[str, list[list[float]]] = {name: [] for name in sides}
     for number in range(config.rounds + 1):
@@ -68,6 +73,7 @@ def main(config: Config) -> dict[str, Any]:
         "what": "seconds per training step, ViT-B/16 at 224 px, by side; the fastest turn is the least disturbed",
         "batch": config.batch,
         "threads": config.threads,
+        "bf16": native,
         "rounds": config.rounds,
         "torch": torch.__version__,
         "seconds_fastest": {name: float(sum(parts)) for name, parts in fastest.items()},
