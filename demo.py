@@ -191,12 +191,12 @@ def write_report(config: Demo, summary: dict[str, Any]) -> None:
     from temporal.scored import load_scored
     from temporal.scoring import interval
     from wildaffect.report.figures import loss_curves, mae_reconstructions
-    from wildaffect.report.page import HALF, SYNTHETIC_NOTE, Cards, Figure, Section, Table, write_page
+    from wildaffect.report.page import HALF, SYNTHETIC_NOTE, Block, Cards, Figure, Section, Table, write_page
     from wildaffect.training.rundir import read_metrics
 
     out = config.out
     faces = FacesMixture([out / "unlabelled_faces"])
-    blocks = [
+    blocks: list[Block] = [
         Figure(
             mae_reconstructions(reconstructions(load_mae(out / "pretrain"), faces)),
             f"Stage 1 ({summary['stage_1']}): masked input, prediction with the visible patches pasted in, original",
