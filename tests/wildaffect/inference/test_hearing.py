@@ -102,6 +102,15 @@ def test_heads_that_only_hear(clips, tmp_path):
     assert np.isfinite(matrix(result.table, NAMES)[result.table["face"].to_numpy(zero_copy_only=False)]).all()
 
 
+def test_a_head_that_reads_one_frame_is_exported(encoder, tmp_path):
+    """As those of the starter weights do."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    single = replace(ARCHITECTURE, tcn_channels=(), layers=0, window=1, stride=1)
+    made = make_head(tmp_path / "va", "va", [encoder], architecture=single)
+    Export(heads=(made,), out=tmp_path / "bundle", onnx=True).run()
+
+
 @pytest.mark.parametrize("kind", ["logmel", "wav2vec2", "whisper"])
 def test_a_bundle_carries_what_hears(clips, tmp_path, kind, capsys):
     encoder = (tmp_path / "made" / "encoder", make_encoder(tmp_path / "made" / "encoder"))
