@@ -14,6 +14,7 @@ from audit.findings import Audit, Split
 from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
 from checkpoints.artifact import fingerprint, read_sealed
+from checkpoints.decimals import WHOLE
 from checkpoints.errors import UserError, some
 from checkpoints.reading import read_csv, read_lines, shown
 from preprocessing.affwild2 import (
@@ -60,7 +61,7 @@ PUBLISHED: dict[tuple[str, str], tuple[int, int]] = {
 TEST_FILES = {"va": "VA*", "expr": "Expr*", "au": "A*U*", "mtl": "M*T*L*"}
 """How the names of the lists of test videos begin."""
 
-NUMBERED = r"(?s)^0*(?P<number>[0-9]{1,7})(?:\..*)?$"
+NUMBERED = rf"(?s)^{WHOLE}(?:\..*)?$"
 """Names of files that begin with a frame number, in bytes."""
 
 
@@ -285,9 +286,7 @@ def _add(
     entry.beyond = beyond if found.frames else None
     if crops:
         entry.without_crop = sum(
-            int(np.delete(annotated, crops[id][(crops[id] >= 1) & (crops[id] <= len(annotated))] - 1).sum())
-            if id in crops
-            else int(annotated.sum())
+            len(np.setdiff1d(np.flatnonzero(annotated) + 1, crops.get(id, ()), assume_unique=True))
             for id, annotated in frames.items()
         )
 

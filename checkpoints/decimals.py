@@ -4,6 +4,8 @@ import re
 
 LAST_FRAME = 9_999_999
 """Highest frame number: 92 hours at 30 frames per second. Higher ones are faults, and would fill the memory."""
+WHOLE = r"0{0,33}(?P<number>[0-9]{1,7})"
+"""What :func:`whole_number` takes, as a part of a pattern that reads a column of texts at once."""
 _LONGEST = 40
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 

@@ -128,7 +128,7 @@ def export_bundle(models: Models) -> dict[str, float]:
         dims = sum(head.network.dims)
         fixed = head.architecture.readout == "last"
         samples_: list[tuple[torch.Tensor, ...]] = []
-        for batch, time in ((2, max(2, head.architecture.window)), (1, 7), (3, 33)):  # frame-wise: one frame
+        for batch, time in ((2, max(2, head.architecture.window)), (1, 7), (3, 33)):  # graphs take two frames or more
             length = head.architecture.window if fixed else time
             inside = torch.ones(batch, length, dtype=torch.bool)
             inside[-1, length // 2 :] = fixed

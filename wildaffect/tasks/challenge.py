@@ -69,10 +69,11 @@ def form_of(path: Path) -> str:
     Raises:
         UserError: The first line is none of their headers, or the file cannot be read.
     """
-    first = first_line(path) or read_text(path)  # the latter says what is wrong with a file that cannot be read
+    first = first_line(path)
     for form in FORMS:
         if first == header(form):
             return form
+    read_text(path)  # says so if the file is missing, or no text
     raise UserError(
         f"{path}, line 1: {shown(first)} is no challenge file's header; expected one of "
         + "; ".join(f"'{header(form)}'" for form in FORMS)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from checkpoints.decimals import LAST_FRAME, whole_number
+from checkpoints.decimals import LAST_FRAME, WHOLE, whole_number
 from checkpoints.errors import UserError
 from checkpoints.reading import (
     LONGEST_NAME,
@@ -39,7 +39,7 @@ MTL_HEADER = "image,valence,arousal,expression,aus"
 MTL_COLUMNS = {"va": slice(0, 2), "expr": slice(2, 3), "au": slice(3, 15)}  # of the 15 numbers of a line
 MTL_NAMES = tuple(name for task in TASKS.values() for name in task.label_columns)
 MTL_FILES = {TRAIN: "train_set.txt", VALIDATION: "validation_set.txt"}
-PLAIN_LOCATION = r"^(?P<id>[!-~](?:[ -~]*[!-~])?)/0*(?P<frame>[0-9]{1,7})(?:\.[!-.0-~]*)?$"
+PLAIN_LOCATION = rf"^(?P<id>[!-~](?:[ -~]*[!-~])?)/{WHOLE}(?:\.[!-.0-~]*)?$"
 """Most image locations, as a pattern that takes a million of them apart at once."""
 
 
@@ -263,7 +263,7 @@ def parse_locations(locations: Sequence[str], refuse: Refuse) -> Locations:
     """
     found = pc.extract_regex(pa.array(locations, pa.string()), PLAIN_LOCATION)
     if not found.null_count:
-        encoded, frames = found.field("id").dictionary_encode(), found.field("frame").cast(pa.int64()).to_numpy()
+        encoded, frames = found.field("id").dictionary_encode(), found.field("number").cast(pa.int64()).to_numpy()
         ids = encoded.dictionary.to_pylist()
         if frames.all() and max(map(len, ids), default=0) <= LONGEST_NAME:
             return Locations(ids, encoded.indices.to_numpy().astype(np.int64), frames)

@@ -91,6 +91,9 @@ def test_the_form_is_in_the_first_line_and_a_file_that_cannot_be_read_is_named(t
     path.write_bytes(b"\n" + path.read_bytes())
     with pytest.raises(UserError, match=r"line 1: .* is no challenge file's header"):
         form_of(path)
+    path.write_text(header("au"), encoding="utf-16")
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        form_of(path)
     path.write_text("")
     with pytest.raises(UserError, match="line 1: '' is no challenge file's header"):
         form_of(path)

@@ -185,4 +185,8 @@ def test_image_locations_of_one_kind_are_many_and_quick_to_read():
     found = parse_locations(locations, refused)
     assert found.ids == ["v-2", "v-1", "x/y z"] and found.codes.tolist() == [0, 0, 0, 1, 1, 1, 2, 1]
     assert found.frames.tolist() == [1, 2, 3, 1, 2, 3, 7, 4]
+    longest = f"v/{7:040d}.jpg"
+    assert parse_locations([longest], refused).frames.tolist() == [7]
+    with pytest.raises(UserError, match="0 expected an image location"):
+        parse_locations([longest.replace("/", "/0")], refused)
     assert parse_locations([], refused).ids == [] and parse_locations([], refused).repeated() is None
