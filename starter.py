@@ -27,9 +27,10 @@ import temporal.recipes
 import temporal.run
 from checkpoints import convert
 from checkpoints.artifact import atomic_file, write_json
-from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
+from checkpoints.encoder import save_encoder
 from checkpoints.errors import guarded
 from checkpoints.lock import sole_writer
+from checkpoints.network import Encoder, EncoderConfig
 from checkpoints.ranges import check_ranges
 from demo import Stages
 from features.cache import FeatureCache

@@ -21,8 +21,9 @@ import torch
 import tyro
 
 from checkpoints.artifact import read_json, write_json
-from checkpoints.encoder import Encoder, load_encoder, save_encoder
+from checkpoints.encoder import load_encoder, save_encoder
 from checkpoints.errors import guarded
+from checkpoints.network import Encoder
 from features.cache import FeatureCache, fill_nearest
 from features.run import Extract
 from features.run import main as extract

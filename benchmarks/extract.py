@@ -28,8 +28,9 @@ import tyro
 from PIL import Image
 
 from checkpoints.artifact import read_json, write_json
-from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from checkpoints.encoder import load_encoder, save_encoder
 from checkpoints.errors import guarded
+from checkpoints.network import Encoder, EncoderConfig
 from features.run import Extract
 from features.run import main as extract
 from preprocessing.faces import FacesStore

@@ -26,8 +26,9 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.real_faces import STARTS, Real, finetune_recipe, save_untrained
 from checkpoints.artifact import read_json, write_json
-from checkpoints.encoder import Encoder, load_encoder
+from checkpoints.encoder import load_encoder
 from checkpoints.errors import guarded
+from checkpoints.network import Encoder
 from features.cache import FeatureCache
 from features.run import Extract
 from features.run import main as extract

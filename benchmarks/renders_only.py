@@ -24,8 +24,9 @@ import temporal.recipes
 import temporal.run
 from benchmarks.action_units import ActionUnits
 from benchmarks.action_units import main as check
-from checkpoints.encoder import Encoder, save_encoder
+from checkpoints.encoder import save_encoder
 from checkpoints.errors import guarded
+from checkpoints.network import Encoder
 from finetune.augment import picture_augmentation
 from finetune.labels import read_units
 from preprocessing.faces import FacesStore

@@ -18,8 +18,9 @@ import torch
 import tyro
 
 from checkpoints.artifact import write_json
-from checkpoints.encoder import Encoder, load_encoder
+from checkpoints.encoder import load_encoder
 from checkpoints.errors import guarded
+from checkpoints.network import Encoder
 from pretrain.build import build
 from pretrain.recipes import RECIPES
 from wildaffect.training.launch import choose_precision

@@ -14,7 +14,6 @@ from checkpoints import layouts
 from checkpoints.artifact import atomic_file, fingerprint
 from checkpoints.encoder import (
     DECODER,
-    Encoder,
     encoder_directory,
     is_published,
     load_decoder,
@@ -24,6 +23,7 @@ from checkpoints.encoder import (
     timm_config,
 )
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder
 from checkpoints.tensors import refuse_misfits, save_tensors
 
 CARD = "README.md"

@@ -20,9 +20,9 @@ from typing import Any, TypedDict
 
 import torch
 
-from checkpoints.encoder import Encoder, EncoderConfig
 from checkpoints.errors import UserError
 from checkpoints.forms import Size, checked
+from checkpoints.network import Encoder, EncoderConfig
 from checkpoints.tensors import load_tensors
 
 Tensors = dict[str, torch.Tensor]

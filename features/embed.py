@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from checkpoints.encoder import Encoder, encoder_fingerprint
+from checkpoints.encoder import encoder_fingerprint
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN, Framing
+from checkpoints.network import Encoder
 
 
 class Embedder:

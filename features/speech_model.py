@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from checkpoints.encoder import BUILD_FAULTS
 from checkpoints.errors import UserError, first_words
+from checkpoints.network import BUILD_FAULTS
 from features.sound import LOGMEL, Ear, LogMel, Tokens
 from preprocessing.sound import RATE
 

@@ -9,9 +9,10 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from checkpoints.encoder import SQUEEZE, Encoder, load_encoder, read_encoder_header
+from checkpoints.encoder import load_encoder, read_encoder_header
 from checkpoints.errors import UserError
 from checkpoints.forms import checked
+from checkpoints.network import SQUEEZE, Encoder
 from checkpoints.tensors import checked_weights, load_tensors, load_weights
 from wildaffect.tasks import AU, EXPRESSIONS
 from wildaffect.training.rundir import read_run_header

@@ -3,7 +3,8 @@
 from typing import Any
 
 from checkpoints.artifact import fingerprint
-from checkpoints.encoder import Encoder, chosen_on, save_encoder
+from checkpoints.encoder import chosen_on, save_encoder
+from checkpoints.network import Encoder
 from checkpoints.tensors import save_tensors
 from finetune.classifier import WEIGHTS, Classifier, product
 from finetune.labels import Split

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from checkpoints.encoder import Encoder
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder
 from preprocessing.faces import FacesStore, ViewName
 from wildaffect.training.images import decode, resize
 

@@ -12,8 +12,6 @@ from checkpoints.artifact import fingerprint
 from checkpoints.encoder import (
     DECODER,
     WEIGHTS,
-    Encoder,
-    EncoderConfig,
     chosen_on,
     encoder_directory,
     load_decoder,
@@ -22,6 +20,7 @@ from checkpoints.encoder import (
     save_encoder,
 )
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder, EncoderConfig
 from checkpoints.tensors import load_weights, refuse_misfits, save_tensors
 from pretrain.mae import DecoderConfig, MaskedAutoencoder
 from pretrain.mixture import Faces

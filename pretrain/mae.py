@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from checkpoints.encoder import Encoder
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from checkpoints.encoder import Encoder
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder
 from preprocessing.faces import FacesStore
 from preprocessing.views import StillFrames
 from wildaffect.tasks import TASKS

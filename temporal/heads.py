@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from checkpoints.artifact import Header, fingerprint, read_header, write_header
-from checkpoints.encoder import BUILD_FAULTS, WEIGHTS
+from checkpoints.encoder import WEIGHTS
 from checkpoints.errors import UserError
 from checkpoints.forms import Count, Ids, Size
 from checkpoints.framing import UNKNOWN, FramingForm
+from checkpoints.network import BUILD_FAULTS
 from checkpoints.reading import shown
 from checkpoints.tensors import checked_weights, load_tensors, load_weights, save_tensors
 from temporal.network import HeadNetwork

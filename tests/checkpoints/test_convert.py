@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from checkpoints.convert import Convert, main
-from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from checkpoints.encoder import load_encoder, save_encoder
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder, EncoderConfig
 from checkpoints.tensors import load_tensors
 from tests import processes
 

@@ -5,8 +5,9 @@ import timm
 import torch
 
 from checkpoints.artifact import write_sealed
-from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from checkpoints.encoder import load_encoder, save_encoder
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder, EncoderConfig
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "global_pool": "token"}
 

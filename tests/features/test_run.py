@@ -17,9 +17,10 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from checkpoints.artifact import write_sealed
-from checkpoints.encoder import Encoder, EncoderConfig, load_encoder
+from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from checkpoints.framing import ARCFACE, OURS, UNKNOWN, Framing
+from checkpoints.network import Encoder, EncoderConfig
 from features.cache import FeatureCache
 from features.embed import Embedder, with_pooling
 from features.import_features import ImportFeatures

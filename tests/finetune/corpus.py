@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from checkpoints.encoder import Encoder, EncoderConfig, save_encoder
+from checkpoints.encoder import save_encoder
+from checkpoints.network import Encoder, EncoderConfig
 from finetune.recipes import DEMO
 from preprocessing.write_faces import finish_store, write_shard
 from wildaffect.tasks import EXPRESSIONS

@@ -2,7 +2,7 @@
 
 import torch
 
-from checkpoints.encoder import Encoder, EncoderConfig
+from checkpoints.network import Encoder, EncoderConfig
 from finetune.classifier import Classifier
 
 SMALL = EncoderConfig("resnet18", 32, kwargs={"channels": [8, 8, 8, 8], "in_chans": 1}, pooling="model")

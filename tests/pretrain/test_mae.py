@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from checkpoints.encoder import Encoder, EncoderConfig
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder, EncoderConfig
 from pretrain.mae import DecoderConfig, MaskedAutoencoder
 
 SIZES = [

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from checkpoints.encoder import Encoder, EncoderConfig
 from checkpoints.errors import UserError
+from checkpoints.network import Encoder, EncoderConfig
 from preprocessing.write_faces import finish_store, write_shard
 from pretrain.probe import Probe, linear, nearest_neighbours
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from checkpoints.artifact import Header, combine_hashes, fingerprint, read_header
-from checkpoints.encoder import WEIGHTS, Encoder, chosen_on, encoder_directory, load_encoder
+from checkpoints.encoder import WEIGHTS, chosen_on, encoder_directory, load_encoder
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN, Framing
+from checkpoints.network import Encoder
 from features.cache import PUBLISHED
 from features.embed import Embedder, with_pooling
 from features.sound import LOGMEL, Ear

@@ -27,7 +27,7 @@ TOLERANCE = 1e-3
 
 
 class OnnxEncoder(nn.Module):
-    """An exported encoder that stands in for :class:`checkpoints.encoder.Encoder`."""
+    """An exported encoder that stands in for :class:`checkpoints.network.Encoder`."""
 
     def __init__(self, directory: Path, encoder: Any) -> None:
         super().__init__()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from checkpoints.encoder import load_encoder, save_encoder
 from checkpoints.framing import OURS, Framing
+from checkpoints.network import Encoder, EncoderConfig
 from features.embed import Embedder
 from features.sound import Ear
 from preprocessing.align import encode_jpeg
