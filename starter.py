@@ -1,4 +1,4 @@
-"""The starter weights from labelled faces: `make starter DATA=FOLDER`, about two hours on two cores.
+"""The starter weights from labelled faces: `make starter DATA=FOLDER`, about three hours on two cores.
 
 Runs the stage commands one after another: faces in ArcFace's framing; stage 2 from an untrained network on raters'
 votes, first with strong and then with light augmentation; features; heads for expressions and for valence and arousal
