@@ -35,7 +35,9 @@ def extract(config: Extract) -> dict[str, Any]:
     check_views(store, config.view)
     labels = None
     if config.labels is not None:
-        labels = read_every_split(config.labels, EXPR, class_map=ClassMap(config.class_map), spans=store.spans())
+        names = ClassMap(config.class_map)
+        labels = read_every_split(config.labels, EXPR, class_map=names, spans=store.spans())
+        accelerator.print("".join(f"{line}\n" for line in names.lines()), end="")
     text = describe_input(encoder, config.encoder, store.image_size)
     caches = [
         Cache(

@@ -47,10 +47,13 @@ class Extract:
         """Refuse options that do not go together.
 
         Raises:
-            UserError: Neither or both of `encoder` and `audio` are given, or an option that is for the other one.
+            UserError: Neither or both of `encoder` and `audio` are given, or an option that is for the other one, or
+                `class_map` without `labels`.
         """
         if bool(self.encoder) == bool(self.audio):
             raise UserError("pass either --encoder ENC (faces) or --audio logmel|MODEL --source VIDEOS (sound)")
+        if self.class_map and self.labels is None:
+            raise UserError("--class-map says what the classes of --labels mean: pass --labels too, or leave it out")
         given = {item.name for item in fields(self) if getattr(self, item.name) != item.default}
         wrong = given - {"audio", "source", "faces", "out"} if self.audio else given & {"source"}
         if wrong:

@@ -11,7 +11,7 @@ from checkpoints.errors import UserError, some
 from finetune.frames import LabelledFrames
 from preprocessing.faces import FacesStore
 from wildaffect.tasks import AU, EXPR, EXPRESSIONS, Task
-from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.class_map import ClassMap, taken_for
 from wildaffect.tasks.folds import hold_out, read_known_ids, without
 from wildaffect.tasks.label_track import LabelTrack
 from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotations
@@ -52,7 +52,7 @@ class Split:
 
     def describe(self) -> str:
         """Class map, frames per class and notes, as text."""
-        lines = [f"class {name!r} is {target or 'left out'}" for name, target in sorted(self.class_map.items())]
+        lines = taken_for(self.class_map)
         lines.append(f"{'':>12} " + " ".join(f"{name:>9}" for name in EXPRESSIONS))
         for (name, counts), part in zip(self.counts().items(), (self.train, self.validation), strict=True):
             numbers = " ".join(f"{count:>9,}" for count in counts)

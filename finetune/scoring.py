@@ -21,6 +21,7 @@ from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.labels import read_annotations, read_every_split
 from wildaffect.tasks.leaks import scoreable, together
 from wildaffect.tasks.metrics import confusion, f1_from_confusion, macro_f1
+from wildaffect.tasks.split_words import split_of_word
 from wildaffect.training.images import work_ahead
 from wildaffect.training.launch import start
 
@@ -103,7 +104,7 @@ def score_run(config: Evaluate) -> dict[str, Any]:
     if config.split == "all":
         source = read_every_split(config.labels, EXPR, class_map=names, spans=spans)
     else:
-        source = read_annotations(config.labels, EXPR, config.split, class_map=names, spans=spans)
+        source = read_annotations(config.labels, EXPR, split_of_word(config.split), class_map=names, spans=spans)
     if not source:
         other = "" if config.split == "all" else "; --split all takes every split, and labels without splits"
         raise UserError(f"{config.labels} holds no expression labels (split: {config.split}){other}")

@@ -15,7 +15,7 @@ class Evaluate:
     """Faces store."""
     labels: Path
     """Labels, as for finetune/run.py."""
-    split: Literal["Train_Set", "Validation_Set", "all"] = "Validation_Set"
+    split: Literal["train", "validation", "test", "all"] = "validation"
     """Which of the labels' splits; all: every split, and labels without any."""
     class_map: Path | None = None
     """See finetune/run.py."""

@@ -22,6 +22,7 @@ from checkpoints.reading import (
 from preprocessing.items import Item, Label
 from preprocessing.tables import table_labels
 from wildaffect.tasks.labels import children, subfolder
+from wildaffect.tasks.split_words import split_name
 from wildaffect.tasks.tables import Table, read_table
 from wildaffect.tasks.task import EXPRESSIONS
 
@@ -35,8 +36,6 @@ PLACE = "subDirectory_filePath"
 BOX = ("face_x", "face_y", "face_width", "face_height")
 RAFDB_NAME = re.compile(r"(train|test)_[\w.-]{1,100}", re.ASCII)
 RAFDB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
-
-AFFECTNET_SPLITS = {"training": "train", "validation": "validation", "train_set": "train", "val_set": "validation"}
 
 
 def find_labelled(root: Path, *, crops: bool) -> Iterator[Item] | None:
@@ -68,7 +67,7 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
         if missing := [name for name in (PLACE, *BOX, "expression", "valence", "arousal") if name not in table]:
             raise UserError(f"{path} is no list of AffectNet: it lacks the column(s) {', '.join(missing)}")
         numbers = zip(*(table.numbers(name).tolist() for name in BOX), strict=True)
-        labels = _affectnet_labels(table, AFFECTNET_SPLITS[path.stem.lower()])
+        labels = _affectnet_labels(table, str(split_name(path.stem)))
         base = None
         first: dict[tuple[str, float, float], int] = {}
         for row, (place, (x, y, width, height), label) in enumerate(
@@ -122,7 +121,7 @@ def _affectnet_sets(root: Path, sets: Sequence[Path]) -> Iterator[Item]:
                     raise UserError(f"{path} holds no number: expected the annotation of {image.name}")
                 values[name] = number
             refuse = partial(_in_file, files)
-            label = _affectnet_label(AFFECTNET_SPLITS[split], refuse=refuse, **values)
+            label = _affectnet_label(str(split_name(split)), refuse=refuse, **values)
             if label is not None:
                 name = image.relative_to(root).as_posix()
                 yield Item(f"{split}_{image.stem}", image, name, "picture", _size(image), label=label)

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from checkpoints.errors import UserError, first_words
 from preprocessing.items import TABLE_ROWS, Item
+from wildaffect.tasks.split_words import split_name
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 
 
 def table_items(path: Path, name: str) -> Iterator[Item]:
@@ -117,7 +117,7 @@ def table_labels(item: Item) -> pa.Table:
 def _split(name: str) -> str | None:
     """The split named at the start of a table's name or by its folder (but not by the source itself)."""
     *folders, file = name.lower().split("/")
-    return SPLITS.get(re.split(r"[-_.]", file)[0]) or SPLITS.get("".join(folders[1:][-1:]))
+    return split_name(re.split(r"[-_.]", file)[0]) or split_name("".join(folders[1:][-1:]))
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:

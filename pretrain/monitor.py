@@ -28,7 +28,8 @@ class Monitor:
         if (config.probe_faces is None) != (config.probe_labels is None):
             raise UserError("--probe-faces and --probe-labels belong together: pass both or neither")
         if config.probe_faces is not None and config.probe_labels is not None:
-            self.probe = Probe(config.probe_faces, config.probe_labels, config.image_size)
+            self.probe = Probe(config.probe_faces, config.probe_labels, config.image_size, config.probe_class_map)
+            print("".join(f"{line}\n" for line in self.probe.notes), end="")
 
     def after_step(self, step: int, facts: dict[str, Any]) -> None:
         """If it is time, draw reconstructions, score the encoder, and keep it if it is the best so far.

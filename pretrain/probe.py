@@ -11,6 +11,7 @@ from checkpoints.network import Encoder
 from preprocessing.faces import FacesStore
 from preprocessing.views import StillFrames
 from wildaffect.tasks import TASKS
+from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.folds import hold_out, without
 from wildaffect.tasks.labels import TRAIN, VALIDATION, Tracks, read_annotations
 from wildaffect.training.images import readable
@@ -34,18 +35,24 @@ class Probe:
         faces: Faces store.
         labels: Expression annotations; see :func:`wildaffect.tasks.labels.read_annotations`.
         image_size: The encoder's input size in pixels.
+        class_map: What class names and numbers mean, as JSON.
 
     Attributes:
         ids: Sequences of both; whatever the probe chooses, their labels chose.
+        notes: What class names were taken for, and what was left out.
 
     Raises:
         UserError: There are too few labelled faces, or all show the same expression.
     """
 
-    def __init__(self, faces: Path, labels: Path, image_size: int) -> None:
+    def __init__(self, faces: Path, labels: Path, image_size: int, class_map: Path | None = None) -> None:
         self.store, self.image_size = FacesStore(faces), image_size
-        spans = self.store.spans()
-        train, scored = (read_annotations(labels, TASKS["expr"], split, spans=spans) for split in (TRAIN, VALIDATION))
+        spans, names = self.store.spans(), ClassMap(class_map)
+        train, scored = (
+            read_annotations(labels, TASKS["expr"], split, class_map=names, spans=spans)
+            for split in (TRAIN, VALIDATION)
+        )
+        self.notes = names.lines()
         if not scored and len(train) > 1:
             _, held = hold_out({id: len(track) for id, track in train.items()}, 0.3)
             scored = {id: train[id] for id in held}

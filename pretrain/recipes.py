@@ -28,6 +28,8 @@ class Pretrain:
     encoder so far is kept in `best/`."""
     probe_labels: Path | None = None
     """Expression annotations of the probe's faces."""
+    probe_class_map: Path | None = None
+    """JSON file that says what class names or numbers in them mean; see docs/labels.md."""
 
     architecture: str = "vit_base_patch16_224"
     """timm Vision Transformer that the encoder's other settings come from."""

@@ -19,7 +19,7 @@ from checkpoints.reading import shown
 from checkpoints.tensors import checked_weights, load_tensors, load_weights, save_tensors
 from temporal.network import HeadNetwork
 from temporal.recipes import Architecture
-from temporal.smoothing import RAW, Smoothing
+from temporal.smoothing import Smoothing
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.leaks import together
 from wildaffect.tasks.priors import Prior
@@ -155,11 +155,6 @@ class Head:
         """Split outputs `[..., sum of out_dim]` by task name."""
         widths = [task.out_dim for task in self.tasks]
         return {task.name: part for task, part in zip(self.tasks, outputs.split(widths, dim=-1), strict=True)}
-
-    def decode(self, task: str, values: np.ndarray, rate: float = 30.0) -> np.ndarray:
-        """Decode smoothed values `[T, out_dim]` to labels `[T, label_width]` as in a label file."""
-        decoded = TASKS[task].decode(values, self.thresholds if task == "au" else None)
-        return self.smoothing.get(task, RAW).on_decoded(decoded, rate)
 
     def check_inputs(self, feature_ids: Sequence[str], where: str = "these features") -> None:
         """Refuse features other than those that the head was trained on.

@@ -22,8 +22,7 @@ def read_labels(config: Temporal, caches: Sequence[FeatureCache]) -> tuple[dict[
     Raises:
         UserError: There are no labels of a training split.
     """
-    names = ClassMap(config.class_map)
-    spans = {id: caches[0].span(id) for id in caches[0].ids}
+    names, spans = ClassMap(config.class_map), spans_of(caches)
     by_split = {
         split: {
             task.name: read_annotations(config.labels, task, split, class_map=names, spans=spans)
@@ -31,8 +30,8 @@ def read_labels(config: Temporal, caches: Sequence[FeatureCache]) -> tuple[dict[
         }
         for split in (TRAIN, VALIDATION)
     }
-    for note in dict.fromkeys(names.notes):
-        print(f"note: {note}")
+    for line in names.lines():
+        print(line)
     ids = {split: sorted({id for by_id in by_task.values() for id in by_id}) for split, by_task in by_split.items()}
     if not ids[TRAIN]:
         raise UserError(
@@ -48,6 +47,11 @@ def read_labels(config: Temporal, caches: Sequence[FeatureCache]) -> tuple[dict[
         for name in by_split[TRAIN]
     }
     return labels, ids[TRAIN], ids[VALIDATION]
+
+
+def spans_of(caches: Sequence[FeatureCache]) -> dict[str, tuple[int, int]]:
+    """First and last frame of each sequence of the first cache."""
+    return {id: caches[0].span(id) for id in caches[0].ids}
 
 
 def labels_seen(

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from temporal.settings import Evaluate
 from temporal.smoothing import RAW, Smoothing
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.challenge import is_challenge_file, parts, read_challenge_file
-from wildaffect.tasks.label_track import Tracks
+from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.label_track import Spans, Tracks
 from wildaffect.tasks.labels import find_mtl_file, is_synthetic, read_annotations, require_annotations
 from wildaffect.tasks.leaks import scoreable, together
 from wildaffect.tasks.predictions import read_predictions
@@ -42,7 +44,7 @@ def score_files(config: Evaluate) -> dict[str, Any]:
     if not headers and (config.rule_clean or config.allow_leak):
         raise UserError("--rule-clean and --allow-leak need --heads: predictions do not say what taught and chose them")
     scored = {
-        name: load_scored(name, config.task, config.predictions, config.labels, headers, config.split)
+        name: load_scored(name, config.task, config.predictions, config.labels, headers, config.split, config.class_map)
         for name in parts(config.task)
     }
     if headers:
@@ -62,7 +64,13 @@ def score_files(config: Evaluate) -> dict[str, Any]:
 
 
 def load_scored(
-    name: str, form: str, predictions: Path, labels: Path, headers: Sequence[HeadHeader] = (), split: str = "validation"
+    name: str,
+    form: str,
+    predictions: Path,
+    labels: Path,
+    headers: Sequence[HeadHeader] = (),
+    split: str = "validation",
+    class_map: Path | None = None,
 ) -> list[Scored]:
     """Pair the labels of one task with the predictions for their frames.
 
@@ -73,16 +81,20 @@ def load_scored(
         labels: see :func:`labels_to_score`.
         headers: of the heads that made the predictions, for the AU thresholds and the mode filter.
         split: `validation` or `test`.
+        class_map: what class names and numbers mean, as JSON.
 
     Raises:
         UserError: an annotated frame has no prediction, or no frame is annotated.
     """
     task = TASKS[name]
-    tracks = labels_to_score(labels, task, form, split)
     if predictions.is_file() and (predictions.suffix.lower() == ".txt" or is_challenge_file(predictions)):
         predicted = read_challenge_predictions(task, form, predictions)
     else:
         predicted = read_table_predictions(task, predictions, headers)
+    spans = {id: (int(frames[0]), int(frames[-1])) for id, (frames, *_) in predicted.items() if len(frames)}
+    names = ClassMap(class_map)
+    tracks = labels_to_score(labels, task, form, split, class_map=names, spans=spans)
+    print("".join(f"{line}\n" for line in names.lines()), end="")
     items = []
     for id, track in tracks.items():
         annotated = np.flatnonzero(track.mask.any(axis=1))
@@ -144,7 +156,9 @@ def decoding_of(headers: Sequence[HeadHeader], task: Task) -> tuple[np.ndarray |
     return np.mean(chosen, axis=0) if chosen else None, smoothing
 
 
-def labels_to_score(labels: Path, task: Task, form: str, split: str) -> Tracks:
+def labels_to_score(
+    labels: Path, task: Task, form: str, split: str, *, class_map: ClassMap, spans: Spans | None
+) -> Tracks:
     """The labels of one split, or all of them where they have no splits; never rows of several splits together.
 
     Args:
@@ -152,19 +166,22 @@ def labels_to_score(labels: Path, task: Task, form: str, split: str) -> Tracks:
         task: whose labels.
         form: `mtl` takes a release's MTL set.
         split: `validation` or `test`.
+        class_map: what class names and numbers mean.
+        spans: first and last frame of each sequence, for labels without frame numbers.
 
     Raises:
         UserError: there are none.
     """
+    read = partial(read_annotations, class_map=class_map, spans=spans)
     wanted = VALIDATION if split == "validation" else TEST
     sets = {part: find_mtl_file(labels, part) for part in (TRAIN, VALIDATION)} if labels.is_dir() else {}
     if form == "mtl" and (listed := sets.get(wanted)):
-        return read_annotations(listed, task)
+        return read(listed, task)
     one_task = form == "mtl" and labels.is_dir()  # the tasks' own validation sets are of other videos each
-    if not one_task and (found := read_annotations(labels, task, wanted)):
+    if not one_task and (found := read(labels, task, wanted)):
         return found
     # What has no splits says the same when asked for its training split, or has none.
-    whole, train = ({} if any(sets.values()) else read_annotations(labels, task, part) for part in (None, TRAIN))
+    whole, train = ({} if any(sets.values()) else read(labels, task, part) for part in (None, TRAIN))
     if train and not same_frames(train, whole):
         raise UserError(f"{labels} has splits, but no {form} labels of a {split} split: choose another --split")
     if not whole and one_task:

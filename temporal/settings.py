@@ -19,6 +19,8 @@ class Evaluate:
     """Folder of official label files (<id>.txt), a release (`mtl`: its MTL set), an MTL file or folder, or a table."""
     split: Literal["validation", "test"] = "validation"
     """Which split of the labels is scored, if they have splits."""
+    class_map: Path | None = None
+    """JSON file that says what class names or numbers in the labels mean; see docs/labels.md."""
     heads: tuple[Path, ...] = ()
     """Heads that made the predictions. They give the AU thresholds and the mode filter, and the videos that taught or
     chose them or their encoders, which are left out of the score. Without them nothing is left out."""
@@ -42,6 +44,8 @@ class Tune:
     """Feature caches of the validation videos. Each head reads the caches that it was trained on."""
     labels: Path
     """Labels with a validation split, such as the release."""
+    class_map: Path | None = None
+    """JSON file that says what class names or numbers in the labels mean; see docs/labels.md."""
     out: Path
     """Folder for the tuned heads and `tuning.json`."""
     folds: int = 5

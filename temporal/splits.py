@@ -7,8 +7,11 @@ import numpy as np
 
 from checkpoints.errors import UserError
 from temporal.data import FrameTable
+from temporal.heads import tasks_of
 from temporal.recipes import Temporal
+from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.folds import group_of, groups, release_folds, without
+from wildaffect.tasks.label_track import Spans
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,18 @@ def make_splits(
 
 
 def choose_splits(
-    config: Temporal, table: FrameTable, train: list[str], validation: list[str], encoder_saw: dict[str, list[str]]
+    config: Temporal,
+    table: FrameTable,
+    train: list[str],
+    validation: list[str],
+    encoder_saw: dict[str, list[str]],
+    spans: Spans,
 ) -> list[Split]:
     """Make the splits that a configuration asks for.
 
     With `tune_on="validation"`, epoch, smoothing and thresholds are chosen on the validation videos, and none is only
-    scored. `encoder_saw` maps each task to the ids whose labels the encoders were trained on.
+    scored. `encoder_saw` maps each task to the ids whose labels the encoders were trained on; `spans` are those of the
+    caches, which folds need for labels without frame numbers.
 
     Raises:
         UserError: there are too few videos, or the options contradict each other.
@@ -106,10 +115,14 @@ def choose_splits(
         if config.folds:
             raise UserError("--folds tunes each head on the fold that it leaves out: do not combine it with --tune-on")
         return [Split(train, validation, [])]
+    folds: list[list[str]] = []
+    if config.folds:
+        names, required = ClassMap(config.class_map), [task.name for task in tasks_of(config.task)]
+        folds = release_folds(config.labels, config.folds, config.seed, class_map=names, spans=spans, required=required)
     return make_splits(
         {id: table.spans[i][1] for id, i in zip(train, table.select(train), strict=True)},
         validation,
-        folds=release_folds(config.labels, config.folds, config.seed) if config.folds else [],
+        folds=folds,
         share=config.hold_out,
         seed=config.seed,
         seen={id for ids in encoder_saw.values() for id in ids},

@@ -19,7 +19,7 @@ from checkpoints.tensors import load_tensors, save_tensors
 from temporal.caches import head_inputs, open_caches
 from temporal.data import FrameTable, build_table, with_a_face
 from temporal.heads import Head, HeadInput, Scores, tasks_of
-from temporal.labels import labels_id, labels_seen, read_labels
+from temporal.labels import labels_id, labels_seen, read_labels, spans_of
 from temporal.network import HeadNetwork
 from temporal.predict import ByTask, predict_labelled, predict_spans
 from temporal.recipes import APART, Temporal, architecture_of
@@ -102,7 +102,7 @@ def train(config: Temporal) -> dict[str, Any]:
     table = build_table(
         caches, {name: {id: by_id[id] for id in by_id if id in used} for name, by_id in tracks.items()}, tasks
     )
-    splits = choose_splits(config, table, with_a_face(table, train), reported, encoder_saw)
+    splits = choose_splits(config, table, with_a_face(table, train), reported, encoder_saw, spans_of(caches))
     for split in splits:
         check_labels(table, tasks, split.train)
     with torch.device("meta"):  # refuses a wrong architecture before a folder is made

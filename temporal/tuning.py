@@ -15,6 +15,7 @@ from features.cache import FeatureCache, moved
 from temporal.caches import open_caches
 from temporal.data import frame_rate
 from temporal.heads import Head, head_directories, load_head, save_head
+from temporal.labels import spans_of
 from temporal.predict import predict_cached, thresholds_of
 from temporal.scored import labels_to_score
 from temporal.search import Search, Setting
@@ -22,6 +23,7 @@ from temporal.settings import Tune
 from temporal.smoothing import RAW, Predicted
 from wildaffect.report.card import write_product_card
 from wildaffect.tasks import TASKS, Task
+from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.folds import grouped_folds, label_counts
 from wildaffect.tasks.labels import is_synthetic
 from wildaffect.tasks.leaks import scoreable, together
@@ -75,7 +77,9 @@ def unseen_videos(
     Raises:
         UserError: There are too few such videos.
     """
-    tracks = labels_to_score(config.labels, task, task.name, "validation")
+    names = ClassMap(config.class_map)
+    tracks = labels_to_score(config.labels, task, task.name, "validation", class_map=names, spans=spans_of(caches))
+    print("".join(f"{line}\n" for line in names.lines()), end="")
     ids = scoreable(
         [id for id, track in tracks.items() if track.mask.any()],
         tasks=[task.name],

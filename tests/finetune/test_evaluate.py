@@ -43,7 +43,7 @@ def test_refusals(run, corpus, tmp_path):
     (tmp_path / "table.csv").write_text("video,frame,expression\nval0,1,0\n")
     with pytest.raises(UserError, match=r"holds no expression labels .*--split all takes every split"):
         main(Evaluate(run=run, faces=corpus.faces, labels=tmp_path / "table.csv"))
-    taught = Evaluate(run=run, faces=corpus.faces, labels=corpus.labels, split="Train_Set", workers=0)
+    taught = Evaluate(run=run, faces=corpus.faces, labels=corpus.labels, split="train", workers=0)
     with pytest.raises(UserError, match=r"such as train0\) taught or chose the encoder .* no other is left to score"):
         main(taught)
     assert main(replace(taught, allow_leak=True))["frames"] > 0

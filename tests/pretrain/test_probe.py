@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -66,6 +67,20 @@ def test_no_recording_is_fitted_and_scored(labelled, tmp_path):
     probe = Probe(labelled / "faces", tmp_path / "labels.csv", 32)
     video = probe.store.video
     assert not set(video[probe.rows]) & set(video[probe.scored_rows])
+
+
+def test_classes_of_other_names(labelled, tmp_path):
+    text = (labelled / "labels.csv").read_text().replace("expression", "label")
+    (tmp_path / "labels.csv").write_text(re.sub(r"(\nv\d+,\d+),0,", r"\1,calm,", text))
+    (tmp_path / "map.json").write_text('{"calm": "Neutral", "1": "Anger", "2.0": "Disgust", "3": null}')
+    probe = Probe(labelled / "faces", tmp_path / "labels.csv", 32, tmp_path / "map.json")
+    assert set(probe.targets.tolist()) == {0, 1, 2}
+    assert probe.notes == [
+        "class '1' is Anger",
+        "class '2' is Disgust",
+        "class '3' is left out",
+        "class 'calm' is Neutral",
+    ]
 
 
 def test_classifiers_on_what_they_should_tell_apart():

@@ -61,7 +61,7 @@ def test_missing_and_double_predictions_are_named(tmp_path):
     with pytest.raises(UserError, match="expected the header"):
         evaluate.main(evaluate.Evaluate(**config, predictions=challenge(tmp_path / "f.txt", "va", [])))
     with pytest.raises(UserError, match="does not exist"):
-        evaluate.main(evaluate.Evaluate(task="expr", labels=tmp_path / "none", predictions=tmp_path / "f.txt"))
+        evaluate.main(evaluate.Evaluate(task="expr", labels=tmp_path / "none", predictions=tmp_path / "ok.txt"))
 
 
 def test_tables_of_ours(tmp_path):
@@ -205,6 +205,19 @@ def test_rows_of_several_splits_are_never_scored_together(tmp_path):
     lines = [line.rpartition(",")[0] for line in table.splitlines()]
     (tmp_path / "whole.csv").write_text("\n".join(lines) + "\n")
     assert evaluate.main(evaluate.Evaluate(**options, labels=tmp_path / "whole.csv"))["frames"] == 4
+
+
+def test_labels_with_names_of_their_own_and_no_frames(tmp_path, capsys):
+    rows = [f"{id}/{frame:05d}.jpg,{label}" for id, label in (("v", 4), ("w", 5)) for frame in (1, 2, 3)]
+    options = {"task": "expr", "predictions": challenge(tmp_path / "f.txt", "expr", rows)}
+    (tmp_path / "labels.csv").write_text("video,label\nv,glad\nw,sad\n")
+    (tmp_path / "map.json").write_text('{"glad": "Happiness"}')
+    options |= {"labels": tmp_path / "labels.csv", "class_map": tmp_path / "map.json"}
+    assert evaluate.main(evaluate.Evaluate(**options))["frames"] == 6
+    assert "class 'glad' is Happiness" in capsys.readouterr().out
+    (tmp_path / "labels.csv").write_text("video,happiness,unknown\nv,1,9\nw,9,1\n")
+    assert evaluate.main(evaluate.Evaluate(**options))["frames"] == 3
+    assert "note: 1 rows have no vote" in capsys.readouterr().out
 
 
 def test_without_heads_nothing_is_known_and_that_is_said(runs, corpus, tmp_path, capsys):

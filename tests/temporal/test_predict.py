@@ -6,7 +6,7 @@ import torch
 
 from checkpoints.errors import UserError
 from temporal.heads import load_head
-from temporal.predict import predict_sequence
+from temporal.predict import decode, predict_sequence
 
 
 @pytest.mark.parametrize("length", [1, 5, 16, 17, 200])
@@ -22,10 +22,8 @@ def test_every_frame_has_one_finite_prediction(runs, length):
     assert all(np.isfinite(item).all() for item in values.values())
     assert np.abs(values["va"]).max() <= 1
     np.testing.assert_allclose(values["expr"].sum(1), 1, atol=1e-5)
-    assert head.decode("au", values["au"]).shape == (length, 12) and head.decode("expr", values["expr"]).shape == (
-        length,
-        1,
-    )
+    assert decode([head], "au", values["au"], 25).shape == (length, 12)
+    assert decode([head], "expr", values["expr"], 25).shape == (length, 1)
 
 
 def test_overlapping_windows_are_averaged_before_decoding(runs):

@@ -105,6 +105,17 @@ def test_early_stopping_keeps_the_best_state_and_survives_a_restart(settings, tm
     assert run.main(settings("va", tmp_path / "a", **options)) == summary
 
 
+def test_folds_of_a_table_with_names_of_its_own(settings, tmp_path, capsys):
+    """The class map and the caches' spans reach every reading of the labels, also that of the folds."""
+    rows = [f"{id},{'bored' if number % 2 else 'happy'}" for number, id in enumerate(TRAIN)]
+    (tmp_path / "labels.csv").write_text("\n".join(["video,label", *rows]) + "\n")
+    (tmp_path / "map.json").write_text('{"bored": "Sadness"}')
+    labels = {"labels": tmp_path / "labels.csv", "class_map": tmp_path / "map.json"}
+    run.main(settings("expr", tmp_path / "f", folds=2, epochs=1, **labels))
+    assert "class 'bored' is Sadness" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "f").iterdir() if path.is_dir()} >= {"fold0", "fold1"}
+
+
 def test_folds_and_seeds_make_members_that_are_averaged(settings, tmp_path):
     config = settings("expr", tmp_path / "f", folds=2, seeds=2, epochs=4)
     summary = run.main(config)

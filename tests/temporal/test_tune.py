@@ -65,6 +65,15 @@ def test_what_chose_may_not_be_used_again(tuned):
         main(Tune(**options | {"heads": (out,)}, out=out.parent / "again"))
 
 
+def test_labels_with_names_of_their_own(runs, corpus, tmp_path, capsys):
+    lines = ["video,label", *(f"{id},{name}" for id, name in zip(VALIDATION, ("glad", "sad", "glad"), strict=True))]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "map.json").write_text('{"glad": "Happiness"}')
+    options = {"heads": (runs / "expr",), "features": (corpus / "cache",), "labels": tmp_path / "labels.csv"}
+    found = main(Tune(**options, class_map=tmp_path / "map.json", out=tmp_path / "tuned", folds=3))
+    assert found["expr"]["videos"] == 3 and "class 'glad' is Happiness" in capsys.readouterr().out
+
+
 def test_faults(tuned):
     options, out, _ = tuned
     with pytest.raises(UserError, match="at least three"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from checkpoints.artifact import read_json
+from checkpoints.decimals import decimal
 from checkpoints.errors import UserError
 from checkpoints.reading import shown
 from wildaffect.tasks.task import EXPRESSIONS
@@ -48,15 +50,15 @@ class ClassMap:
             if target is not None and target not in EXPRESSIONS:
                 known = ", ".join(EXPRESSIONS)
                 raise UserError(f"{path}: {shown(name)} is mapped to {shown(target)}, which is none of {known}")
-            if name.lower() in self._given:
+            if _key(name) in self._given:
                 raise UserError(f"{path}: {shown(name)} stands in it twice, in other letter case: keep one")
-            self._given[name.lower()] = target
+            self._given[_key(name)] = target
         self.used: dict[str, str | None] = {}
         self.notes: list[str] = []
 
     def knows(self, name: str) -> bool:
         """Whether a class name has a meaning."""
-        return name.lower() in self._given or name.lower() in SYNONYMS
+        return _key(name) in self._given or _key(name) in SYNONYMS
 
     def __call__(self, name: object, where: object) -> int | None:
         """Number of the expression that a class name means, or None.
@@ -71,7 +73,7 @@ class ClassMap:
                 f"{where} has a class {shown(name)}, none of the eight expressions ({', '.join(EXPRESSIONS)}): "
                 f"say what it is with --class-map FILE, a JSON object such as {example} (null leaves it out)"
             )
-        key = name.lower()
+        key = _key(name)
         return self._take(name, self._given[key] if key in self._given else SYNONYMS[key])
 
     def of_number(self, number: float, where: object) -> int | None:
@@ -95,6 +97,21 @@ class ClassMap:
         name = EXPRESSIONS[int(number)].lower()
         return self._take(name, self._given[name]) if name in self._given else int(number)
 
+    def lines(self) -> list[str]:
+        """What the names found were taken for, and the notes, as text."""
+        return [*taken_for(self.used), *(f"note: {note}" for note in dict.fromkeys(self.notes))]
+
     def _take(self, name: str, target: str | None) -> int | None:
         self.used[name] = target
         return None if target is None else EXPRESSIONS.index(target)
+
+
+def taken_for(used: Mapping[str, str | None]) -> list[str]:
+    """What class names were taken for, one line each."""
+    return [f"class {name!r} is {target or 'left out'}" for name, target in sorted(used.items())]
+
+
+def _key(name: str) -> str:
+    """Names in lower case, numbers in one form: 3, 3.0 and 03 are the same class."""
+    number = decimal(name)
+    return name.lower() if number is None else f"{number:g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from checkpoints.errors import UserError, some
 from checkpoints.reading import LONGEST_NAME, in_lines, read_lines, shown
+from wildaffect.tasks.class_map import ClassMap
+from wildaffect.tasks.label_track import Spans
 from wildaffect.tasks.labels import Tracks, all_annotations
 from wildaffect.tasks.task import TASKS
 
@@ -111,18 +113,30 @@ def label_counts(annotations: Mapping[str, Mapping[str, Tracks]]) -> dict[str, n
     return {id: np.concatenate(parts) for id, parts in counts.items()}
 
 
-def release_folds(root: Path | str, k: int, seed: int = 0) -> list[list[str]]:
+def release_folds(
+    root: Path | str,
+    k: int,
+    seed: int = 0,
+    *,
+    class_map: ClassMap | None = None,
+    spans: Spans | None = None,
+    required: Collection[str] = tuple(TASKS),
+) -> list[list[str]]:
     """Folds over everything a release annotates for training or validation, the same for every task.
 
     Args:
-        root: what :func:`wildaffect.tasks.labels.read_annotations` reads.
+        root: what :func:`wildaffect.tasks.labels.read_annotations` reads, as for `class_map` and `spans`.
         k: number of folds.
         seed: which of the many such splits.
+        class_map: what class names and numbers mean.
+        spans: the sequences that the labels belong to.
+        required: see :func:`wildaffect.tasks.labels.all_annotations`.
 
     Raises:
         UserError: There are fewer videos than folds, or a file is malformed.
     """
-    return grouped_folds(label_counts(all_annotations(root)), k, seed)
+    annotations = all_annotations(root, class_map=class_map, spans=spans, required=required)
+    return grouped_folds(label_counts(annotations), k, seed)
 
 
 def hold_out(sizes: Mapping[str, int], fraction: float = 0.1, seed: int = 0) -> tuple[list[str], list[str]]:

@@ -48,7 +48,10 @@ def read_label_table(path: Path, task: Task, split: str | None, class_map: Class
     if found is None:
         return {}
     labels, soft = found
-    keep = np.flatnonzero(_rows_of_split(table, split))
+    of_split, unnamed = _rows_of_split(table, split)
+    keep = np.flatnonzero(of_split)
+    if unnamed and split is not None:
+        class_map.notes.append(f"{unnamed:,} rows of {path.name} name no split: they are in none")
     if soft is not None and (lost := int((~task.mask(labels[keep])).sum())):
         where = f" of {split}" if split else ""
         class_map.notes.append(f"{lost:,} rows{where} have no vote, or most of their votes are for classes left out")
@@ -75,17 +78,18 @@ def read_label_table(path: Path, task: Task, split: str | None, class_map: Class
     return tracks(every, rows, frames)
 
 
-def _rows_of_split(table: Table, split: str | None) -> np.ndarray:
-    """`[N]` bool. Without a column `split` every row is a training row."""
+def _rows_of_split(table: Table, split: str | None) -> tuple[np.ndarray, int]:
+    """`[N]` bool, and how many rows name no split. Without a column `split` every row is a training row."""
     if "split" not in table:
-        return np.full(len(table), split in (None, TRAIN))
-    found = []
+        return np.full(len(table), split in (None, TRAIN)), 0
+    found, unnamed = [], 0
     for row, word in enumerate(table.texts("split")):
         meant = split_of_word(word)
         if meant is None and word.lower() not in NO_SPLIT:
             raise table.error(row, "split", f"{shown(word)} is no split: expected train, validation or test")
+        unnamed += meant is None
         found.append(split is None or meant == split)
-    return np.array(found, bool)
+    return np.array(found, bool), unnamed
 
 
 def _numbers(table: Table, columns: Sequence[str], task: Task) -> tuple[np.ndarray, None] | None:

@@ -7,7 +7,7 @@ long as its label file says. The MTL challenge's file lists single frames. Table
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -116,18 +116,42 @@ def _mapped(tracks: Tracks, task: Task, class_map: ClassMap) -> Tracks:
     return {id: replace(tracks[id], labels=labels, mask=task.mask(labels)) for id, labels in mapped.items()}
 
 
-def all_annotations(root: Path | str) -> dict[str, dict[str, Tracks]]:
+def all_annotations(
+    root: Path | str,
+    *,
+    class_map: ClassMap | None = None,
+    spans: Spans | None = None,
+    required: Collection[str] = tuple(TASKS),
+) -> dict[str, dict[str, Tracks]]:
     """Task name -> split -> id -> track: everything a release annotates for training and validation.
 
-    One task's folder stands for the release that it is part of.
+    One task's folder stands for the release that it is part of. In a table, columns named like those of a task that is
+    not `required` may hold anything: if they are no labels, the task has none.
+
+    Args:
+        root: See :func:`read_annotations`, as for `class_map` and `spans`.
+        class_map: What class names and numbers mean.
+        spans: The sequences that the labels belong to.
+        required: Names of the tasks whose labels must be readable.
+
+    Raises:
+        UserError: A file is malformed.
     """
     root = Path(root)
     if root.name.lower() in FOLDERS:
         root = root.parent
-    return {
-        name: {split: read_annotations(root, task, split) for split in (TRAIN, VALIDATION)}
-        for name, task in TASKS.items()
-    }
+    found: dict[str, dict[str, Tracks]] = {}
+    for name, task in TASKS.items():
+        try:
+            found[name] = {
+                split: read_annotations(root, task, split, class_map=class_map, spans=spans)
+                for split in (TRAIN, VALIDATION)
+            }
+        except UserError:
+            if name in required or root.is_dir():
+                raise
+            found[name] = {TRAIN: {}, VALIDATION: {}}
+    return found
 
 
 def require_annotations(root: Path | str, task: Task, split: str | None = None) -> Tracks:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from checkpoints.errors import UserError
 from wildaffect.tasks import TASKS
+from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.folds import (
     base_video,
     group_of,
@@ -126,3 +127,17 @@ def test_a_tasks_folder_has_the_folds_of_its_release(synthwild_tiny):
     (folder,) = (path for path in annotations.iterdir() if path.name.startswith("VA"))
     assert release_folds(folder, 2) == release_folds(root, 2)
     assert read_annotations(folder, TASKS["expr"], TRAIN) == {}  # and is nobody else's
+
+
+def test_folds_of_a_table_know_what_its_reader_knows(tmp_path):
+    """Class map and spans; and columns of other tasks' names that hold no labels are nobody's."""
+    path, spans = tmp_path / "labels.csv", dict.fromkeys("abcd", (1, 9))
+    path.write_text("video,label,valence\na,bored,high\nb,happy,low\nc,bored,high\nd,happy,low\n")
+    (tmp_path / "map.json").write_text('{"bored": "Other"}')
+    names = ClassMap(tmp_path / "map.json")
+    folds = release_folds(path, 2, class_map=names, spans=spans, required=("expr",))
+    assert sorted(len({"a", "c"} & set(fold)) for fold in folds) == [1, 1]
+    with pytest.raises(UserError, match="arousal"):
+        release_folds(path, 2, class_map=names, spans=spans)
+    with pytest.raises(UserError, match="bored"):
+        release_folds(path, 2, spans=spans, required=("expr",))

@@ -115,6 +115,22 @@ def test_words_for_training(tmp_path, word):
     assert list(read(path, TRAIN, "va")) == ["v"] and list(read(path, VALIDATION, "va")) == ["w"]
 
 
+def test_rows_of_no_split_are_said(tmp_path):
+    path = table(tmp_path / "l.csv", "video,frame,split,label\nv,1,train,happy\nw,1,,happy\nx,1,none,sad\n")
+    names = ClassMap()
+    assert list(read_annotations(path, EXPR, TRAIN, class_map=names)) == ["v"]
+    assert names.lines()[-1] == "note: 2 rows of l.csv name no split: they are in none"
+    assert len(read_annotations(path, EXPR, class_map=(every := ClassMap()))) == 3 and not every.notes
+
+
+def test_numbers_of_one_class_in_several_forms(tmp_path):
+    names = ClassMap(table(tmp_path / "map.json", '{"1.0": "Happiness", "7": null}'))
+    path = table(tmp_path / "l.csv", "video,frame,expression\nv,1,1\nv,2,1.00\nv,3,7.0\nv,4,2\n")
+    assert classes(read_annotations(path, EXPR, class_map=names)["v"]) == {1: 4, 2: 4, 4: 2}
+    with pytest.raises(UserError, match="twice"):
+        ClassMap(table(tmp_path / "map.json", '{"1.0": "Happiness", "1": null}'))
+
+
 FINE = "video,subject,frame,split,valence,arousal\nv,left,1,train,0.5,-0.25\nv,left,2,train,,\nv,left,3,train,0.25,-5\n"
 
 
