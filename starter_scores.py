@@ -13,6 +13,7 @@ from features.cache import FeatureCache
 from temporal.heads import Head, load_head
 from temporal.predict import predict_cached
 from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks.metrics import confusion, f1_from_confusion
 
 VOTES = ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise", "contempt")
 """Columns of FER+ in the order of `EXPRESSIONS`: contempt is in Other, of which nothing else is known."""
@@ -81,12 +82,13 @@ def answers(head: Head, features_of: Path, truth: dict[str, int]) -> tuple[np.nd
 
 def scores_of(answered: np.ndarray, truth: np.ndarray, least: int = 6) -> dict[str, Any]:
     """Accuracy, macro F1 and balanced accuracy over the classes with at least `least` faces, and F1 by class."""
-    f1, recall = {}, []
-    for number, name in enumerate(EXPRESSIONS):
-        if (count := int((truth == number).sum())) >= least:
-            hits = int(((answered == number) & (truth == number)).sum())
-            f1[name] = 2 * hits / (int((answered == number).sum()) + count)
-            recall.append(hits / count)
+    classes = len(EXPRESSIONS)
+    counts = confusion(np.where(answered < 0, classes, answered), truth, classes + 1)
+    seen = counts.sum(axis=1)
+    scored = [number for number in range(classes) if seen[number] >= least]
+    by_class = f1_from_confusion(counts)
+    f1 = {EXPRESSIONS[number]: float(by_class[number]) for number in scored}
+    recall = [counts[number, number] / seen[number] for number in scored]
     return {
         "faces": len(truth),
         "accuracy": float((answered == truth).mean()),

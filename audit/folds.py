@@ -1,6 +1,6 @@
 """Folds over the recordings of a release, the same for every task, and what stages 1 and 2 may see for an evaluation.
 
-python audit/folds.py --affwild2 DIR --out FOLDS [--k 5]
+python audit/folds.py --affwild2 DIR --out FOLDS [--folds 5]
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Config:
     """Root of the release, or its annotations."""
     out: Path
     """Folder for `folds.csv` and `leave_out/`."""
-    k: int = 5
+    folds: int = 5
     """Number of folds."""
     seed: int = 0
     """Random seed of the folds, like `--seed` of temporal/run.py with `--folds`."""
@@ -37,7 +37,7 @@ def main() -> None:
 
     check_ranges(config)
     with locked(config.out):
-        make_folds(config.affwild2, config.out, config.k, config.seed, config.identities)
+        make_folds(config.affwild2, config.out, config.folds, config.seed, config.identities)
 
 
 if __name__ == "__main__":

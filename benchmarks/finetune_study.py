@@ -47,7 +47,7 @@ from temporal.run import main as train
 from wildaffect.tasks import EXPRESSIONS, TASKS
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.labels import read_annotations, read_every_split
-from wildaffect.tasks.metrics import confusion, f1_from_confusion
+from wildaffect.tasks.metrics import confusion, macro_f1
 from wildaffect.tasks.task import EXPR
 from wildaffect.training.images import work_ahead
 
@@ -209,7 +209,9 @@ def probe(encoder: Path, data: Data, row: str, seed: int, most: int) -> float:
     best = (-1.0, 0.0)
     for strength in (1e-5, 1e-4, 1e-3) if whole else (1e-3, 1e-2, 1e-1):
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000).fit(x, y)
-        found = (macro_f1(y_held, model.predict(x_held)), macro_f1(y_test, model.predict(x_test)))
+        held_counts = confusion(model.predict(x_held), y_held, len(EXPRESSIONS))
+        test_counts = confusion(model.predict(x_test), y_test, len(EXPRESSIONS))
+        found = (macro_f1(held_counts, present=True), macro_f1(test_counts, present=True))
         best = found if found[0] > best[0] else best
     return best[1]
 
@@ -225,12 +227,6 @@ def tokens(encoder: Encoder, store: FacesStore, rows: np.ndarray, *, whole: bool
         made = made[:, encoder.backbone.num_prefix_tokens :].float()
         found.append((made.flatten(1) if whole else made.mean(dim=1)).numpy())
     return np.concatenate(found)
-
-
-def macro_f1(truth: np.ndarray, answers: np.ndarray) -> float:
-    """Macro F1 over the classes that occur among the labels, as in stage 2."""
-    counts = confusion(answers, truth, len(EXPRESSIONS))
-    return float(f1_from_confusion(counts)[counts.sum(axis=1) > 0].mean())
 
 
 def fused(config: Config, row: str, seed: int) -> float:

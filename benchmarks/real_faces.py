@@ -18,8 +18,8 @@ import finetune.run
 import preprocessing.run
 import pretrain.recipes
 import pretrain.run
-import starter
 import starter_scores
+import starter_steps
 from checkpoints.artifact import atomic_file, write_json
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import guarded
@@ -99,7 +99,7 @@ def save_untrained(directory: Path, like: str | Path, *, made_by: str) -> None:
     """Write an untrained encoder of the same form as another, as a baseline; does nothing if it exists."""
     parent = load_encoder(like)
     synthetic = bool(parent.provenance.get("synthetic"))
-    starter.save_untrained(directory, parent.config, made_by=made_by, synthetic=synthetic)
+    starter_steps.save_untrained(directory, parent.config, made_by=made_by, synthetic=synthetic)
 
 
 def preprocess(config: Real) -> None:

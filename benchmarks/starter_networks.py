@@ -20,7 +20,7 @@ import finetune.run
 import preprocessing.run
 import pretrain.recipes
 import pretrain.run
-import starter
+import starter_steps
 from benchmarks.real_faces import save_untrained
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
@@ -144,7 +144,7 @@ def start_of(config: Networks, network: str) -> Path:
     if network == "vit_scratch":
         save_untrained(untrained, config.out / "stage_1", made_by="starter_networks.py")
     else:
-        starter.save_untrained(untrained, starter.ENCODER, made_by="starter_networks.py")
+        starter_steps.save_untrained(untrained, starter_steps.ENCODER, made_by="starter_networks.py")
     return untrained
 
 
@@ -175,7 +175,7 @@ def run_scores(config: Networks, network: str, seed: int, tests: dict[str, tuple
             for name, (store, labels) in tests.items()
         }
         write_json(run / "scores.json", {"held_out_tenth": trained, **scores})
-    return {name: found for name, found in read_json(run / "scores.json").items()}
+    return dict(read_json(run / "scores.json"))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from checkpoints.errors import UserError, guarded
 from wildaffect.report.bar import progress_bar
 from wildaffect.tasks import EXPRESSIONS, TASKS
 from wildaffect.tasks.labels import read_annotations
+from wildaffect.tasks.metrics import confusion, macro_f1
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,6 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return out * (0.8 + 0.4 * torch.rand(len(out), 1, 1, 1, generator=generator))
 
 
-def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 over the eight classes."""
-    scores = []
-    for k in range(len(EXPRESSIONS)):
-        hit = ((predicted == k) & (labels == k)).sum()
-        scores.append(2 * hit / max((predicted == k).sum() + (labels == k).sum(), 1))
-    return float(np.mean(scores))
-
-
 def smoothed(probabilities: np.ndarray, videos: list[slice], reach: int) -> np.ndarray:
     """Probabilities averaged over ``reach`` frames on each side within each video."""
     out = probabilities.copy()
@@ -135,11 +127,13 @@ def measure(config: Config) -> dict[str, Any]:
         "corpus": header["config"],
         "train_frames": len(images),
         "validation_frames": len(unseen),
-        "macro_f1_train": round(macro_f1(seen, labels.numpy()), 3),
-        "macro_f1": round(macro_f1(predicted, answer), 3),
+        "macro_f1_train": round(macro_f1(confusion(seen, labels.numpy(), len(EXPRESSIONS))), 3),
+        "macro_f1": round(macro_f1(confusion(predicted, answer, len(EXPRESSIONS))), 3),
         "recall": {n: round(float((predicted[answer == k] == k).mean()), 2) for k, n in enumerate(EXPRESSIONS)},
         "macro_f1_averaged_over_frames": {
-            str(reach): round(macro_f1(smoothed(probabilities, videos, reach).argmax(1), answer), 3)
+            str(reach): round(
+                macro_f1(confusion(smoothed(probabilities, videos, reach).argmax(1), answer, len(EXPRESSIONS))), 3
+            )
             for reach in (1, 2, 4, 8)
         },
     }

@@ -57,9 +57,9 @@ def train(config: Finetune) -> dict[str, Any]:
     split = read_split(store, config.labels, class_map=config.class_map, seed=config.seed, exclude=config.exclude)
     stores, frames = [store], split.train
     expressions = draw = EpochDraw(frames, config.frames_per_video, config.seed)
-    if config.au_faces is not None:
-        if config.au_labels is None:
-            raise UserError("--au-faces: pass --au-labels too")
+    if (config.au_faces is None) != (config.au_labels is None):
+        raise UserError("--au-faces and --au-labels belong together: pass both or neither")
+    if config.au_faces is not None and config.au_labels is not None:
         stores.append(FacesStore(config.au_faces))
         units = read_units(stores[1], config.au_labels, split.notes)
         frames = combined(split.train, units, len(store))

@@ -9,15 +9,18 @@ import torch
 from PIL import Image
 
 from checkpoints.artifact import atomic_file
+from preprocessing.views import face_views
 from pretrain.mae import MaskedAutoencoder
 from pretrain.mixture import Faces
 from wildaffect.report.figures import loss_curves, mae_reconstructions, picture_grid
 from wildaffect.report.page import SYNTHETIC_NOTE, Figure, Section, Table, write_page
 from wildaffect.training.batches import sample_rng
-from wildaffect.training.images import IN_A_ROW, decode, readable, resize
+from wildaffect.training.images import IN_A_ROW, readable, resize
 from wildaffect.training.rundir import RunDirectory
 
 GRIDS = "pictures"
+GROWTH = 10
+"""Most steps that the report shows side by side."""
 
 
 def reconstructions(
@@ -29,7 +32,7 @@ def reconstructions(
     """
     size = model.encoder.config.image_size
     indices = [_readable_from(faces, index) for index in np.linspace(0, len(faces) - 1, count).astype(int).tolist()]
-    images = torch.stack([resize(decode(faces.jpeg(index)), size) for index in indices])
+    images = torch.stack([resize(face_views(faces.jpeg(index))[0], size) for index in indices])
     noise = torch.stack(
         [torch.from_numpy(sample_rng(0, 0, index).random(model.num_patches, dtype="float32")) for index in indices]
     )
@@ -54,13 +57,13 @@ def write_grid(run: Path, model: MaskedAutoencoder, faces: Faces, step: int) -> 
         Image.fromarray(grid).save(temporary, "png")
 
 
-def growth(run: Path, size: int, most: int = 10) -> Figure | None:
+def growth(run: Path, size: int) -> Figure | None:
     """Show the predictions of a run's grids side by side, by step; None if there are no grids that can be read."""
     found = [(file, cv2.imread(str(file))) for file in sorted((run / GRIDS).glob("step_*.png"))]
     whole = [(file, grid) for file, grid in found if grid is not None and grid.shape == (4 * size, 3 * size, 3)]
     if not whole:
         return None
-    whole = [whole[k] for k in np.unique(np.linspace(0, len(whole) - 1, most).astype(int))]
+    whole = [whole[k] for k in np.unique(np.linspace(0, len(whole) - 1, GROWTH).astype(int))]
     grids = [np.ascontiguousarray(grid[..., ::-1]) for _, grid in whole]
     columns = ["masked", *(f"step {file.stem.removeprefix('step_').lstrip('0')}" for file, _ in whole), "original"]
     rows = []

@@ -19,8 +19,7 @@ ALSO: dict[str, set[str]] = {  # beside the ground floor and the room itself
     | {"preprocessing.sources", "preprocessing.sound"},  # the sound of a store's videos
     "temporal": {"preprocessing.faces", "preprocessing.views", "features.cache"},
     "synthwild": {"preprocessing.align"},  # the release's aligned crops
-    "audit": {"preprocessing.affwild2", "preprocessing.faces", "preprocessing.items"}
-    | {"preprocessing.sources", "preprocessing.video"},
+    "audit": {"preprocessing.affwild2", "preprocessing.faces", "preprocessing.sources", "preprocessing.video"},
     "wildaffect.inference": {*STAGES},
     "wildaffect": {"wildaffect.inference"},
 }

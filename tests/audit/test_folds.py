@@ -20,7 +20,7 @@ def command(monkeypatch):
 
 def test_one_set_of_folds_and_what_to_leave_out(command, synthwild_tiny, tmp_path, capsys):
     release = synthwild_tiny / "release"
-    command("--affwild2", release, "--out", tmp_path, "--k", 3)
+    command("--affwild2", release, "--out", tmp_path, "--folds", 3)
     with (tmp_path / "folds.csv").open() as file:
         rows = list(csv.DictReader(file))
     by_fold = [sorted(row["id"] for row in rows if row["fold"] == str(k)) for k in range(3)]
@@ -45,7 +45,7 @@ def test_people_stay_together(command, synthwild_tiny, tmp_path):
     alone = [id for id in ids if sum(group_of(other) == group_of(id) for other in set(ids)) == 1]
     people = tmp_path / "people.csv"
     people.write_text("id,identity\n" + "".join(f"{id},ann\n" for id in {alone[0], alone[-1]}))
-    command("--affwild2", release, "--out", tmp_path, "--k", 3, "--identities", people)
+    command("--affwild2", release, "--out", tmp_path, "--folds", 3, "--identities", people)
     with (tmp_path / "folds.csv").open() as file:
         fold = {row["id"]: row["fold"] for row in csv.DictReader(file)}
     assert fold[alone[0]] == fold[alone[-1]]

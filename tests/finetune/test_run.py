@@ -76,7 +76,7 @@ def test_action_units_are_learnt_beside_the_expressions(whole, corpus, tmp_path)
     rows = [f"{id},{frame}," + ",".join(["0.5"] * 12) for id in TRAIN for frame in (1, 2, 3)]
     (tmp_path / "au.csv").write_text("\n".join(["video,frame," + ",".join(AUS), *rows]) + "\n")
     settings = config(corpus, tmp_path / "run", epochs=0.2, evaluations=1, au_faces=corpus.faces)
-    with pytest.raises(UserError, match="pass --au-labels too"):
+    with pytest.raises(UserError, match="pass both or neither"):
         main(settings)
     main(replace(settings, au_labels=tmp_path / "au.csv"))
     encoder = load_encoder(tmp_path / "run")

@@ -22,6 +22,10 @@ from wildaffect.report.palette import AROUSAL, EXPRESSION_COLOURS, GREY, MARK, P
 DPI = 110
 WIDE = 9.0
 MARKERS = "os^DvPX<"
+CELLS = 25
+"""Cells per axis of the valence-arousal plane."""
+BINS = 10
+"""Bins of equal width of a reliability diagram."""
 
 
 def canvas(
@@ -166,17 +170,16 @@ def va_timeline(
     return figure
 
 
-def va_circumplex(values: np.ndarray, error: np.ndarray | None = None, *, bins: int = 25) -> Figure:
+def va_circumplex(values: np.ndarray, error: np.ndarray | None = None) -> Figure:
     """Plot the density of frames in the valence-arousal plane or, with `error`, the mean error there.
 
     Args:
         values: `[N, 2]` valence and arousal.
         error: `[N]` errors to average in each cell; None to show the number of frames.
-        bins: Cells per axis.
     """
     values = np.asarray(values, float).reshape(-1, 2)
     seen = np.isfinite(values).all(axis=1)
-    edges = np.linspace(-1, 1, bins + 1)
+    edges = np.linspace(-1, 1, CELLS + 1)
     counts, _, _ = np.histogram2d(values[seen, 0], values[seen, 1], bins=[edges, edges])
     norm: LogNorm | None = LogNorm(1, max(2.0, counts.max()))
     shown, label = np.where(counts, counts, np.nan), "frames"
@@ -247,20 +250,19 @@ def histogram(values: np.ndarray, *, label: str = "", log: bool = False) -> Figu
     return figure
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 10) -> Figure:
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> Figure:
     """Plot a reliability diagram: how often predictions of each confidence are right (Guo et al. 2017), with the ECE.
 
     Args:
         confidence: `[N]` probabilities of the predicted classes.
         correct: `[N]` bool.
-        bins: Number of equal-width bins of the confidence.
     """
     confidence, correct = np.asarray(confidence, float).ravel(), np.asarray(correct, float).ravel()
-    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
+    place = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+    counts = np.bincount(place, minlength=BINS)
     filled = counts > 0
-    accuracy = np.bincount(place, correct, bins)[filled] / counts[filled]
-    mean = np.bincount(place, confidence, bins)[filled] / counts[filled]
+    accuracy = np.bincount(place, correct, BINS)[filled] / counts[filled]
+    mean = np.bincount(place, confidence, BINS)[filled] / counts[filled]
     ece = float(np.sum(counts[filled] * np.abs(accuracy - mean)) / max(counts.sum(), 1))
     figure, axes = canvas(2, 1, width=4.2, height=4.4, sharex=True, height_ratios=[3, 1])
     upper, lower = axes[:, 0]
@@ -268,7 +270,7 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 10) 
     upper.plot(mean, accuracy, color=PLAIN, marker="o")
     upper.set(ylim=(0, 1.02), xlim=(0, 1), ylabel="share right")
     upper.set_title(f"ECE = {ece:.3f}", loc="right", fontsize=10)
-    lower.bar((np.arange(bins) + 0.5) / bins, counts, width=0.9 / bins, color=GREY)
+    lower.bar((np.arange(BINS) + 0.5) / BINS, counts, width=0.9 / BINS, color=GREY)
     lower.set(xlabel="confidence", ylabel="frames")
     return figure
 
