@@ -123,10 +123,12 @@ def stage_1(config: Networks, tests: dict[str, tuple[Path, Path]]) -> None:
         kept_out |= named
         tested = FacesStore(store)
         hashes = store_hashes(tested)
-        hashes = np.concatenate([hashes[part.start : part.stop] for part in tested.sequences() if part.id in named])
+        hashes = np.concatenate(
+            [hashes[part.start : part.start + part.length] for part in tested.sequences() if part.id in named]
+        )
         for other in stores:
             twice = duplicates_of(hashes, store_hashes(other))
-            kept_out |= {part.id for part in other.sequences() if twice[part.start : part.stop].any()}
+            kept_out |= {part.id for part in other.sequences() if twice[part.start : part.start + part.length].any()}
     # FER+'s validation faces without a plurality are in no list: they stay out too.
     labels_of = pd.read_parquet(config.starter / "labels.parquet")
     kept_out |= set(labels_of["video"][labels_of["split"] == "validation"])

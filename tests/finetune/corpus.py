@@ -34,7 +34,7 @@ def picture(label: int, seed: int) -> bytes:
     """A tint that encodes the label, plus noise."""
     pixels = np.random.default_rng(seed).integers(0, 120, (40, 40, 3), dtype=np.uint8)
     if label < 3:
-        pixels[..., label] += 25
+        pixels[..., label] += 32
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "jpeg", quality=90)
     return buffer.getvalue()
