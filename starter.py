@@ -2,9 +2,9 @@
 
 Runs the stage commands one after another: faces in ArcFace's framing; stage 2 from an untrained network on raters'
 votes, first with strong and then with light augmentation; features; heads for expressions and for valence and arousal
-derived from the votes; the bundle; scores on faces that taught and chose nothing. With a face model, stage 2 ends on
-the votes together with action units of rendered faces, and a head for action units is trained on these. To resume, give
-the same command again.
+derived from the votes; the bundle; scores on faces used neither for training nor for selection. With a face
+model, stage 2 ends on the votes together with action units of rendered faces, and a head for action units is trained on
+these. To resume, give the same command again.
 """
 
 from collections.abc import Iterable
@@ -56,10 +56,10 @@ from wildaffect.tasks.priors import tempered, under_prior
 
 ENCODER = EncoderConfig("resnet18", 64, kwargs={"channels": [48, 96, 192, 320], "in_chans": 1}, pooling="model")
 LIGHT = {"mixup": 0.0, "blur": 0.2, "erasing": 0.1, "framing_jitter": 0.06, "crop_scale": (0.8, 1.0), "lr": 8e-4}
-"""What the second pass of stage 2 does otherwise than the first."""
+"""How the second pass of stage 2 differs from the first."""
 LIGHT_EPOCHS = 16
 UNITS = LIGHT | {"lr": 5e-4}
-"""What the third pass does otherwise, which learns action units beside the votes."""
+"""How the third pass, which learns action units beside the votes, differs from the first."""
 UNIT_EPOCHS = 5
 STILLS = 12_000
 """Number of rendered pictures."""
