@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each sets up .venv by itself when it is missing or stale.
+# Each target sets up .venv by itself when it is missing or stale.
 PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin

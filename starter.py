@@ -2,9 +2,9 @@
 
 Runs the stage commands one after another: faces in ArcFace's framing; stage 2 from an untrained network on raters'
 votes, first with strong and then with light augmentation; features; heads for expressions and for valence and arousal
-derived from the votes; the bundle; scores on faces that taught and chose nothing. With a face model, stage 2 ends on
-the votes together with action units of rendered faces, and a head for action units is trained on these. To resume, give
-the same command again.
+derived from the votes; the bundle; scores on faces used neither for training nor for selection. With a face
+model, stage 2 ends on the votes together with action units of rendered faces, and a head for action units is trained on
+these. To resume, give the same command again.
 """
 
 from dataclasses import dataclass

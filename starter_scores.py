@@ -109,7 +109,7 @@ def with_intervals(answered: np.ndarray, truth: np.ndarray, least: int = 6) -> d
 
 
 def score(out: Path, data: Path) -> dict[str, Any]:
-    """Scores on faces that taught and chose nothing, with 95 % intervals over faces.
+    """Scores on faces used neither for training nor for selection, with 95 % intervals over faces.
 
     Args:
         out: Where starter.py worked.

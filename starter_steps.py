@@ -41,10 +41,10 @@ from wildaffect.tasks.priors import tempered, under_prior
 
 ENCODER = EncoderConfig("resnet18", 64, kwargs={"channels": [48, 96, 192, 320], "in_chans": 1}, pooling="model")
 LIGHT = {"mixup": 0.0, "blur": 0.2, "erasing": 0.1, "framing_jitter": 0.06, "crop_scale": (0.8, 1.0), "lr": 8e-4}
-"""What the second pass of stage 2 does otherwise than the first."""
+"""How the second pass of stage 2 differs from the first."""
 LIGHT_EPOCHS = 16
 UNITS = LIGHT | {"lr": 5e-4}
-"""What the third pass does otherwise, which learns action units beside the votes."""
+"""How the third pass, which learns action units beside the votes, differs from the first."""
 UNIT_EPOCHS = 5
 SHOWN = {"AU1": 0.15, "AU4": 0.2, "AU10": 0.12, "AU12": 0.3, "AU25": 0.5, "AU26": 0.17}
 """The action units that are reported: at least 20 hand-labelled real faces show them, and the head tells them apart

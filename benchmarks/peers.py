@@ -124,7 +124,7 @@ def labelled_faces(folder: Path) -> list[Faces]:
     """The labelled sets of a folder.
 
     Raises:
-        UserError: It is laid out in no known way, or has a class that is no expression.
+        UserError: It is laid out in no known way, or has a class that is not an expression.
     """
     if (folder / "manifest.csv").exists() and (folder / "ferplus" / "validation.parquet").exists():
         return [ferplus_validation(folder), muxspace_val(folder)]
@@ -281,7 +281,7 @@ def in_our_order(peer: str, answers: Any, count: int) -> np.ndarray:
     """A peer's answers as probabilities `[count, 8]` in the order of `EXPRESSIONS`; 0 for a class that it lacks.
 
     Raises:
-        UserError: They have another shape, are no probabilities, or name a class that is no expression.
+        UserError: They have another shape, are not probabilities, or name a class that is not an expression.
     """
     known = [ClassMap()(name, peer) for name in answers["classes"]]
     classes = [number for number in known if number is not None]

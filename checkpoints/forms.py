@@ -1,6 +1,6 @@
 """Whether JSON content has the form that its reader needs: the fields of a `TypedDict` or dataclass, with their types.
 
-`bool` is no number, nor is what JSON cannot say (NaN), and the first misfit is named by its place. Fields that a
+`bool` is not a number, nor is what JSON cannot express (NaN), and the first misfit is named by its place. Fields that a
 `TypedDict` does not know are left alone; those that a dataclass does not know are refused. `Annotated[T, rule]` says
 more about a T: the least number, that it is a name, or the dataclass that an object is to become.
 """

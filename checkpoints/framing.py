@@ -1,4 +1,4 @@
-"""The framing of faces: where the five landmarks stand in a square picture of a face.
+"""The framing of faces: where the five landmarks lie in a square picture of a face.
 
 An encoder and a head know faces as they were framed in training, so the framing travels with stores, feature caches and
 heads, and inference frames faces in the same way.
@@ -34,7 +34,7 @@ class FramingForm(TypedDict):
 
 @dataclass(frozen=True)
 class Framing:
-    """Where the five landmarks stand in the pictures of faces.
+    """Where the five landmarks lie in the pictures of faces.
 
     Attributes:
         name: `wildaffect`, `arcface`, `measured` or `unknown`.

@@ -150,7 +150,7 @@ def _unwrap(content: Any, anchor: str) -> Mapping[str, Any] | None:
 
 def take_apart(tensors: Tensors) -> Layout:
     """Split the tensors into encoder, decoder and classifier."""
-    has_decoder = any(key.startswith("decoder_") for key in tensors)  # a mask token alone is no proof of a decoder
+    has_decoder = any(key.startswith("decoder_") for key in tensors)  # a mask token alone does not prove a decoder
     decoder = {key: value for key, value in tensors.items() if has_decoder and key.startswith(DECODER_KEYS)}
     classifier = [key for key in tensors if key.startswith(CLASSIFIER_KEYS)]
     rest = {key: value for key, value in tensors.items() if key not in decoder and key not in classifier}

@@ -58,7 +58,7 @@ def decode_text(data: bytes, where: object) -> str:
     """UTF-8 text without its byte-order mark, whatever its line ends, with single line feeds.
 
     Raises:
-        UserError: It is no such text, or holds control characters; `where` is part of the message.
+        UserError: It is not such a text, or holds control characters; `where` is part of the message.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -136,7 +136,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} stands in it twice")
+        raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} appears twice")
     return content
 
 
@@ -177,7 +177,7 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     """Names of the columns, without spaces around them, and rows of a CSV file (UTF-8, commas) without empty ones.
 
     Raises:
-        UserError: It is no such file, has no line with names, or a row has another number of cells.
+        UserError: It is not such a file, has no line with names, or a row has another number of cells.
     """
     try:
         rows = [row for row in csv.reader(read_lines(path), strict=True) if row]
@@ -208,7 +208,7 @@ def read_npy(path: Path) -> np.ndarray:
     """The array in a `.npy` file; nothing in it is executed.
 
     Raises:
-        UserError: It is no such file, or is damaged.
+        UserError: It is not such a file, or is damaged.
     """
     try:
         with warnings.catch_warnings():

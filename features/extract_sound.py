@@ -151,7 +151,7 @@ def videos_of(store: FacesStore, source: Sequence[Path]) -> dict[str, Path]:
         UserError: They hold none, or the store has no times for the frames of one.
     """
     if not source:
-        raise UserError("--audio needs --source: what --source of preprocessing/run.py was, with the videos")
+        raise UserError("--audio needs --source: the same as for preprocessing/run.py; it must hold the videos")
     items, _ = find_items([str(path) for path in source], crops=False)
     wanted = set(store.video)
     videos = {item.video: item.path for item in items if item.kind == "video" and item.video in wanted}
@@ -159,7 +159,7 @@ def videos_of(store: FacesStore, source: Sequence[Path]) -> dict[str, Path]:
     if not videos:
         raise UserError(
             f"--source {' '.join(map(str, source))} has no video of {store.path} ({some(sorted(wanted), 3)}): give "
-            "what --source of preprocessing/run.py was"
+            "the same --source as for preprocessing/run.py"
         )
     for sequence in store.sequences():
         rows = slice(sequence.start, sequence.start + sequence.length)

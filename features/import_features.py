@@ -38,8 +38,8 @@ class ImportFeatures:
 
     The source holds, per sequence of the store, one of `ID.npy` `[T, D]`, `ID.csv` (numeric columns, a header; a
     column `frame` counts from 1) or a folder `ID` with one `00001.npy` `[D]` per frame. Rows that are missing, have an
-    empty cell or a number that is not finite, or say `success` 0 (OpenFace: no face) are flagged invalid. `success`,
-    `face_id` and `timestamp` are no features.
+    empty cell or a number that is not finite, or have `success` 0 (OpenFace: no face) are flagged invalid. `success`,
+    `face_id` and `timestamp` are not features.
     """
 
     source: Path
@@ -229,7 +229,7 @@ def _read_csv(path: Path) -> np.ndarray:
             raise refuse(
                 row,
                 "frame",
-                f"frame {frame:g} stands in line {first[frame] + 2} too: keep one face a frame, and write other "
+                f"frame {frame:g} is also in line {first[frame] + 2}: keep one face a frame, and write other "
                 "people's to files of their own, named after the sequences of the store",
             )
     return _by_frame(path, frames.astype(int), features)

@@ -19,9 +19,9 @@ class Extract:
     """Encoder directory, a run that made one, timm:NAME, the folder of a published timm model, or a preset: dinov3,
     clip, siglip, mae."""
     audio: str = ""
-    """The sound instead: logmel, or a speech model (folder, or name on the Hugging Face Hub). Needs --source."""
+    """Extract sound instead: logmel, or a speech model (folder, or name on the Hugging Face Hub). Needs --source."""
     source: tuple[Path, ...] = ()
-    """For --audio: what --source of preprocessing/run.py was, with the videos."""
+    """For --audio: the same --source as for preprocessing/run.py; it must hold the videos."""
     faces: Path
     """Faces store."""
     out: Path
@@ -41,7 +41,7 @@ class Extract:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic; auto: bf16 where the hardware has it."""
     workers: int = 1
-    """Processes per process that decode pictures; 0: none."""
+    """Picture-decoding workers per process; 0: none."""
 
     def check(self) -> None:
         """Refuse options that do not go together.

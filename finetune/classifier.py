@@ -73,7 +73,7 @@ def load_classifier(run: Path) -> tuple[Classifier, str]:
         UserError: The directory holds no finished run of stage 2.
     """
     if not (run / WEIGHTS).exists():
-        raise UserError(f"{run} has no {WEIGHTS}: it is no finished run of finetune/run.py")
+        raise UserError(f"{run} has no {WEIGHTS}: it is not a finished run of finetune/run.py")
     view = checked(read_run_header(run)["config"], Settings, run / "config.json")["view"]
     model = Classifier(load_encoder(run))
     load_weights(model.head, load_tensors(run / WEIGHTS), source=run)
@@ -102,14 +102,14 @@ def trainable(encoder: Encoder, *, pooling: str, drop_path: float, patch_drop: f
             config = replace(config, kwargs=config.kwargs | {"global_pool": "avg"}, pooling="model")
         elif pooling == "grid":
             if patch_drop:
-                raise UserError("patch_drop leaves holes in the grid of tokens: use pooling average, or patch_drop 0")
+                raise UserError("--patch-drop leaves holes in the token grid: use --pooling average or --patch-drop 0")
             config = replace(config, pooling="grid")
     try:
         copy = Encoder(replace(config, kwargs=config.kwargs | kwargs), provenance=encoder.provenance)
     except UserError as error:
         if "drop_path_rate" not in str(error):
             raise
-        raise UserError(f"{config.architecture} knows no stochastic depth: take --drop-path 0") from None
+        raise UserError(f"{config.architecture} does not support stochastic depth: use --drop-path 0") from None
     # timm names the norm behind the pooling `fc_norm`.
     moved = (
         "fc_norm." if hasattr(copy.backbone, "fc_norm") and not isinstance(copy.backbone.fc_norm, nn.Identity) else ""

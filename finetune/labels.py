@@ -106,8 +106,8 @@ def read_split(
     apart = without(train, validation)
     if len(apart) < len(train):
         notes.append(
-            f"{len(train) - len(apart)} of {len(train)} training videos are of a recording that validates (another "
-            "subject or part of it): not trained on"
+            f"{len(train) - len(apart)} of {len(train)} training videos are not trained on: their recording is "
+            "also in the validation split (as another subject or part)"
         )
         train = {id: train[id] for id in apart}
     unlabelled = spans.keys() - train.keys() - validation.keys()

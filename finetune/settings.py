@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Score a run of finetune/run.py on faces that neither taught nor chose it."""
+    """Score a run of finetune/run.py on faces used neither to train nor to select it."""
 
     run: Path
     """Run directory with its encoder and classifier."""
@@ -20,7 +20,7 @@ class Evaluate:
     class_map: Path | None = None
     """See finetune/run.py."""
     allow_leak: bool = False
-    """Score videos whose labels taught or chose the run too."""
+    """Also score videos whose labels taught or chose the run."""
     json: Path | None = None
     """Where to write the scores."""
     batch_size: int = 256

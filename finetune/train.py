@@ -79,7 +79,7 @@ def train(config: Finetune) -> dict[str, Any]:
         check_views(each, [config.view])
     text = describe_input(parent, config.encoder, store.image_size)
     if not isinstance(parent.backbone, VisionTransformer):
-        text += "\nnote: this is no plain Vision Transformer: it keeps its own pooling, and --patch-drop has no effect"
+        text += "\nnote: not a plain Vision Transformer: it keeps its own pooling, and --patch-drop has no effect"
     run = RunDirectory(
         config.out,
         made_by=MADE_BY,

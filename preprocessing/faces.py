@@ -145,7 +145,7 @@ class FacesStore:
         fingerprint: Identifies the rows of the store.
         copy_folder: Where the memory-mapped copy is kept.
         image_size: Side of the pictures in pixels.
-        framing: Where the landmarks stand in the pictures.
+        framing: Where the landmarks lie in the pictures.
         video, subject: Object arrays of strings [N].
         frame: 1-based frame numbers, int32 [N].
         time_s: Presentation times in seconds, float64 [N]; NaN where the source has no clock.

@@ -65,7 +65,7 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
     for path in lists:
         table = read_table(path)
         if missing := [name for name in (PLACE, *BOX, "expression", "valence", "arousal") if name not in table]:
-            raise UserError(f"{path} is no list of AffectNet: it lacks the column(s) {', '.join(missing)}")
+            raise UserError(f"{path} is not a list of AffectNet: it lacks the column(s) {', '.join(missing)}")
         numbers = zip(*(table.numbers(name).tolist() for name in BOX), strict=True)
         labels = _affectnet_labels(table, str(split_name(path.stem)))
         base = None
@@ -137,10 +137,10 @@ def _affectnet_label(
     """The label, or None for a picture without a face. A value of -2 means valence and arousal are not annotated.
 
     Raises:
-        UserError: Made by `refuse` from the name of a column and what is wrong with it: a number is no label.
+        UserError: Made by `refuse` from the name of a column and what is wrong with it: a number is not a label.
     """
     if expression not in range(AFFECTNET_NO_FACE + 1):
-        raise refuse("expression", f"{expression:.10g} is no class of AffectNet (0 to {AFFECTNET_NO_FACE})")
+        raise refuse("expression", f"{expression:.10g} is not a class of AffectNet (0 to {AFFECTNET_NO_FACE})")
     for name, value in (("valence", valence), ("arousal", arousal)):
         if not (-1 <= value <= 1 or value == AFFECTNET_NO_VALUE):
             raise refuse(name, f"{value:.10g} is out of range: expected -1 to 1, or {AFFECTNET_NO_VALUE}")

@@ -46,7 +46,7 @@ def chosen_framing(name: str, *, crops: bool) -> Framing:
 
 
 def measure_framing(store: Path, load_detector: Callable[[], Detector] | None) -> Framing:
-    """Measure where the landmarks stand in the ready crops of a store; if that fails, print a warning.
+    """Measure where the landmarks lie in the ready crops of a store; if that fails, print a warning.
 
     Args:
         store: A store whose shards are written.

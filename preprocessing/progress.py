@@ -35,10 +35,10 @@ def begin(store: Path, settings: Settings, groups: Sequence[Group]) -> None:
     if not path.exists():
         # Hidden files do not count: a run that was killed at once leaves nothing else.
         if any(not item.name.startswith(".") for item in store.iterdir()):
-            raise UserError(f"--out {store} is not empty and no faces store: choose another directory")
+            raise UserError(f"--out {store} is not empty and not a faces store: choose another directory")
         write_json(path, wanted)
     elif (begun := read_json(path)) != wanted:
-        raise UserError(f"--out {store} was begun with {begun}, not {wanted}: choose another directory")
+        raise UserError(f"--out {store} was started with {begun}, not {wanted}: choose another directory")
     names = {group.name for group in groups}
     sources = {item.name for group in groups for item in group.items}
     for log in sorted((store / LOG).glob("*.json")):

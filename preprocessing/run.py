@@ -39,7 +39,7 @@ class Config:
     device: str = "cpu"
     """Where detection runs: cpu, cuda, cuda:1, ..."""
     framing: str = "auto"
-    """Where the landmarks stand in the pictures: wildaffect, arcface, unknown, or the path of a faces store that is to
+    """Where the landmarks lie in the pictures: wildaffect, arcface, unknown, or the path of a faces store that is to
     be matched. auto: wildaffect; with --crops, as the detector measures it."""
 
 

@@ -48,7 +48,7 @@ def read_sound(path: Path, report: Report) -> Iterator[Piece]:
             report(SILENT)
             return
         if len(streams) > 1:
-            report(f"has {len(streams)} sound tracks: the first is heard")
+            report(f"has {len(streams)} sound tracks: the first is used")
         try:
             yield from _gathered(_resampled(_decoded(container, streams[0], report)))
         except (av.FFmpegError, ValueError) as error:  # channels or samples of a kind that FFmpeg cannot convert

@@ -69,7 +69,7 @@ class MaskedAutoencoder(nn.Module):
         ):
             raise UserError(
                 f"stage 1 needs patches that are embedded by one convolution, and positions added to them: "
-                f"{encoder.config.architecture} does it in another way"
+                f"{encoder.config.architecture} does not"
             )
         if isinstance(backbone.norm, nn.Identity):
             raise UserError(f"{encoder.config.architecture} has no final norm: set its global_pool='token'")

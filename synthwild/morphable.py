@@ -77,11 +77,11 @@ def read_model(path: Path) -> MorphableModel:
     except (*NPY_FAULTS, AttributeError) as error:
         raise UserError(f"{path} cannot be read as a face model ({error}): {remake}") from None
     if missing := [name for name in MorphableModel.__dataclass_fields__ if name not in arrays]:
-        raise UserError(f"{path} is no face model, it lacks {', '.join(missing)}: {remake}")
+        raise UserError(f"{path} is not a face model, it lacks {', '.join(missing)}: {remake}")
     for name, array in arrays.items():
         kinds = "U" if name.endswith("_names") else "iu" if name in ("triangles", "landmarks68") else "iuf"
         if not array.ndim or array.dtype.kind not in kinds:
-            raise UserError(f"{path}: {name} is {array.dtype} {list(array.shape)}, which is no face model: {remake}")
+            raise UserError(f"{path}: {name} is {array.dtype} {list(array.shape)}, which is not a face model: {remake}")
     n, names = len(arrays["neutral"]), tuple(str(name) for name in arrays["expression_names"])
     shapes = {
         "neutral": (n, 3),

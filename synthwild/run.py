@@ -45,7 +45,7 @@ class Config:
     sound: bool = False
     """Give the labelled videos sound: voices that follow valence and arousal, in time with the mouths."""
     stills: int = 0
-    """Write so many rendered pictures, four of each person, with intensities of action units, instead of videos."""
+    """Write this many rendered pictures, four of each person, with intensities of action units, instead of videos."""
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def settings(config: Config) -> dict[str, Any]:
         what = {"stills": config.stills, "seed": config.seed}
     if config.model is not None:
         if not config.model.is_file():
-            raise UserError(f"--model {config.model} is no file: make it with synthwild/morphable.py")
+            raise UserError(f"--model {config.model} is not a file: make it with synthwild/morphable.py")
         what |= {"faces": "rendered", "model": file_hash(config.model)}
     return what
 

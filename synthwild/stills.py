@@ -30,7 +30,7 @@ PER_PERSON = 4
 CHUNK = 64
 """People per part of the work, and per row group of the file."""
 HELD_OUT = 10
-"""One of so many people is for validation."""
+"""One person in this many is for validation."""
 SHAKE = np.array([0.8, 0.8, 1.2, 1.0, 1.0]) * 0.02
 """Error of a detector's landmarks (eyes, nose, mouth corners), in distances between the eyes."""
 LOOK = Look(occlusions=0.12, blurs=0.05)

@@ -41,7 +41,7 @@ class Mean(nn.Module):
     def __init__(self, dims: tuple[int, ...]) -> None:
         super().__init__()
         if len(set(dims)) > 1:
-            raise UserError(f"mean fusion needs caches of equal width, {dims} given: choose another --fusion")
+            raise UserError(f"mean fusion needs caches of equal width, but got {dims}: choose another --fusion")
         self.dims, self.dim = dims, dims[0]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

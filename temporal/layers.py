@@ -101,7 +101,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise UserError(f"{heads} attention heads do not divide a width of {width}: change one of them")
+            raise UserError(f"width {width} is not divisible by {heads} attention heads: change one of them")
         self.project = nn.Linear(dim, width) if dim != width else nn.Identity()
         layer = nn.TransformerEncoderLayer(
             width,

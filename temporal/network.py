@@ -29,7 +29,7 @@ class HeadNetwork(nn.Module):
         self.masking = RandomMasking(a.mask_form, a.mask_ratio, a.mask_fill, past=self.causal)
         if a.fusion == "attention" and len(self.dims) != 2:
             raise UserError(
-                f"attention fusion joins two feature caches, {len(self.dims)} given: pass --features MAIN AUX"
+                f"attention fusion joins two feature caches, but got {len(self.dims)}: pass --features MAIN AUX"
             )
         self.fuse: AttentionFusion | GatedFusion | Mean | Concatenate
         twice = 2 if a.deviation else 1

@@ -160,8 +160,8 @@ class Temporal(Architecture, Inputs):
     """AUs that are left out of every output, because the head failed on them or could not be checked."""
     labels_are: Literal["real", "derived", "synthetic"] = "real"
     """What every output calls this head. real: people labelled real faces; derived: computed from such labels by a
-    published rule, such as valence from votes; synthetic: of drawn or rendered faces (found out by itself if the
-    features say so)."""
+    published rule, such as valence from votes; synthetic: of drawn or rendered faces (set automatically if
+    the features say so)."""
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     """Arithmetic used in training; auto: bf16 if the hardware supports it."""
     save_every: int = 200

@@ -134,10 +134,10 @@ def describe_run(summary: Mapping[str, Any]) -> str:
 def scored_on(summary: Mapping[str, Any]) -> str:
     """What the validation scores of a run are worth."""
     if not summary["validation"]:
-        return "no score on videos that taught and chose nothing"
+        return "no score on videos used neither for training nor for selection"
     if summary.get("leaked"):
         return f"validation ({summary['leaked']} sequences taught or chose the encoder, so it is too high)"
-    return "validation (taught and chose nothing)"
+    return "validation (used neither for training nor for selection)"
 
 
 def parts_of(result: Mapping[str, Any]) -> dict[str, float]:

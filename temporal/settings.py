@@ -12,7 +12,7 @@ class Evaluate:
     task: Literal["va", "expr", "au", "mtl"]
     """Task to score; mtl: the sum of all three."""
     predictions: Path
-    """A challenge file from any source (known by its first line), a prediction table (.parquet, .csv), a folder of
+    """A challenge file from any source (recognised by its first line), a prediction table (.parquet, .csv), a folder of
     tables, or the output of `wildaffect predict`. Frames without a face are scored with the values of the nearest frame
     that has one."""
     labels: Path
@@ -51,4 +51,4 @@ class Tune:
     folds: int = 5
     """Folds of recordings: each is scored with what the others chose. At least three."""
     allow_leak: bool = False
-    """Also use videos whose labels taught or chose the encoder or the heads: what is gained then looks too good."""
+    """Also use videos whose labels taught or chose the encoder or the heads: the gain then looks too good."""

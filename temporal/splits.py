@@ -30,7 +30,7 @@ class Split:
 
 
 def apart(train: Sequence[str], validation: Sequence[str]) -> list[str]:
-    """Leave out training ids of recordings that validate, by the rule of every split, and say how many.
+    """Leave out training ids of recordings in the validation split, by the rule of every split, and say how many.
 
     Subjects and parts of one recording may be in different splits, and for joint heads an id may be in the training
     split of one task and the validation split of another.
@@ -38,8 +38,8 @@ def apart(train: Sequence[str], validation: Sequence[str]) -> list[str]:
     both = len(set(train) & set(validation))
     kept = without(train, validation)
     for number, why in (
-        (both, "validate as well, another task as a rule"),
-        (len(train) - len(kept) - both, "are of a recording that validates (another subject or part of it)"),
+        (both, "are in the validation split as well, usually another task's"),
+        (len(train) - len(kept) - both, "share their recording with a validation video (another subject or part)"),
     ):
         if number:
             print(f"note: {number} of {len(train)} training sequences {why}: not trained on")

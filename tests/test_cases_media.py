@@ -222,7 +222,7 @@ def test_rows_without_a_face_are_missing(tmp_path):
     [
         (
             [["frame", "face_id", "x"], [1, 0, 5], [1, 1, 6]],
-            "line 3, column frame: frame 1 stands in line 2 too: keep one face",
+            "line 3, column frame: frame 1 is also in line 2: keep one face",
         ),
         ([["frame", "x"], [0, 5]], "line 2, column frame: 0: frames are whole numbers, counted from 1"),
         ([["frame", "x"], [1.5, 5]], "line 2, column frame: 1.5"),

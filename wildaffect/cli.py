@@ -42,10 +42,10 @@ class Predict:
     runtime: Literal["torch", "onnx"] = "torch"
     """onnx runs the graphs of a bundle made by `wildaffect export --onnx`."""
     prior: str = "stated"
-    """How common the expressions are said to be: stated (the head's own), trained (as in training), uniform, or a JSON
-    file of shares by expression."""
+    """How common the expressions are assumed to be: stated (the head's own), trained (as in training), uniform, or a
+    JSON file of shares by expression."""
     adapt: Literal["none", "person", "clip"] = "none"
-    """person: each person's median over the clip counts as neutral; clip: the prior is estimated from the clip."""
+    """person: each person's median over the clip is treated as neutral; clip: the prior is estimated from the clip."""
     annotate: bool = True
     """Write annotated.mp4. This takes about as long as everything else together."""
 
@@ -71,10 +71,10 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """Predict a running video: one line of JSON for every person in every frame, as soon as it is there.
+    """Predict a running video: one line of JSON for every person in every frame, as soon as it is available.
 
-    The keys are the columns of predictions.csv. Frames that a camera takes while one is predicted are left out, so that
-    no delay builds up. Heads must not look ahead: recipes framewise, stills, ours-causal.
+    The keys are the columns of predictions.csv. Frames that a camera takes while one is being predicted are dropped, so
+    that no delay builds up. Heads must not look ahead: recipes framewise, stills, ours-causal.
     """
 
     clip: Annotated[Path | None, tyro.conf.Positional] = None

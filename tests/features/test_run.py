@@ -393,5 +393,5 @@ def test_networks_without_a_class_token(tmp_path):
 
 def test_networks_without_stochastic_depth():
     encoder = Encoder(EncoderConfig("vgg11", 64, pooling="model"))
-    with pytest.raises(UserError, match="vgg11 knows no stochastic depth: take --drop-path 0"):
+    with pytest.raises(UserError, match="vgg11 does not support stochastic depth: use --drop-path 0"):
         trainable(encoder, pooling="average", drop_path=0.1, patch_drop=0.0)

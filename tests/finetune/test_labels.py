@@ -141,7 +141,7 @@ class TestFaults:
             read_split(FacesStore(corpus.faces), labels)
 
     def test_label_outside(self, corpus, tmp_path):
-        with pytest.raises(UserError, match=r"train0\.txt, line 3, column expression: 8 is no expr label"):
+        with pytest.raises(UserError, match=r"train0\.txt, line 3, column expression: 8 is not a valid expr label"):
             read_split(FacesStore(corpus.faces), expr_folder(tmp_path, {"train0": [1, 8]}))
 
     def test_no_labels_at_all(self, corpus, tmp_path):
@@ -188,7 +188,7 @@ def test_no_recording_trains_and_validates(pictures, tmp_path):
     expr_folder(tmp_path, {"t3": [1], "video45_6": [2]}, "Validation_Set")
     split = read_split(pictures, labels)
     assert split.train.ids == ["t1", "t2"] and split.validation.ids == ["t3"]
-    assert any("1 of 3 training videos are of a recording that validates" in note for note in split.notes)
+    assert any("1 of 3 training videos are not trained on" in note for note in split.notes)
 
 
 def test_what_is_passed_over_in_votes_is_said(pictures, tmp_path):

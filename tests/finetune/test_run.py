@@ -55,7 +55,7 @@ def test_learns_and_writes_its_product(whole, corpus):
     assert load_tensors(whole / "classifier.safetensors")["weight"].shape == (8, encoder.dim)
     assert encoder.fingerprint != load_encoder(corpus.encoder).fingerprint
     card = (whole / "encoder" / "README.md").read_text()
-    assert "None on videos that taught and chose nothing." in card and "Labels of 2 videos or pictures chose" in card
+    assert "None on videos used neither for training nor for" in card and "Labels of 2 videos or pictures chose" in card
     report = (whole / "report.html").read_text()
     assert "Synthetic data" in report and "Most confident mistakes" in report
 
@@ -183,7 +183,7 @@ def test_recipes_differ_from_each_other():
 def test_refusals(corpus, tmp_path):
     with pytest.raises(UserError, match=r"needs landmarks and .* has none"):
         main(config(corpus, tmp_path / "a", view="eyes_mouth_landmarks"))
-    with pytest.raises(UserError, match="patch_drop leaves holes"):
+    with pytest.raises(UserError, match="--patch-drop leaves holes"):
         main(config(corpus, tmp_path / "c", pooling="grid", patch_drop=0.5))
     wide = make_encoder(tmp_path / "wide", mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
     with pytest.raises(UserError, match=r"scaled to .0, 1. first: divide both by 255"):

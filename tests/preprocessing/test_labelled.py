@@ -138,7 +138,7 @@ def test_labels_are_read_by_the_trainings(affectnet_lists, tmp_path):
 
 def test_an_affectnet_list_without_its_column_of_pictures_is_refused(tmp_path):
     (tmp_path / "training.csv").write_text("<html>subDirectory_filePath,face_x\n1/a.jpg,3\n")
-    with pytest.raises(UserError, match=r"training\.csv is no list of AffectNet: .* subDirectory_filePath"):
+    with pytest.raises(UserError, match=r"training\.csv is not a list of AffectNet: .* subDirectory_filePath"):
         items_of(tmp_path)
 
 

@@ -59,7 +59,7 @@ def test_no_sound_and_several_tracks(tmp_path):
     assert heard(silent) == ([], ["has no sound"])
     tracks = [clicks_at([0.5], 16_000, 1.0), clicks_at([0.8], 16_000, 1.0)]
     ((_, wave),), said = heard(write_talkie(tmp_path / "b.mkv", EVERY, tracks, rate=16_000))
-    assert said == ["has 2 sound tracks: the first is heard"]
+    assert said == ["has 2 sound tracks: the first is used"]
     assert np.abs(wave).argmax() / RATE == pytest.approx(0.5, abs=0.003)
     (tmp_path / "c.mp4").write_bytes(b"no video")
     stretches, (problem,) = heard(tmp_path / "c.mp4")

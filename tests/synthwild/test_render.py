@@ -131,7 +131,7 @@ def test_options_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> Non
         ({"faces": "rendered"}, "--model M.npz go together"),
         ({"model": model}, "--model M.npz go together"),
         ({"stills": 5}, "--stills 5"),
-        ({"faces": "rendered", "model": tmp_path / "no.npz"}, "no.npz is no file"),
+        ({"faces": "rendered", "model": tmp_path / "no.npz"}, "no.npz is not a file"),
     ):
         with pytest.raises(UserError, match=message):
             generate(tmp_path / "out", Config(**wrong))

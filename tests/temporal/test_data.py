@@ -96,8 +96,8 @@ def test_what_shares_a_recording_with_validation_is_not_trained_on(capsys):
     train = ["a", "b_left", "c", "d", "video45_1", "24-30-1920x1080-1", "video46"]
     assert apart(train, ["b_right", "d", "video45_2", "24-30-1920x1080-2_left"]) == ["a", "c", "video46"]
     said = capsys.readouterr().out
-    assert "1 of 7 training sequences validate as well, another task as a rule: not trained on" in said
-    assert "3 of 7 training sequences are of a recording that validates" in said
+    assert "1 of 7 training sequences are in the validation split as well, usually another task's: not" in said
+    assert "3 of 7 training sequences share their recording with a validation video" in said
 
 
 def test_features_are_standardised_cache_by_cache(table):

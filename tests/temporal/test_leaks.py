@@ -59,12 +59,12 @@ def test_what_chose_the_encoder_counts_as_seen(settings, corpus, tmp_path, capsy
     capsys.readouterr()
     every = run.main(settings("expr", tmp_path / "every", **chosen_by(*VALIDATION)))
     output = capsys.readouterr()
-    assert every["validation"] is None and "no score on videos that taught and chose nothing" in output.out
+    assert every["validation"] is None and "no score on videos used neither for training" in output.out
     assert "3 of 3 labelled sequences (such as val1) taught or chose the encoder" in output.err
-    assert "no score on videos that taught and chose nothing" in (tmp_path / "every" / "report.html").read_text()
+    assert "no score on videos used neither for training" in (tmp_path / "every" / "report.html").read_text()
     head = load_head(tmp_path / "every")
     assert head.encoder_chosen_on == {"expr": sorted(VALIDATION)} and not head.record["scored_on"]
-    assert "None on videos that taught and chose nothing" in (tmp_path / "every/head/README.md").read_text()
+    assert "None on videos used neither for training" in (tmp_path / "every/head/README.md").read_text()
     with pytest.raises(UserError, match="--rule-clean: 3 of 3"):
         run.main(settings("expr", tmp_path / "c", **chosen_by(*VALIDATION, rule_clean=True)))
     for more in ({}, {"tune_on": "validation"}):

@@ -150,7 +150,7 @@ def test_mean_fusion_averages_caches_of_one_width():
 
 
 def test_attention_fusion_needs_two_caches():
-    with pytest.raises(UserError, match="joins two feature caches, 1 given"):
+    with pytest.raises(UserError, match="joins two feature caches, but got 1"):
         build("nguyen2024", (6,))
 
 

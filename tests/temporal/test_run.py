@@ -242,9 +242,9 @@ def test_inputs_that_do_not_fit_are_refused(settings, corpus, tmp_path):
     finish_cache(broken, made_by="test", config={}, parents={}, feature_id="id", dim=12)  # its header knows of it
     with pytest.raises(UserError, match=r"val1\.safetensors: the features of frame 7 are not finite"):
         run.main(settings("va", tmp_path / "o", features=(broken,)))
-    with pytest.raises(UserError, match="joins two feature caches, 1 given"):
+    with pytest.raises(UserError, match="joins two feature caches, but got 1"):
         run.main(settings("va", tmp_path / "o", fusion="attention"))
-    with pytest.raises(UserError, match="3 attention heads do not divide a width of 8"):
+    with pytest.raises(UserError, match="width 8 is not divisible by 3 attention heads"):
         run.main(settings("va", tmp_path / "o", attention_heads=3))
     assert not (tmp_path / "o").exists()
 

@@ -78,5 +78,5 @@ def test_faults(tuned):
     options, out, _ = tuned
     with pytest.raises(UserError, match="at least three"):
         main(Tune(**options | {"folds": 2}, out=out.parent / "few"))
-    with pytest.raises(UserError, match="4 folds need at least 4 videos, there are 3"):
+    with pytest.raises(UserError, match="4 folds need at least 4 videos, but there are only 3"):
         main(Tune(**options | {"folds": 4}, out=out.parent / "many"))

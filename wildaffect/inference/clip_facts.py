@@ -10,6 +10,7 @@ import pyarrow as pa
 from temporal.data import frame_rate
 from wildaffect.inference.models import Models
 from wildaffect.inference.table import BOX, flags, matrix, rows_of, subjects
+from wildaffect.report.card import TITLES
 from wildaffect.tasks import TASKS
 
 SYNTHETIC = (
@@ -27,7 +28,7 @@ UNFRAMED = (
     "may be worse than the heads' scores."
 )
 ADAPTED = {
-    "person": "Expressions are relative to each person's own baseline: the median over the clip counts as neutral.",
+    "person": "Expressions are relative to each person's own baseline: the median over the clip is treated as neutral.",
     "clip": "Expressions are under a prior that was estimated from this clip for each person.",
 }
 MISUSE = (
@@ -135,11 +136,14 @@ def describe_models(models: Models) -> list[list[Any]]:
     rows = []
     for source in models.sources:
         encoders = "; ".join(
-            " ".join(
+            ", ".join(
                 [
                     str(part.get("stage", "encoder of unknown training")),
-                    *(f"on {task} labels of {n:,} videos" for task, n in part["labelled_videos"].items()),
-                    *(f"(chosen on those of {n:,}, {task})" for task, n in part["chosen_on"].items()),
+                    *(
+                        f"{n:,} videos labelled with {TITLES.get(key, key)}"
+                        for key, n in part["labelled_videos"].items()
+                    ),
+                    *(f"epoch chosen on {n:,} {TITLES.get(key, key)} videos" for key, n in part["chosen_on"].items()),
                 ]
             )
             for part in source["encoders"]

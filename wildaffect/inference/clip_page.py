@@ -57,7 +57,7 @@ def write_report(
     heads = Table(
         MODEL_COLUMNS,
         describe_models(models),
-        "Scores of the heads, not of this clip, on videos that neither taught nor chose them.",
+        "Scores of the heads, not of this clip, on videos used neither to train nor to select them.",
     )
     columns = Table(("column", "meaning"), [(column, COLUMNS[column]) for column in table.column_names])
     sections += [Section("The heads", [heads]), Section("Columns of the tables", [columns], folded=True)]

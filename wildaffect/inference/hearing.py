@@ -48,7 +48,7 @@ def hear_clip(
     if ears:
         share = np.mean(np.concatenate([next(iter(flags.values())) for flags in heard.valid.values()]))
         if not share:
-            heard.notes.append("There is no sound: heads that can hear predict from the faces alone.")
+            heard.notes.append("There is no sound: heads trained with sound predict from the faces alone.")
         elif share < 0.8:
             heard.notes.append(f"There is sound for only {share:.0%} of the frames; elsewhere the faces alone count.")
         heard.notes += [f"The file {problem}." for problem in dict.fromkeys(problems) if problem != SILENT]

@@ -32,11 +32,11 @@ def fetch(name: Path | str, revision: str | None = None) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    _check_name(str(name), f"{name} is no folder")
+    _check_name(str(name), f"{name} is not a folder")
     try:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(FILES)))
     except (OSError, HTTP_ERROR) as error:
-        raise UserError(f"{name} is no folder, and cannot be downloaded: {_reason(error)}") from None
+        raise UserError(f"{name} is not a folder, and cannot be downloaded: {_reason(error)}") from None
 
 
 def push_to_hub(model: Path | str, name: str, *, private: bool = False) -> str:

@@ -115,7 +115,7 @@ class Clock:
         last = float("-inf")
         for number, time_s in enumerate(() if self.times is None else self.times, 1):
             if not last < float(time_s) < float("inf"):
-                raise UserError(f"times= must rise: number {number} is {time_s}")
+                raise UserError(f"times= must increase: entry {number} is {time_s}")
             last = float(time_s)
             yield last
 
@@ -135,7 +135,7 @@ class Frames:
         """Yield the frames.
 
         Raises:
-            UserError: A frame is no picture, or the times are not those of the frames.
+            UserError: A frame is not a picture, or the times are not those of the frames.
         """
         try:
             yield from self._read()

@@ -22,7 +22,7 @@ from features.speech_model import load_ear
 from temporal.heads import Head, HeadInput, head_directories, load_head
 from temporal.predict import average, decode, predict_sequence
 from wildaffect.inference.scratch import side_by_side
-from wildaffect.report.card import CLEAN
+from wildaffect.report.card import CLEAN, UNSCORED
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.leaks import clean_scores
 
@@ -208,7 +208,7 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
                     raise UserError(
                         f"the encoder {directory / item.encoder} is not the one that the head {directory} was trained "
                         f"with (feature id {embedder.feature_id[:12]} instead of {item.feature_id[:12]}): it was "
-                        "changed or trained again; extract features anew and train the head on them"
+                        "changed or trained again; extract features again and train the head on them"
                     )
                 models.embedders[item.feature_id] = embedder
                 models.places[item.feature_id] = encoder_directory(directory / item.encoder).resolve()
@@ -247,7 +247,7 @@ def _common_framing(models: Models) -> Framing:
 
 
 def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What an output says about a head: name, training data, scores on videos that taught and chose nothing."""
+    """What an output says about a head: name, training data, scores on videos that neither taught nor chose it."""
     record = head.record
     seen = [head.seen, *(part.get("labelled_videos") or {} for part in encoders), *map(chosen_on, encoders)]
     scores = clean_scores(record, {id for by_task in seen for ids in by_task.values() for id in ids})
@@ -257,7 +257,7 @@ def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) ->
         "tasks": [task.name for task in head.tasks],
         "recipe": head.recipe,
         "trained_on_videos": len(head.trained_on),
-        "scored_on": CLEAN if scores else f"no {CLEAN}",
+        "scored_on": CLEAN if scores else UNSCORED,
         "scores": {
             task.name: {
                 key: scores[task.name][key] for key in ("score", "chance", "videos") if key in scores[task.name]
@@ -347,7 +347,8 @@ def _add_ear(models: Models, directory: Path, item: HeadInput, device: torch.dev
         if ear.feature_id != item.feature_id:
             raise UserError(
                 f"the {item.sound} of the head {directory} is not the one it was trained with (feature id "
-                f"{ear.feature_id[:12]} instead of {item.feature_id[:12]}): extract sound anew and train the head on it"
+                f"{ear.feature_id[:12]} instead of {item.feature_id[:12]}): extract sound again and "
+                "train the head on it"
             )
         models.sounds[item.feature_id] = ear
     return {"stage": f"sound ({ear.config.get('architecture', item.sound)})"}

@@ -110,10 +110,10 @@ class Prediction:
         """Write the clip with the predictions drawn on it, as MP4 with its sound.
 
         Raises:
-            UserError: The clip is no video file.
+            UserError: The clip is not a video file.
         """
         if self.source is None:
-            raise UserError(f"{self.clip} is no video file, so that nothing can be drawn on it: predict a video file")
+            raise UserError(f"{self.clip} is not a video file, so nothing can be drawn on it: predict a video file")
         kinds, origin = kinds_of(self.models), credit(self.models)
         annotate_clip(
             self.source,

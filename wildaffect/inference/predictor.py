@@ -60,9 +60,9 @@ class Predictor:
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: Faces per forward pass of the encoder.
         runtime: `onnx` runs the graphs of a bundle made by `wildaffect export --onnx`.
-        prior: How common the expressions are said to be: `stated` (the head's own), `trained` (as in training),
+        prior: How common the expressions are assumed to be: `stated` (the head's own), `trained` (as in training),
             `uniform`, or a JSON file of shares by expression.
-        adapt: `person` takes each person's median over the clip for neutral; `clip` estimates the prior from the clip.
+        adapt: `person` treats each person's median over the clip as neutral; `clip` estimates the prior from the clip.
 
     Raises:
         UserError: A head or its encoder is missing, damaged or does not fit; there is no such device; the batch size
@@ -143,8 +143,8 @@ class Predictor:
             progress: Show progress bars.
 
         Returns:
-            One prediction; of a list, a folder of clips or a faces store a list of them. What a reader should know
-            before trusting them is said by `warnings`, and so is what could not be read in a list or a folder.
+            One prediction; of a list, a folder of clips or a faces store a list of them. Caveats, and
+            items of a list or a folder that could not be read, are reported through `warnings`.
 
         Raises:
             UserError: Nothing could be read.
@@ -156,7 +156,7 @@ class Predictor:
     def predict_many(
         self, sources: Any, *, workers: int = 1, crops: bool = False, progress: bool = True
     ) -> Iterator[Prediction]:
-        """Predict many clips, and yield each prediction, in order, as soon as it is there.
+        """Predict many clips, and yield each prediction, in order, as soon as it is ready.
 
         At most `workers` clips are ahead of the caller. The faces of a clip are kept in a temporary folder until its
         prediction is deleted.
@@ -240,7 +240,7 @@ class Predictor:
             times: Time of each frame in seconds.
 
         Raises:
-            UserError: A head predicts from later frames too; `adapt` needs the whole clip; a frame is no picture.
+            UserError: A head predicts from later frames too; `adapt` needs the whole clip; a frame is not a picture.
         """
         live = Live(self, LiveFaces(self.detector, self.face_size, self.models.framing.for_alignment))
         source = live_frames(frames, fps, times)

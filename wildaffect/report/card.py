@@ -29,7 +29,8 @@ PRETRAINED_FAILURES = (
     "It was trained on faces as the detector aligns them; other crops, margins or rotations look different to it.",
     "Its features are less reliable for ages, skin tones, poses and cameras that were rare in its training pictures.",
 )
-CLEAN = "videos that taught and chose nothing"
+CLEAN = "videos used neither for training nor for selection"
+UNSCORED = "no videos kept out of training and selection"
 TITLES = {"va": "valence and arousal", "expr": "expression", "au": "action units"}
 
 
@@ -81,7 +82,7 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
     tasks = list(TITLES) if header["task"] == "joint" else [header["task"]]
     views = " and ".join(dict.fromkeys("sound" if item.get("sound") else item["view"] for item in header["inputs"]))
     encoder = [
-        f"{TITLES.get(task, task).capitalize()} labels of {len(ids):,} videos taught or chose its encoder."
+        f"Labels of {len(ids):,} videos taught or chose its encoder: {TITLES.get(task, task)}."
         for task, ids in encoder_saw.items()
     ]
     return {

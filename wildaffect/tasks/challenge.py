@@ -73,9 +73,9 @@ def form_of(path: Path) -> str:
     for form in FORMS:
         if first == header(form):
             return form
-    read_text(path)  # says so if the file is missing, or no text
+    read_text(path)  # says so if the file is missing, or not a text
     raise UserError(
-        f"{path}, line 1: {shown(first)} is no challenge file's header; expected one of "
+        f"{path}, line 1: {shown(first)} is not a challenge file's header; expected one of "
         + "; ".join(f"'{header(form)}'" for form in FORMS)
     )
 
@@ -190,7 +190,7 @@ def read_challenge_file(path: Path, form: str) -> ChallengeFile:
         bad = task.bad_values(values[name]) | (values[name] == task.marker)
         if bad.any():
             row, column = (int(index[0]) for index in np.nonzero(bad))
-            found = f"{values[name][row, column]:.10g} is no {name} prediction"
+            found = f"{values[name][row, column]:.10g} is not a valid {name} prediction"
             raise refuse(row, task.label_columns[column], found)
         values[name] = values[name].astype(np.float32)
     return ChallengeFile(_index(locations, refuse), values)

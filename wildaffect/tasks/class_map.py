@@ -51,7 +51,7 @@ class ClassMap:
                 known = ", ".join(EXPRESSIONS)
                 raise UserError(f"{path}: {shown(name)} is mapped to {shown(target)}, which is none of {known}")
             if _key(name) in self._given:
-                raise UserError(f"{path}: {shown(name)} stands in it twice, in other letter case: keep one")
+                raise UserError(f"{path}: {shown(name)} appears twice, in another form: keep one")
             self._given[_key(name)] = target
         self.used: dict[str, str | None] = {}
         self.notes: list[str] = []
@@ -70,8 +70,9 @@ class ClassMap:
         if not self.knows(name):
             example = f'{{"{name[:60]}": "Other"}}'
             raise UserError(
-                f"{where} has a class {shown(name)}, none of the eight expressions ({', '.join(EXPRESSIONS)}): "
-                f"say what it is with --class-map FILE, a JSON object such as {example} (null leaves it out)"
+                f"{where} has the class {shown(name)}, which is none of the eight expressions "
+                f"({', '.join(EXPRESSIONS)}): say what it is with --class-map FILE, a JSON object such as "
+                f"{example} (null leaves it out)"
             )
         key = _key(name)
         return self._take(name, self._given[key] if key in self._given else SYNONYMS[key])
@@ -91,8 +92,8 @@ class ClassMap:
             return None
         if number not in range(len(EXPRESSIONS)):
             raise UserError(
-                f"{where}: {text} is no expr label (0 to 7, or -1 for not annotated): say what it is with --class-map "
-                f'FILE, a JSON object such as {{"{text}": "Other"}} (null leaves it out)'
+                f"{where}: {text} is not a valid expr label (0 to 7, or -1 for not annotated): say what it is with "
+                f'--class-map FILE, a JSON object such as {{"{text}": "Other"}} (null leaves it out)'
             )
         name = EXPRESSIONS[int(number)].lower()
         return self._take(name, self._given[name]) if name in self._given else int(number)

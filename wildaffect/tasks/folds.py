@@ -82,7 +82,7 @@ def grouped_folds(
     """
     together = list(groups(counts, identities).values())
     if len(together) < k:
-        raise UserError(f"{k} folds need at least {k} videos, there are {len(together)}: ask for fewer folds")
+        raise UserError(f"{k} folds need at least {k} videos, but there are only {len(together)}: ask for fewer folds")
     brings = np.array([np.sum([counts[id] for id in members], axis=0) for members in together], float)
     brings /= np.maximum(brings.sum(axis=0), 1)  # shares: a rare label counts as much as a frequent one
     rng = np.random.default_rng(seed)  # shuffles groups of about the same weight

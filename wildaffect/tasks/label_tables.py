@@ -86,7 +86,7 @@ def _rows_of_split(table: Table, split: str | None) -> tuple[np.ndarray, int]:
     for row, word in enumerate(table.texts("split")):
         meant = split_of_word(word)
         if meant is None and word.lower() not in NO_SPLIT:
-            raise table.error(row, "split", f"{shown(word)} is no split: expected train, validation or test")
+            raise table.error(row, "split", f"{shown(word)} is not a split: expected train, validation or test")
         unnamed += meant is None
         found.append(split is None or meant == split)
     return np.array(found, bool), unnamed
@@ -121,7 +121,7 @@ def _expressions(table: Table, class_map: ClassMap) -> tuple[np.ndarray, np.ndar
     bad = (counts < 0) | (counts > MOST_VOTES)
     if bad.any():
         row, place = (int(index[0]) for index in np.nonzero(bad))
-        raise table.error(row, votes[place], f"{counts[row, place]:g} is no number of votes")
+        raise table.error(row, votes[place], f"{counts[row, place]:g} is not a number of votes")
     soft = votes_to_targets(counts, [class_map(name, table.path) for name in votes])
     return np.where(soft.sum(axis=1) > 0, soft.argmax(axis=1), -1).astype(np.float32)[:, None], soft
 

@@ -53,7 +53,7 @@ def checked_labels(labels: np.ndarray, bad: np.ndarray, task: Task, refuse: Refu
     """
     if bad.any():
         row, column = (int(index[0]) for index in np.nonzero(bad))
-        problem = f"{labels[row, column]:.10g} is no {task.name} label ({task.range})"
+        problem = f"{labels[row, column]:.10g} is not a valid {task.name} label ({task.range})"
         raise refuse(row, task.label_columns[column], problem)
     return labels.astype(np.float32)
 

@@ -283,7 +283,7 @@ def parse_locations(locations: Sequence[str], refuse: Refuse) -> Locations:
     """Take image locations apart.
 
     Raises:
-        UserError: Made by `refuse`: one is no image location.
+        UserError: Made by `refuse`: one is not an image location.
     """
     found = pc.extract_regex(pa.array(locations, pa.string()), PLAIN_LOCATION)
     if not found.null_count:

@@ -1,7 +1,7 @@
-"""Which videos may be scored: those whose labels taught and chose nothing, neither in the encoder nor in the head.
+"""Which videos may be scored: those whose labels neither taught nor chose the encoder or the head.
 
 The splits of Aff-Wild2's tasks overlap: an encoder fine-tuned on the Expr training set has seen 29 of the 76 validation
-videos of VA, with labels, so their scores would be too good. So would be the Expr scores of the videos whose labels
+videos of VA, with labels, so their scores would be too good. So would the Expr scores of the videos whose labels
 chose which of its states was kept.
 """
 
@@ -84,7 +84,7 @@ def scoreable(
 
 
 def clean_scores(record: Mapping[str, Any], seen: Iterable[str]) -> dict[str, Any]:
-    """The validation scores in a head's record; empty unless they are on videos that taught and chose nothing.
+    """The validation scores in a head's record; empty unless their videos neither taught nor chose it.
 
     Args:
         record: of the head: `validation` has the scores, `scored_on` the ids they are of.

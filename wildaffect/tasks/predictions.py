@@ -146,7 +146,7 @@ def _read_table(path: Path) -> dict[str, PredictionTrack]:
     tasks = [task for task in TASKS.values() if all(name in table for name in value_columns(task))]
     if not tasks or "frame" not in table:
         raise UserError(
-            f"{path} is no prediction table: it needs 'frame' and the columns of a task "
+            f"{path} is not a prediction table: it needs 'frame' and the columns of a task "
             "(valence, arousal; p_Neutral, ...; p_AU1, ...)"
         )
     frames = table.frames()

@@ -1,4 +1,4 @@
-"""Expressions under another prior: how common each class is said to be, apart from what a face shows.
+"""Expressions under another prior: how common each class is assumed to be, apart from what a face shows.
 
 A network trained on pictures of which three fifths are neutral or happy answers as if every clip were like that. Bayes'
 rule takes the prior of its training out of the probabilities and puts another one in.

@@ -62,7 +62,7 @@ class Table:
         cells = self.texts(name)
         for row, cell in enumerate(cells):
             if not cell or len(cell) > LONGEST_NAME or not cell.isprintable():
-                raise self.error(row, name, f"expected a name, {shown(cell) if cell else 'nothing'} was found")
+                raise self.error(row, name, f"expected a name, found {shown(cell) if cell else 'nothing'}")
         return cells
 
     def numbers(self, name: str) -> np.ndarray:
@@ -91,7 +91,7 @@ class Table:
         values = self.numbers("frame")
         bad = np.flatnonzero(~((values == np.round(values)) & (values >= 1) & (values <= LAST_FRAME)))
         if len(bad):
-            found = "it is empty" if np.isnan(values[bad[0]]) else f"{values[bad[0]]:.10g} was found"
+            found = "but it is empty" if np.isnan(values[bad[0]]) else f"found {values[bad[0]]:.10g}"
             wanted = f"expected a whole number from 1 to {LAST_FRAME:,}, {found}: correct or remove the row"
             raise self.error(int(bad[0]), "frame", wanted)
         return values.astype(np.int64)

@@ -26,7 +26,7 @@ def decode(jpeg: bytes) -> torch.Tensor:
     """Decode a JPEG to a uint8 tensor `[3, H, W]`; grey pictures get three equal channels.
 
     Raises:
-        RuntimeError: It is no JPEG, or it is broken.
+        RuntimeError: It is not a JPEG, or it is broken.
     """
     if not jpeg:
         raise RuntimeError("it is empty")

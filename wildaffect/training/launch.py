@@ -62,7 +62,7 @@ def check_tracker(name: str) -> None:
         return
     if name not in LOGGER_TYPE_TO_CLASS:
         known = ", ".join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))
-        raise UserError(f"Accelerate knows no tracker {name!r}: choose one of {known}")
+        raise UserError(f"Accelerate has no tracker {name!r}: choose one of {known}")
     if name in LoggerType.list() and name not in map(str, get_available_trackers()):
         raise UserError(f"the tracker {name} is not installed: `pip install {name.replace('_', '-')}`")
 

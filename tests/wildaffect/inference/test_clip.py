@@ -211,7 +211,7 @@ def test_every_output_names_its_heads_and_their_scores(result):
     said = json.loads(inside[b"wildaffect"])
     for text in (comment, said["credit"]):
         assert "va: head va, recipe demo, trained on 2 videos or pictures of synthetic faces" in text
-        assert "score 0.400 (chance 0.100) on 2 videos that taught and chose nothing" in text and "au: head au" in text
+        assert "score 0.400 (chance 0.100) on 2 videos used neither for training" in text and "au: head au" in text
     assert "drawn faces" in said["warnings"][0]
     header = json.loads((result / HEADER).read_text())  # beside the CSV
     assert said.items() <= header.items()

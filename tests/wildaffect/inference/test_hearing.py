@@ -26,7 +26,7 @@ from wildaffect.inference.table import matrix
 
 NAMES = ["valence", "arousal"]
 SEEING = replace(ARCHITECTURE, fusion="gated", fusion_width=16, valid_flag=True)
-SILENT = "There is no sound: heads that can hear predict from the faces alone."
+SILENT = "There is no sound: heads trained with sound predict from the faces alone."
 
 
 @pytest.fixture(scope="module")

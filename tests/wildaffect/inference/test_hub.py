@@ -136,7 +136,7 @@ def test_an_encoder_and_a_head_come_back_from_the_hub(hub, encoder, heads, tmp_p
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "me/nothing is no folder, and cannot be downloaded: " in done.stdout and done.stdout.count("\n") <= 4
+    assert "me/nothing is not a folder, and cannot be downloaded: " in done.stdout and done.stdout.count("\n") <= 4
     assert {"config.json", "model.safetensors"} <= files["me/encoder"].keys()
     assert {"README.md", "bundle.json", "heads/va/config.json", "encoders/0/model.safetensors"} <= files[
         "me/head"

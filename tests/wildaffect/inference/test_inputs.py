@@ -157,7 +157,7 @@ NUMBERS = PICTURE.astype(float)
         ([PICTURE], {"fps": 25, "times": [0]}, "not both"),
         ([PICTURE, PICTURE], {"times": [0]}, "times= has 1 entries and there are more frames"),
         ([PICTURE], {"times": [0, 1]}, "times= has more entries than there are frames"),
-        ([PICTURE, PICTURE], {"times": [1, 1]}, "times= must rise: number 2 is 1"),
+        ([PICTURE, PICTURE], {"times": [1, 1]}, "times= must increase: entry 2 is 1"),
         ([PICTURE, PICTURE, NUMBERS], {"fps": 25}, "frame 3 is float64"),
         ([NUMBERS], {"fps": 25}, "frame 1 is float64"),
         ([PICTURE, "b.png"], {"fps": 25}, "frame 2 is a str"),

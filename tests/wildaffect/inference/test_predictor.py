@@ -103,7 +103,7 @@ def test_the_models_say_where_they_come_from(heads):
     }
     (encoder,) = models.sources[0]["encoders"]
     assert encoder == {"stage": "pretrain", "labelled_videos": {"expr": 2}, "chosen_on": {"expr": 1}}
-    assert "score 0.400 (chance 0.100) on 2 videos that taught and chose nothing" in credit(models)
+    assert "score 0.400 (chance 0.100) on 2 videos used neither for training nor for selection" in credit(models)
     assert len(models.embedders) == 1
     assert models.fingerprint != load_models(heads[:2]).fingerprint
 
@@ -120,7 +120,7 @@ def test_no_output_credits_a_score_on_what_taught_or_chose(encoder, tmp_path, ch
     write_sealed(run / "head" / "config.json", header)
     models = load_models([run])
     assert models.sources[0]["scores"] == {}
-    assert credit(models).endswith("scored on no videos that taught and chose nothing")
+    assert credit(models).endswith("scored on no videos kept out of training and selection")
     write_bundle([run], tmp_path / "bundle")
     assert "0.4" not in (tmp_path / "bundle" / "README.md").read_text()
 

@@ -67,7 +67,7 @@ def test_the_forms_are_the_official_ones(tmp_path):
         (["a/00001.jpg,1", "a/00001.jpg,1"], r"line 3: a/00001.jpg is listed twice"),
         (["a/00001.jpg,1", "a/00002.jpg"], r"line 3: expected an image location and 1 value"),
         (["a/00001.jpg,1", '"a/00002.jpg",1'], r"line 3: .*without quotes"),
-        (["a/00001.jpg,1", "a/00002.jpg,-1"], r"line 3, column expression: -1 is no expr prediction"),
+        (["a/00001.jpg,1", "a/00002.jpg,-1"], r"line 3, column expression: -1 is not a valid expr prediction"),
         (["a/00001.jpg,1", "a/00002.jpg,[1]"], r"line 3, column expression: '\[1\]' is not a number"),
         (["a/00001.jpg,1", "00002.jpg,1"], r"line 3: expected an image location like"),
     ],
@@ -89,13 +89,13 @@ def test_the_form_is_in_the_first_line_and_a_file_that_cannot_be_read_is_named(t
     path = write_example(tmp_path / "e.txt", "au", ["a/00001.jpg"] * 3)
     assert form_of(path) == "au"
     path.write_bytes(b"\n" + path.read_bytes())
-    with pytest.raises(UserError, match=r"line 1: .* is no challenge file's header"):
+    with pytest.raises(UserError, match=r"line 1: .* is not a challenge file's header"):
         form_of(path)
     path.write_text(header("au"), encoding="utf-16")
     with pytest.raises(UserError, match="not UTF-8 text"):
         form_of(path)
     path.write_text("")
-    with pytest.raises(UserError, match="line 1: '' is no challenge file's header"):
+    with pytest.raises(UserError, match="line 1: '' is not a challenge file's header"):
         form_of(path)
     with pytest.raises(UserError, match="does not exist"):
         form_of(tmp_path / "none.txt")

@@ -161,16 +161,16 @@ def test_what_pandas_and_spreadsheets_write(tmp_path, text):
     [
         (
             FINE.replace(",3,t", ",2.5,t"),
-            "row 3, column frame: .* from 1 to 9,999,999, 2.5 was found",
+            "row 3, column frame: .* from 1 to 9,999,999, found 2.5",
         ),
-        (FINE.replace(",3,t", ",,t"), "row 3, column frame: .* it is empty"),
-        (FINE.replace(",1,t", ",0,t"), "row 1, column frame: .* from 1 to 9,999,999, 0 was found"),
+        (FINE.replace(",3,t", ",,t"), "row 3, column frame: .* but it is empty"),
+        (FINE.replace(",1,t", ",0,t"), "row 1, column frame: .* from 1 to 9,999,999, found 0"),
         (FINE.replace(",3,t", ",2,t"), "frame 2 of v_left is listed twice"),
         (FINE.replace("0.25,", "1_0,"), "row 3, column valence: '1_0' is not a number"),
         (FINE.replace("0.25,", "３,"), "row 3, column valence: '３' is not a number"),
         (FINE.replace("0.25,", "inf,"), "row 3, column valence: 'inf' is not a number"),
-        (FINE.replace("0.25,", "3.5e38,"), "row 3, column valence: .* is no va label"),
-        (FINE.replace("train,0.25", "tr,0.25"), "row 3, column split: 'tr' is no split"),
+        (FINE.replace("0.25,", "3.5e38,"), "row 3, column valence: .* is not a valid va label"),
+        (FINE.replace("train,0.25", "tr,0.25"), "row 3, column split: 'tr' is not a split"),
         (FINE.replace(",", ";"), "not separated by commas"),
         (FINE + "v,left,4\n", "row 4: 3 cells under 6 column names"),
         ("", "is empty"),
@@ -191,11 +191,11 @@ def test_a_table_in_another_encoding_is_refused(tmp_path):
     ("text", "message"),
     [
         ("video,frame,neutral\nt0,1,a\n", "row 1, column neutral: 'a' is not a number"),
-        ("video,frame,neutral,happy\nt0,1,-1,2\n", "row 1, column neutral: -1 is no number of votes"),
+        ("video,frame,neutral,happy\nt0,1,-1,2\n", "row 1, column neutral: -1 is not a number of votes"),
         ("video,frame,label\nt0,f1,happy\n", "row 1, column frame: 'f1' is not a number"),
-        ("video,frame,label\nt0,1,4\n", "row 1, column label has a class '4'"),
-        ("video,frame,expression\nv,1,8\n", "row 1, column expression: 8 is no expr label"),
-        ("video,frame,expression\nv,1,1.5\n", "1.5 is no expr label"),
+        ("video,frame,label\nt0,1,4\n", "row 1, column label has the class '4'"),
+        ("video,frame,expression\nv,1,8\n", "row 1, column expression: 8 is not a valid expr label"),
+        ("video,frame,expression\nv,1,1.5\n", "1.5 is not a valid expr label"),
     ],
 )
 def test_expression_tables_with_faults(tmp_path, text, message):
@@ -214,11 +214,11 @@ def test_action_units_may_be_intensities_in_tables_alone(tmp_path):
     (track,) = read(table(tmp_path / "au.csv", f"video,frame,{names}\nv,1,{','.join(values)}\n"), task="au").values()
     np.testing.assert_array_equal(track.mask[0], [True] * 3 + [False] * 2 + [True] * 7)
     assert track.labels[0, 0] == 0.5
-    with pytest.raises(UserError, match=r"row 1, column AU1: 1\.5 is no au label"):
+    with pytest.raises(UserError, match=r"row 1, column AU1: 1\.5 is not a valid au label"):
         read(table(tmp_path / "au.csv", f"video,frame,{names}\nv,1,1.5{',0' * 11}\n"), task="au")
     (tmp_path / "au").mkdir()
     table(tmp_path / "au" / "v.txt", f"{names}\n0.5{',0' * 11}\n")
-    with pytest.raises(UserError, match=r"line 2, column AU1: 0\.5 is no au label"):
+    with pytest.raises(UserError, match=r"line 2, column AU1: 0\.5 is not a valid au label"):
         read(tmp_path / "au", task="au")
 
 

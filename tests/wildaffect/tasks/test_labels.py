@@ -60,11 +60,11 @@ def test_release_tree_from_every_level(tmp_path):
         ("va", ["0.1,0.2", "", "0.1,0.2"], "line 3: expected 2"),
         ("va", ["0.1,x"], "line 2, column arousal: 'x' is not a number"),
         ("va", ["0.1,nan"], "line 2, column arousal: 'nan' is not a number"),
-        ("va", ["0.1,1.2"], "line 2, column arousal: 1.2 is no va label"),
-        ("expr", ["0", "8"], "line 3, column expression: 8 is no expr label"),
-        ("expr", ["0", "1.5"], "line 3, column expression: 1.5 is no expr label"),
+        ("va", ["0.1,1.2"], "line 2, column arousal: 1.2 is not a valid va label"),
+        ("expr", ["0", "8"], "line 3, column expression: 8 is not a valid expr label"),
+        ("expr", ["0", "1.5"], "line 3, column expression: 1.5 is not a valid expr label"),
         ("expr", ["0", "1,2"], "line 3: expected 1 comma-separated"),
-        ("au", ["0" + ",0" * 10 + ",2"], "line 2, column AU26: 2 is no au label"),
+        ("au", ["0" + ",0" * 10 + ",2"], "line 2, column AU26: 2 is not a valid au label"),
     ],
 )
 def test_faults_name_the_line(tmp_path, name, lines, message):
@@ -146,7 +146,7 @@ def test_tables(tmp_path, form):
     assert list(read_annotations(path, TASKS["expr"], TRAIN)) == ["7"]
     assert read_annotations(path, TASKS["au"], TRAIN) == {}
     (tmp_path / "bad.csv").write_text("video,frame,valence,arousal\na,1,2.0,0\n")
-    with pytest.raises(UserError, match="row 1, column valence: 2 is no va label"):
+    with pytest.raises(UserError, match="row 1, column valence: 2 is not a valid va label"):
         read_annotations(tmp_path / "bad.csv", TASKS["va"])
     (tmp_path / "bad.csv").write_text("video,valence\na,1\n")
     with pytest.raises(UserError, match=r"lacks the column\(s\) arousal"):

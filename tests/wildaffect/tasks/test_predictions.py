@@ -53,7 +53,7 @@ def test_faults(tmp_path):
     with pytest.raises(UserError, match="holds no prediction tables"):
         read_predictions(tmp_path)
     (tmp_path / "a.csv").write_text("frame,happiness\n1,2\n")
-    with pytest.raises(UserError, match="is no prediction table"):
+    with pytest.raises(UserError, match="is not a prediction table"):
         read_predictions(tmp_path)
     (tmp_path / "a.csv").write_text("frame,valence,arousal\n1,0,0\n2,0,0\n1,0,0\n")
     with pytest.raises(UserError, match="frame 1 is predicted twice"):

@@ -53,7 +53,7 @@ def test_without_a_tracker_records_go_to_the_run_alone(tmp_path):
 
 
 def test_a_tracker_that_is_not_there_is_named(monkeypatch):
-    with pytest.raises(UserError, match=r"knows no tracker 'papyrus': choose one of .*tensorboard"):
+    with pytest.raises(UserError, match=r"has no tracker 'papyrus': choose one of .*tensorboard"):
         start("fp32", "papyrus")
     monkeypatch.setattr("wildaffect.training.launch.get_available_trackers", list)
     with pytest.raises(UserError, match="pip install comet-ml"):
