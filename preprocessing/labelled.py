@@ -42,9 +42,12 @@ def find_labelled(root: Path, *, crops: bool) -> Iterator[Item] | None:
     """The labelled pictures of a known data set; None for any other folder."""
     lists = [path for name in ("training.csv", "validation.csv") for path in below(root, name)]
     # A list in another encoding than UTF-8 is known too, so that its reader can refuse it.
-    lists = [path for path in lists if PLACE in first_line(path).replace("\0", "")]
-    if lists:
-        return _affectnet_lists(root, lists)
+    known = [path for path in lists if PLACE in first_line(path).replace("\0", "")]
+    if known:
+        beside = {path.parent for path in known}
+        if odd := [path for path in lists if path not in known and path.parent in beside]:
+            raise UserError(f"{odd[0]}, line 1: expected the header of AffectNet's lists, {PLACE},face_x,...")
+        return _affectnet_lists(root, known)
     sets = [folder for folder in (subfolder(root, "train_set"), subfolder(root, "val_set")) if folder]
     sets = [folder for folder in sets if subfolder(folder, "annotations")]
     if sets:

@@ -44,7 +44,7 @@ def find_items(
     taken: Counter[str] = Counter()
     for source in sources:
         if not str(source).strip():  # otherwise the folder that the command is started in
-            raise UserError("--source is empty: give a folder or a file")
+            raise UserError("a source is an empty text: give a folder or a file")
         name = _source_name(str(source))
         taken[name] += 1
         if taken[name] > 1:  # another source with this name
@@ -57,7 +57,7 @@ def find_items(
         places = [f"{name}/{place}" for place, _ in doubts]
         if not found:
             seen = f", only {', '.join(places[:3])}" if places else ""
-            raise UserError(f"--source {source} holds nothing to read: no video, picture or table{seen}")
+            raise UserError(f"{source} holds nothing to read: no video, picture or table{seen}")
         items += found
         problems += [
             {"source": _printable(place), "video": "", "problem": problem}
@@ -82,7 +82,7 @@ def _items_of(source: str, doubts: list[tuple[str, str]], *, crops: bool) -> Ite
         return hub_items(source[3:])
     root = Path(source)
     if not root.exists():
-        raise UserError(f"--source {source} does not exist")
+        raise UserError(f"{source} does not exist")
     if root.is_file():
         return _file_items(root, "", kind_of(root), doubts)
     if is_release(root):

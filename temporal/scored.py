@@ -22,7 +22,7 @@ from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.label_track import Spans, Tracks
 from wildaffect.tasks.labels import find_mtl_file, is_synthetic, read_annotations, require_annotations
 from wildaffect.tasks.leaks import scoreable, together
-from wildaffect.tasks.predictions import read_predictions
+from wildaffect.tasks.predictions import read_predictions, value_columns
 from wildaffect.tasks.split_words import TEST, TRAIN, VALIDATION
 
 Decoded = tuple[np.ndarray, np.ndarray, np.ndarray | None]
@@ -138,7 +138,11 @@ def read_table_predictions(task: Task, path: Path, headers: Sequence[HeadHeader]
     for id, track in read_predictions(path).items():
         carried += track.carried
         if task.name not in track.values:
-            raise UserError(f"the predictions of {id} in {path} have no {task.name} columns")
+            reason = "; heads that withhold action units cannot be scored" if task.name == "au" else ""
+            raise UserError(
+                f"the predictions of {id} in {path} lack columns of {task.name}: all of {value_columns(task)[0]} to "
+                f"{value_columns(task)[-1]} are needed{reason}"
+            )
         finite = np.isfinite(track.values[task.name]).all(axis=1)
         values = track.values[task.name][finite]
         decoded = filtered.on_decoded(task.decode(values, thresholds), frame_rate(track.time_s))

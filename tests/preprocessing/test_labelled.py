@@ -142,6 +142,13 @@ def test_an_affectnet_list_without_its_column_of_pictures_is_refused(tmp_path):
         items_of(tmp_path)
 
 
+def test_an_affectnet_list_without_its_header_is_refused(affectnet_lists):
+    path = affectnet_lists / "validation.csv"
+    path.write_text(path.read_text().split("\n", 1)[1])
+    with pytest.raises(UserError, match=r"validation\.csv, line 1: expected the header of AffectNet's lists"):
+        items_of(affectnet_lists)
+
+
 @pytest.mark.parametrize("place", ["/aa.jpg", "../aa.jpg", "1/../../aa.jpg"])
 def test_an_affectnet_list_names_pictures_below_its_folder(affectnet_lists, place):
     with (affectnet_lists / "training.csv").open("a") as file:

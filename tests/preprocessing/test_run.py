@@ -399,7 +399,7 @@ def test_the_command_line(pictures, tmp_path):
 
     done = call("--source", str(tmp_path / "none"), "--out", str(tmp_path / "store"))
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [f"error: --source {tmp_path / 'none'} does not exist"]
+    assert done.stderr.splitlines() == [f"error: {tmp_path / 'none'} does not exist"]
     done = call(
         "--source", str(pictures), "--source", str(pictures / "a.jpg"), "--crops", "--out", str(tmp_path / "store")
     )

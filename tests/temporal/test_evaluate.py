@@ -2,6 +2,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from checkpoints.artifact import write_sealed
@@ -79,6 +80,16 @@ def test_tables_of_ours(tmp_path):
         config = evaluate.Evaluate(task="au", predictions=tmp_path / suffix, labels=tmp_path / "l")
         present = (labels == 1).any(axis=0)  # F1 is 0 for an AU that never occurs
         assert list(evaluate.main(config)["f1"].values()) == pytest.approx(present.astype(float).tolist())
+    two = {"2": track(values), "": track(1 - values)}
+    write_predictions(tmp_path / "again" / "v.csv", two)
+    pd.read_csv(tmp_path / "again" / "v.csv").to_csv(tmp_path / "again" / "v.csv", index=False)  # writes 2.0
+    write_labels(tmp_path / "l2", "v_2", "au", labels)
+    config = evaluate.Evaluate(task="au", predictions=tmp_path / "again", labels=tmp_path / "l2")
+    assert list(evaluate.main(config)["f1"].values()) == pytest.approx(present.astype(float).tolist())
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "v.csv").write_text("frame,valence,arousal,p_AU1\n1,0,0,0.5\n")
+    with pytest.raises(UserError, match=r"lack columns of au: all of p_AU1 to p_AU26.*withhold"):
+        evaluate.main(evaluate.Evaluate(task="au", predictions=tmp_path / "some", labels=tmp_path / "l2"))
     values[4] = np.nan
     write_predictions(tmp_path / "gap" / "v.parquet", {"left": track(values)})
     with pytest.raises(UserError, match="no au prediction for frame 5 of v_left"):

@@ -50,7 +50,7 @@ def predict_clips(
     """Predict clips into `out/CLIP`. A clip that cannot be read does not stop the others.
 
     Raises:
-        UserError: Some clips could not be read or something was `left_out` (raised after the last clip).
+        UserError: Some clips could not be predicted or something was `left_out` (raised after the last clip).
         OSError: The disk is full (raised at once).
     """
     failed = []
@@ -66,11 +66,12 @@ def predict_clips(
             failed.append(message)
             print(f"[{number}/{len(clips)}] {message}", file=sys.stderr, flush=True)
             continue
-        print(f"[{number}/{len(clips)}] {folder}: {outcome}", flush=True)
+        source = "" if clip.video == clip.path.stem else f" ({clip.path})"  # several clips have the same name
+        print(f"[{number}/{len(clips)}] {folder}{source}: {outcome}", flush=True)
     if predictor.models.synthetic:
         print(f"warning: {SYNTHETIC}", flush=True)
     if failed:
-        left_out = [f"{len(failed)} of {len(clips)} clips could not be read: {some(failed, 5)}", *left_out]
+        left_out = [f"{len(failed)} of {len(clips)} clips could not be predicted: {some(failed, 5)}", *left_out]
     if left_out:
         raise UserError("; ".join(left_out))
 
@@ -111,7 +112,12 @@ def predict_clip(
         OSError: The folder cannot be written.
     """
     with locked(folder):
-        return _predict_clip(predictor, clip, folder, annotate=annotate, progress=progress)
+        try:
+            return _predict_clip(predictor, clip, folder, annotate=annotate, progress=progress)
+        except (UserError, av.FFmpegError):
+            # It would fail again: what an interrupted run may go on from is of no use here.
+            shutil.rmtree(folder / WORK, ignore_errors=True)
+            raise
 
 
 def _predict_clip(

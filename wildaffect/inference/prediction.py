@@ -138,10 +138,12 @@ class Prediction:
         facts = self.facts
         length = f"{facts.frames} frames in {facts.seconds:.1f} s" if facts.seconds else f"{facts.frames} frame(s)"
         people = "no face" if not facts.people else "1 person" if facts.people == 1 else f"{facts.people} people"
-        columns = self.to_pandas()[flags(self.table, "face")]
-        shown = [f"mean {name} {columns[name].mean():+.2f}" for name in ("valence", "arousal") if name in columns]
-        shown += [f"mostly {columns[name].mode()[0]}" for name in ("expression",) if name in columns]
-        values = f"; {', '.join(shown)}" if facts.people else ""
+        values = ""
+        if facts.people:
+            columns = self.to_pandas()[flags(self.table, "face")]
+            shown = [f"mean {name} {columns[name].mean():+.2f}" for name in ("valence", "arousal") if name in columns]
+            shown += [f"mostly {columns[name].mode()[0]}" for name in ("expression",) if name in columns]
+            values = f"; {', '.join(shown)}"
         return f"{length}, {people}{values}; {kinds_of(self.models)}; {len(self.warnings)} warning(s)"
 
     def _repr_html_(self) -> str:

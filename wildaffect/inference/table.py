@@ -19,7 +19,7 @@ from wildaffect.tasks.predictions import value_columns
 BOX = ("x1", "y1", "x2", "y2")
 
 COLUMNS: dict[str, str] = {
-    "subject": "empty for the main person (present in most frames); 2, 3, ... for the others",
+    "subject": "empty for the main person (longest in view, large faces counting more); 2, 3, ... for the others",
     "frame": "frame number from 1, in the order of decoding",
     "time_s": "presentation time of the frame in seconds",
     "face": "whether this subject's face is in the frame (detected or interpolated); if not, the rest is empty",

@@ -1,7 +1,7 @@
 """Labels as tables (CSV, Parquet) and as pictures in class-named folders: the same for every stage.
 
 A table has the columns `video`, `subject` (optional), `frame` (from 1; without it a row labels its whole video),
-`split` (optional: train, validation, test and their usual synonyms) and, by task:
+`split` or `usage` (optional: train, validation, test and their usual synonyms) and, by task:
 
 * `valence` and `arousal` in [-1, 1];
 * `expression` (0 to 7, or names), `label` or `emotion` (names), or columns of raters' votes named for classes;
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from checkpoints.decimals import decimal
-from checkpoints.errors import UserError
+from checkpoints.errors import UserError, some
 from checkpoints.reading import in_lines, shown, visible
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.label_track import Spans, Tracks, checked_labels, tracks_from_rows
@@ -30,7 +30,8 @@ from wildaffect.tasks.task import AUS, EXPRESSIONS, Task
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 LABEL_COLUMNS = {"va": ("valence", "arousal"), "au": AUS}
 CLASS_COLUMNS = ("expression", "label", "emotion")
-KEYS = ("video", "subject", "frame", "split")
+SPLIT_COLUMNS = ("split", "usage")  # FER2013 and FER+ call it Usage
+KEYS = ("video", "subject", "frame", *SPLIT_COLUMNS)
 MOST_VOTES = 1e9
 NO_SPLIT = ("", "none")
 
@@ -55,7 +56,7 @@ def read_label_table(path: Path, task: Task, split: str | None, class_map: Class
     if soft is not None and (lost := int((~task.mask(labels[keep])).sum())):
         where = f" of {split}" if split else ""
         class_map.notes.append(f"{lost:,} rows{where} have no vote, or most of their votes are for classes left out")
-    subjects = table.texts("subject") if "subject" in table else [""] * len(table)
+    subjects = table.subjects()
     videos = table.ids("video")
     ids = [f"{videos[row]}_{subjects[row]}" if subjects[row] else videos[row] for row in keep]
 
@@ -79,14 +80,15 @@ def read_label_table(path: Path, task: Task, split: str | None, class_map: Class
 
 
 def _rows_of_split(table: Table, split: str | None) -> tuple[np.ndarray, int]:
-    """`[N]` bool, and how many rows name no split. Without a column `split` every row is a training row."""
-    if "split" not in table:
+    """`[N]` bool, and how many rows name no split. Without such a column every row is a training row."""
+    column = next((name for name in SPLIT_COLUMNS if name in table), None)
+    if column is None:
         return np.full(len(table), split in (None, TRAIN)), 0
     found, unnamed = [], 0
-    for row, word in enumerate(table.texts("split")):
+    for row, word in enumerate(table.texts(column)):
         meant = split_of_word(word)
         if meant is None and word.lower() not in NO_SPLIT:
-            raise table.error(row, "split", f"{shown(word)} is not a split: expected train, validation or test")
+            raise table.error(row, column, f"{shown(word)} is not a split: expected train, validation or test")
         unnamed += meant is None
         found.append(split is None or meant == split)
     return np.array(found, bool), unnamed
@@ -190,6 +192,13 @@ def read_class_folder(root: Path, task: Task, split: str | None, class_map: Clas
     ]
     stems = Counter(file.stem for file in files)
     splits = [next(filter(None, map(split_of_word, file.relative_to(root).parts[:-1])), None) for file in files]
+    if any(splits) and None in splits and split is not None:
+        other = sorted(
+            {file.parent.relative_to(root).as_posix() for file, named in zip(files, splits, strict=True) if not named}
+        )
+        class_map.notes.append(
+            f"{splits.count(None):,} pictures are in folders that name no split, and are in none: {some(other, 3)}"
+        )
     known = set(ids)
     found: dict[str, int] = {}
     for file, named in zip(files, splits, strict=True):

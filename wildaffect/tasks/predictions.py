@@ -150,7 +150,7 @@ def _read_table(path: Path) -> dict[str, PredictionTrack]:
             "(valence, arousal; p_Neutral, ...; p_AU1, ...)"
         )
     frames = table.frames()
-    subjects = np.array(table.texts("subject") if "subject" in table else [""] * len(table), object)
+    subjects = np.array(table.subjects(), object)
     faces = table.truths("face") if "face" in table else np.ones(len(table), bool)
     times = np.nan_to_num(table.numbers("time_s")) if "time_s" in table else np.zeros(len(table))
     values = {task.name: np.stack([_values(table, name, task) for name in value_columns(task)], 1) for task in tasks}

@@ -9,7 +9,8 @@ NAMES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 WORDS = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("validation", "valid", "val", "dev", "development"), VALIDATION),
-    **dict.fromkeys(("test", "testing"), TEST),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
+    **{"publictest": VALIDATION, "privatetest": TEST},  # FER2013
 }
 
 

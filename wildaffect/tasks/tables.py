@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from checkpoints.decimals import LAST_FRAME
 from checkpoints.errors import UserError, first_words
 from checkpoints.reading import EMPTY, LONGEST_NAME, parse_rows, read_csv, shown
 
+WHOLE_FLOAT = re.compile(r"^(\d+)\.0+$", re.ASCII)
 _TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 
 
@@ -64,6 +66,12 @@ class Table:
             if not cell or len(cell) > LONGEST_NAME or not cell.isprintable():
                 raise self.error(row, name, f"expected a name, found {shown(cell) if cell else 'nothing'}")
         return cells
+
+    def subjects(self) -> list[str]:
+        """Cells of the column `subject`, '' without one; a number that pandas wrote as 2.0 is 2."""
+        if "subject" not in self:
+            return [""] * len(self)
+        return [WHOLE_FLOAT.sub(r"\1", cell) for cell in self.texts("subject")]
 
     def numbers(self, name: str) -> np.ndarray:
         """Cells as float64 `[N]`; an empty cell is NaN.

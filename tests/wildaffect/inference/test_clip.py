@@ -261,10 +261,23 @@ def test_a_bad_clip_does_not_stop_the_others(clip, heads, tmp_path, drawn_detect
     clips = tmp_path / "clips"
     clips.mkdir()
     (clips / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
-    with pytest.raises(UserError, match=r"2 of 3 clips could not be read.*No such file"):
+    with pytest.raises(UserError, match=r"2 of 3 clips could not be predicted.*No such file"):
         Predict(clips=(bad, clips, clip), heads=(heads[0],), out=tmp_path / "out", annotate=False).run()
     assert (tmp_path / "out" / "a clip" / HEADER).exists()
-    assert not (tmp_path / "out" / "text" / HEADER).exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a clip"]  # nothing half-written
+
+
+def test_clips_of_one_name_are_told_apart(clip, heads, tmp_path, drawn_detector, capsys):
+    days = [tmp_path / day / "clip.mp4" for day in ("monday", "tuesday")]
+    for place in days:
+        place.parent.mkdir()
+        place.symlink_to(clip)
+    Predict(clips=tuple(days), heads=(heads[0],), out=tmp_path / "out", annotate=False).run()
+    said = capsys.readouterr().out.splitlines()
+    folders = sorted((tmp_path / "out").iterdir())
+    assert len(folders) == 2
+    for folder, place in zip(folders, days, strict=True):
+        assert any(f"{folder} ({place}): 60 frames" in line for line in said)
 
 
 def test_a_full_disk_ends_the_command(clip, heads, tmp_path, drawn_detector, monkeypatch):

@@ -99,6 +99,8 @@ def test_every_clip_of_a_folder_or_a_list_is_predicted(predictor, folder):
     assert [part.clip for part in mixed] == ["b", "picture", "picture~2", "a", "b~2", "still", "frames"]
     assert len(predictor.predict([folder / "a.mp4"], progress=False)) == 1  # a list stays a list
     assert repr(result).startswith("<4 predictions:\n  <Prediction 'a'")
+    nobody = predictor.predict(np.zeros((90, 120, 3), np.uint8), progress=False)
+    assert "1 frame(s), no face; " in repr(nobody) and "no face" in nobody._repr_html_()
 
 
 def test_many_clips_in_threads_are_the_same_in_the_same_order(predictor, folder):

@@ -14,6 +14,7 @@ from wildaffect.tasks import EXPR, EXPRESSIONS, TASKS
 from wildaffect.tasks.class_map import ClassMap
 from wildaffect.tasks.label_tables import votes_to_targets
 from wildaffect.tasks.labels import TRAIN, VALIDATION, read_annotations, read_every_split
+from wildaffect.tasks.split_words import TEST
 
 
 def read(path, split=None, task="expr", spans=None, class_map=None):
@@ -121,6 +122,32 @@ def test_rows_of_no_split_are_said(tmp_path):
     assert list(read_annotations(path, EXPR, TRAIN, class_map=names)) == ["v"]
     assert names.lines()[-1] == "note: 2 rows of l.csv name no split: they are in none"
     assert len(read_annotations(path, EXPR, class_map=(every := ClassMap()))) == 3 and not every.notes
+
+
+def test_splits_as_fer2013_names_them(tmp_path):
+    path = table(
+        tmp_path / "l.csv", "video,frame,label,Usage\nv,1,sad,Training\nw,1,sad,PublicTest\nx,1,sad,PrivateTest\n"
+    )
+    by_split = {split: list(read(path, split)) for split in (TRAIN, VALIDATION, TEST)}
+    assert by_split == {TRAIN: ["v"], VALIDATION: ["w"], TEST: ["x"]}
+
+
+def test_folders_of_no_split_are_said(tmp_path):
+    for place in ("train/happy/a.jpg", "Eval/happy/b.jpg", "more/happy/c.jpg", "PublicTest/sad/d.jpg"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        table(tmp_path / place, "")
+    names = ClassMap()
+    assert list(read_annotations(tmp_path, EXPR, TRAIN, class_map=names)) == ["train__happy__a"]
+    assert names.lines()[-1] == "note: 1 pictures are in folders that name no split, and are in none: more/happy"
+    assert list(read_annotations(tmp_path, EXPR, VALIDATION)) == ["PublicTest__sad__d"]
+    assert list(read_annotations(tmp_path, EXPR, TEST)) == ["Eval__happy__b"]
+
+
+@pytest.mark.parametrize("cell", ["2", "2.0", 2.0])
+def test_a_subject_that_pandas_made_a_number(tmp_path, cell):
+    rows = pa.table({"video": ["v", "w"], "subject": [cell, None], "frame": [1, 1], "label": ["sad", "sad"]})
+    pq.write_table(rows, tmp_path / "l.parquet")
+    assert list(read(tmp_path / "l.parquet")) == ["v_2", "w"]
 
 
 def test_numbers_of_one_class_in_several_forms(tmp_path):
