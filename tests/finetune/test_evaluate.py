@@ -38,7 +38,7 @@ def test_unseen_store(run, tmp_path):
 
 
 def test_refusals(run, corpus, tmp_path):
-    with pytest.raises(UserError, match="no finished run of finetune"):
+    with pytest.raises(UserError, match="not a finished run of finetune"):
         main(Evaluate(run=tmp_path, faces=corpus.faces, labels=corpus.labels))
     (tmp_path / "table.csv").write_text("video,frame,expression\nval0,1,0\n")
     with pytest.raises(UserError, match=r"holds no expression labels .*--split all takes every split"):

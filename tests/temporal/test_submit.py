@@ -94,7 +94,7 @@ def test_faults(runs, corpus, tmp_path):
     with pytest.raises(UserError, match=r"lacks 1 of 1 sequences \(unknown\)"):
         submit.main(submit.Submit(**good | {"example": tmp_path / "example.txt"}))
     (tmp_path / "example.txt").write_text("image_location,nonsense\n")
-    with pytest.raises(UserError, match="no challenge file's header"):
+    with pytest.raises(UserError, match="not a challenge file's header"):
         submit.main(submit.Submit(**good | {"example": tmp_path / "example.txt"}))
     assert not (tmp_path / "o.txt").exists()
     for task in TASKS:
