@@ -14,13 +14,12 @@ from av.audio.stream import AudioStream
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from PIL import Image, ImageSequence
 
 from checkpoints.errors import UserError
+from preprocessing.animations import read_animation
 from preprocessing.hdr import ToneMapper
+from preprocessing.pictures import MAX_PIXELS, animated
 
-MAX_PIXELS = 8192 * 8192
-"""Larger pictures are refused before they are read: a file of a few bytes can claim any size."""
 LISTS = {"concat", "hls", "dash", "imf"}
 """FFmpeg's names for files that only point to others."""
 TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}
@@ -72,7 +71,8 @@ def read_frames(path: Path, report: Report) -> Iterator[Frame]:
         UserError: The file holds no readable video.
     """
     if animated(path):
-        yield from _animation(path)
+        for index, (time_s, image) in enumerate(read_animation(path, report), start=1):
+            yield Frame(index, time_s, image)
         return
     with opened(path) as container:
         stream = _video_stream(container, report)
@@ -86,7 +86,7 @@ def count_frames(path: Path, report: Report) -> int:
         UserError: The file holds no readable video.
     """
     if animated(path):
-        return sum(1 for _ in _animation(path))
+        return sum(1 for _ in read_animation(path, report))
     with opened(path) as container:
         stream = _video_stream(container, report)
         return sum(1 for _ in _decode(container, stream, report))
@@ -102,32 +102,6 @@ def holds_video(path: Path) -> bool:
             return any(frame is not None for _, frame in _decode(container, stream, lambda problem: None))
     except UserError:
         return False
-
-
-def animated(path: Path) -> bool:
-    """Whether a file is an animated WebP, which FFmpeg does not decode everywhere."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(21)
-    except OSError:
-        return False
-    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20] & 2)
-
-
-def _animation(path: Path) -> Iterator[Frame]:
-    """Decode an animated picture."""
-    time_s, index = 0.0, 0
-    try:
-        with Image.open(path, formats=["WEBP"]) as animation:
-            if animation.width * animation.height > MAX_PIXELS:
-                raise UserError(f"claims {animation.width}x{animation.height} pixels; at most {MAX_PIXELS} are read")
-            for index, picture in enumerate(ImageSequence.Iterator(animation), start=1):
-                image = np.asarray(picture.convert("RGB"))
-                yield Frame(index, time_s, image)
-                time_s += picture.info.get("duration", 0) / 1000 or 0.04
-    except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        if not index:
-            raise UserError(f"cannot be read as an animation: {error}") from None
 
 
 def opened(path: Path) -> av.container.InputContainer:
@@ -399,7 +373,7 @@ def read_times(path: Path) -> list[float]:
     """
     try:
         if animated(path):
-            return [frame.time_s for frame in _animation(path)]
+            return [time_s for time_s, _ in read_animation(path, lambda problem: None)]
         with opened(path) as container:
             stream = _video_stream(container, lambda problem: None)
             base = float(stream.time_base or 0)
