@@ -12,8 +12,8 @@ import numpy as np
 from checkpoints.errors import UserError
 from preprocessing.faces import PICTURE_SUFFIXES
 from preprocessing.items import TABLE_SUFFIXES, VIDEO_SUFFIXES
-from preprocessing.pictures import picture_kind, read_picture
-from preprocessing.video import animated, holds_video
+from preprocessing.pictures import animated, picture_kind, read_picture
+from preprocessing.video import holds_video
 
 Kind = Literal["video", "picture", "table", "text", "unknown"]
 

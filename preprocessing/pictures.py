@@ -1,22 +1,24 @@
 """Reads single pictures of any kind as upright 8-bit RGB."""
 
 import io
+import struct
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from checkpoints.errors import UserError
-from preprocessing.video import MAX_PIXELS
 
+MAX_PIXELS = 8192 * 8192
+"""Larger pictures are refused before they are read: a file of a few bytes can claim any size."""
 Image.init()
 _NAMES = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000", "ICO", "SGI", "PCX")
 FORMATS = [name for name in _NAMES if name in Image.OPEN]
 """Pillow's names of the formats that are read: those that are known by their content and run no other program."""
-ANIMATED = ("GIF", "WEBP")
+PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*")
 ORIENTATION = 0x0112
 
@@ -27,10 +29,40 @@ def picture_kind(path: Path) -> Literal["picture", "video"] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as picture:
-                moves = picture.format in ANIMATED and getattr(picture, "is_animated", False)
-                return "video" if moves else "picture"
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+                moves = picture.format == "GIF" and getattr(picture, "is_animated", False)
+                return "video" if moves or animated(path) else "picture"
+    except Exception:  # Pillow's decoders raise all kinds of errors on damaged files
         return None
+
+
+def animated(path: Path) -> bool:
+    """Whether a file is an animated WebP, PNG or AVIF.
+
+    FFmpeg does not decode these everywhere, or takes no notice of what is transparent.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(21)
+            if start[:8] == PNG:
+                return _moves(file)
+    except OSError:
+        return False
+    if start[4:12] == b"ftypavis":
+        return "AVIF" in FORMATS
+    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20] & 2)
+
+
+def _moves(file: BinaryIO) -> bool:
+    """Whether a PNG has several frames, which a chunk before the first pixels says."""
+    file.seek(len(PNG))
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name == b"acTL":
+            return int.from_bytes(file.read(4), "big") > 1
+        if name == b"IDAT":
+            break
+        file.seek(length + 4, io.SEEK_CUR)
+    return False
 
 
 def read_picture(source: Path | bytes) -> np.ndarray:
@@ -67,7 +99,7 @@ def read_picture(source: Path | bytes) -> np.ndarray:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             if image is not None:
                 return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return _to_rgb(picture)
+        return to_rgb(picture)
     except Image.DecompressionBombError:
         raise UserError(f"claims too many pixels; at most {MAX_PIXELS} are read") from None
     except UnidentifiedImageError:  # its message contains a memory address
@@ -121,7 +153,7 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     return (whole * 255 // ((1 << bits) - 1)).astype(np.uint8)
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
+def to_rgb(picture: Image.Image) -> np.ndarray:
     """Turn a picture of any mode upright and convert it to RGB, uint8 [H, W, 3]."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode[0] in "IF":  # 16-bit or float grey, which Pillow's own conversion would clip

@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from PIL import Image, ImageSequence
 
 from checkpoints.errors import UserError
-from preprocessing.hdr import ToneMapper
+from preprocessing.animations import read_animation
+from preprocessing.converter import Converter
+from preprocessing.pictures import MAX_PIXELS, animated
 
-MAX_PIXELS = 8192 * 8192
-"""Larger pictures are refused before they are read: a file of a few bytes can claim any size."""
 LISTS = {"concat", "hls", "dash", "imf"}
 """FFmpeg's names for files that only point to others."""
 TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}
@@ -36,6 +33,10 @@ HELD = 4
 Stamped = tuple[int | None, av.VideoFrame | None]
 """A time stamp and its frame, which is None if it could not be decoded."""
 Report = Callable[[str], None]
+
+
+class TiledPhotoError(UserError):
+    """A photograph in tiles, each of which FFmpeg takes for a video of its own."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def read_frames(path: Path, report: Report) -> Iterator[Frame]:
         UserError: The file holds no readable video.
     """
     if animated(path):
-        yield from _animation(path)
+        for index, (time_s, image) in enumerate(read_animation(path, report), start=1):
+            yield Frame(index, time_s, image)
         return
     with opened(path) as container:
         stream = _video_stream(container, report)
@@ -86,48 +88,24 @@ def count_frames(path: Path, report: Report) -> int:
         UserError: The file holds no readable video.
     """
     if animated(path):
-        return sum(1 for _ in _animation(path))
+        return sum(1 for _ in read_animation(path, report))
     with opened(path) as container:
         stream = _video_stream(container, report)
         return sum(1 for _ in _decode(container, stream, report))
 
 
 def holds_video(path: Path) -> bool:
-    """Whether a frame of a file can be decoded."""
+    """Whether a frame of a file can be decoded, or reading it says how it could be."""
     try:
         with opened(path) as container:
             stream = _video_stream(container, lambda problem: None)
             if stream.codec_context.name in TEXT_CODECS:
                 return False
             return any(frame is not None for _, frame in _decode(container, stream, lambda problem: None))
+    except TiledPhotoError:
+        return True
     except UserError:
         return False
-
-
-def animated(path: Path) -> bool:
-    """Whether a file is an animated WebP, which FFmpeg does not decode everywhere."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(21)
-    except OSError:
-        return False
-    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20] & 2)
-
-
-def _animation(path: Path) -> Iterator[Frame]:
-    """Decode an animated picture."""
-    time_s, index = 0.0, 0
-    try:
-        with Image.open(path, formats=["WEBP"]) as animation:
-            if animation.width * animation.height > MAX_PIXELS:
-                raise UserError(f"claims {animation.width}x{animation.height} pixels; at most {MAX_PIXELS} are read")
-            for index, picture in enumerate(ImageSequence.Iterator(animation), start=1):
-                image = np.asarray(picture.convert("RGB"))
-                yield Frame(index, time_s, image)
-                time_s += picture.info.get("duration", 0) / 1000 or 0.04
-    except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        if not index:
-            raise UserError(f"cannot be read as an animation: {error}") from None
 
 
 def opened(path: Path) -> av.container.InputContainer:
@@ -152,7 +130,11 @@ def _video_stream(container: av.container.InputContainer, report: Report) -> Vid
     streams = [stream for stream in container.streams.video if stream.codec_context is not None]
     if not streams and container.streams.video:
         raise UserError("has a video stream of a kind that cannot be decoded here")
-    moving = [stream for stream in streams if not stream.disposition & STILL]  # cover art of an audio file is still
+    whole = [stream for stream in streams if not stream.disposition & Disposition.dependent]
+    if len(whole) < len(streams) and not any(stream.disposition & Disposition.default for stream in whole):
+        # What is not a tile is a thumbnail.
+        raise TiledPhotoError("is a photograph in tiles (HEIC), which is not read: save it as JPEG or PNG")
+    moving = [stream for stream in whole if not stream.disposition & STILL]  # cover art of an audio file is still
     if not moving:
         raise UserError("has no video stream")
     stream = moving[0] if len(moving) == 1 else _film(container, moving)
@@ -325,7 +307,7 @@ def _rising(stamped: Iterator[tuple[float | None, Any]], step: float) -> Iterato
 
 def _numbered(frames: Iterator[Stamped], stream: VideoStream, report: Report) -> Iterator[Frame]:
     """Number the frames, turn them upright, bring them to one size and give each a time."""
-    to_image = _Converter(stream, report)
+    to_image = Converter(stream, report)
     base = float(stream.time_base) if stream.time_base else None
     step = float(1 / stream.average_rate) if stream.average_rate else float("nan")
     stamped = ((None if pts is None or base is None else pts * base, (pts, frame)) for pts, frame in frames)
@@ -341,57 +323,6 @@ def _numbered(frames: Iterator[Stamped], stream: VideoStream, report: Report) ->
         raise UserError("holds no frame that can be decoded" if index else "holds no frame")
 
 
-class _Converter:
-    """Turns decoded frames into upright RGB pictures of the size of the first."""
-
-    def __init__(self, stream: VideoStream, report: Report) -> None:
-        self._format = VideoReformatter()  # shared by all frames: preparing it takes longer than converting a frame
-        self._aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel: a face must not come out squeezed
-        self._tone = ToneMapper.of(stream.codec_context)
-        self._size: tuple[int, ...] = ()
-        self._shapes: set[tuple[int, ...]] = set()
-        self._failed = False
-        self._report = report
-        if self._tone:
-            report(f"is HDR ({self._tone.name}): its colours were tone-mapped to standard range")
-
-    def __call__(self, frame: av.VideoFrame, index: int) -> np.ndarray | None:
-        """The picture [H, W, 3] uint8; None if its pixels cannot be converted."""
-        width = max(1, round(frame.width * self._aspect))
-        try:
-            kind = "rgb48le" if self._tone else "rgb24"
-            image: Any = self._format.reformat(frame, width=width, format=kind, threads=1).to_ndarray()
-        except (av.FFmpegError, ValueError) as error:
-            if not self._failed:
-                self._report(f"frame {index} is of a kind that cannot be converted: {error}")
-            self._failed = True
-            return None
-        if self._tone:
-            image = self._tone(image)
-        if frame.rotation:
-            image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-        self._size = self._size or image.shape
-        if image.shape == self._size:
-            return image
-        if image.shape not in self._shapes:
-            self._shapes.add(image.shape)
-            (height, width), (was_height, was_width) = image.shape[:2], self._size[:2]
-            self._report(
-                f"the frame size changes to {width}x{height} at frame {index}: boxes are in pixels of the first "
-                f"frame's {was_width}x{was_height}"
-            )
-        return _fitted(image, self._size[0], self._size[1])
-
-
-def _fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale a picture into a black one of another size, without changing its shape."""
-    scale = min(height / image.shape[0], width / image.shape[1])
-    h, w = (max(1, round(side * scale)) for side in image.shape[:2])
-    top, left = (height - h) // 2, (width - w) // 2
-    scaled = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    return cv2.copyMakeBorder(scaled, top, height - h - top, left, width - w - left, cv2.BORDER_CONSTANT)
-
-
 def read_times(path: Path) -> list[float]:
     """Presentation times of a video's frames in seconds, without decoding; empty if the video cannot be read.
 
@@ -399,7 +330,7 @@ def read_times(path: Path) -> list[float]:
     """
     try:
         if animated(path):
-            return [frame.time_s for frame in _animation(path)]
+            return [time_s for time_s, _ in read_animation(path, lambda problem: None)]
         with opened(path) as container:
             stream = _video_stream(container, lambda problem: None)
             base = float(stream.time_base or 0)

@@ -1,11 +1,14 @@
 """Small videos for the tests."""
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+from preprocessing.align import encode_jpeg
 
 
 def pattern(index: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -45,6 +48,51 @@ def write_movie(
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
     return path
+
+
+def write_tiles(path: Path, tiles: Sequence[np.ndarray], *, thumbnail: bool) -> Path:
+    """Write a HEIF photograph of two by two JPEG tiles, in the form of a telephone's."""
+    height, width = tiles[0].shape[:2]
+    grid = struct.pack(">4B2H", 0, 0, 1, 1, 2 * width, 2 * height)
+    items = [*(encode_jpeg(tile) for tile in tiles), grid, *([encode_jpeg(tiles[0])] if thumbnail else [])]
+    numbers = range(1, len(items) + 1)
+    refers = box("dimg", struct.pack(">2H4H", 5, 4, 1, 2, 3, 4))
+    refers += box("thmb", struct.pack(">3H", 6, 1, 5)) if thumbnail else b""
+    info = [
+        full_box("infe", struct.pack(">2H4sx", n, 0, b"grid" if n == 5 else b"jpeg"), version=2, flags=int(n < 5))
+        for n in numbers
+    ]
+    sizes = [full_box("ispe", struct.pack(">2I", k * width, k * height)) for k in (1, 2)]
+    of_item = [struct.pack(">H2B", n, 1, 2 if n == 5 else 1) for n in numbers]
+    kind = box("ftyp", b"heic", bytes(4), b"mif1heic")
+
+    def meta(start: int) -> bytes:
+        ends = np.cumsum([start, *map(len, items)]).tolist()
+        places = [struct.pack(">3H2I", n, 0, 1, ends[n - 1], len(items[n - 1])) for n in numbers]
+        return full_box(
+            "meta",
+            full_box("hdlr", struct.pack(">I4s13x", 0, b"pict")),
+            full_box("pitm", struct.pack(">H", 5)),
+            full_box("iloc", struct.pack(">2BH", 0x44, 0, len(items)), *places),
+            full_box("iinf", struct.pack(">H", len(items)), *info),
+            full_box("iref", refers),
+            box("iprp", box("ipco", *sizes), full_box("ipma", struct.pack(">I", len(items)), *of_item)),
+        )
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(kind + meta(len(kind) + len(meta(0)) + 8) + box("mdat", *items))
+    return path
+
+
+def box(name: str, *parts: bytes) -> bytes:
+    """A box of an MP4 or HEIF file."""
+    data = b"".join(parts)
+    return struct.pack(">I4s", len(data) + 8, name.encode()) + data
+
+
+def full_box(name: str, *parts: bytes, version: int = 0, flags: int = 0) -> bytes:
+    """A box that begins with a version and flags."""
+    return box(name, struct.pack(">I", version << 24 | flags), *parts)
 
 
 def packets(path: Path) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from PIL import Image
 from checkpoints.errors import UserError
 from preprocessing.faces import HEADER, FacesStore
 from preprocessing.items import Item
+from preprocessing.pictures import to_rgb
 from preprocessing.shard import frames_of
 from preprocessing.video import Frame
 from wildaffect.inference.clips import list_clips
@@ -157,11 +158,16 @@ class Frames:
 def as_picture(value: Any, name: str) -> np.ndarray:
     """A picture of the user's as RGB, uint8 `[H, W, 3]`.
 
+    One of PIL's is read as its file would be, but of 16-bit colours PIL keeps only the upper 8 bits.
+
     Raises:
-        UserError: It is something else.
+        UserError: It is something else, or damaged.
     """
     if isinstance(value, Image.Image):
-        return np.asarray(value.convert("RGB"))
+        try:
+            return to_rgb(value)
+        except Exception as error:  # PIL reads the pixels only now, and its decoders raise all kinds of errors
+            raise UserError(f"{name} cannot be read: {error}") from None
     if not isinstance(value, np.ndarray):
         raise UserError(f"{name} is a {type(value).__name__}: expected a PIL picture or a NumPy array")
     if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3 or not value.size:

@@ -53,7 +53,7 @@ def _curves(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
 def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
     names = rows["expression"].to_pylist()
     colours = np.array([to_rgb(EXPRESSION_COLOURS[name]) if name else (1, 1, 1) for name in names])
-    axis.imshow(colours[None], aspect="auto", extent=_extent(time_s, 1), interpolation="nearest")
+    axis.pcolorfast(edges_of(time_s), np.arange(2), colours[None])
     axis.set_yticks([])
     axis.set_ylabel("expression", rotation=0, ha="right", va="center")
     shown = [name for name in EXPRESSIONS if name in set(names)]
@@ -65,12 +65,14 @@ def _ribbon(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
 def _heat(axis: Axes, rows: pa.Table, time_s: np.ndarray) -> None:
     units = units_of(rows)
     values = matrix(rows, [f"p_{name}" for name in units])
-    scale: Any = {"cmap": SEQUENTIAL, "vmin": 0, "vmax": 1}
-    image = axis.imshow(values.T, aspect="auto", extent=_extent(time_s, len(units)), interpolation="nearest", **scale)
+    rows_up = values.T[::-1]
+    image = axis.pcolorfast(edges_of(time_s), np.arange(len(units) + 1), rows_up, cmap=SEQUENTIAL, vmin=0, vmax=1)
     axis.set_yticks(np.arange(len(units)) + 0.5, units[::-1], fontsize=8)
     axis.figure.colorbar(image, ax=axis, fraction=0.02, pad=0.01, label="probability")
 
 
-def _extent(time_s: np.ndarray, height: int) -> tuple[float, float, float, float]:
-    step = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 1.0
-    return time_s[0] - step / 2, time_s[-1] + step / 2, 0, height
+def edges_of(time_s: np.ndarray) -> np.ndarray:
+    """Where the cells of frames at rising times `[T]` begin and end `[T + 1]`: halfway between neighbours."""
+    steps = np.diff(time_s)
+    half = (np.median(steps) if len(steps) else 1.0) / 2
+    return np.concatenate([[time_s[0] - half], time_s[:-1] + steps / 2, [time_s[-1] + half]])

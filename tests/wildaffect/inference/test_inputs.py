@@ -1,15 +1,19 @@
 """What may be passed to the predictor, with a detector that finds drawn squares."""
 
+import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from checkpoints.errors import UserError
+from preprocessing.pictures import read_picture
 from tests.wildaffect.inference.conftest import face_rows, write_store
 from tests.wildaffect.inference.test_clip import BrightSquare, write_clip
+from wildaffect.inference.inputs import as_picture
 from wildaffect.inference.predictor import Predictor
 
 STEP = 40
@@ -88,6 +92,65 @@ def test_a_picture_in_any_form(predictor, folder, form):
     assert np.array_equal(valence(result), valence(predictor.predict(drawn(1)[0], progress=False)))
 
 
+def saved(place: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(place, **options)
+    return place
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_of_pil_is_upright(tmp_path, suffix, orientation):
+    image, exif = np.zeros((40, 60, 3), np.uint8), Image.Exif()
+    image[:20, :30], image[:20, 30:] = (250, 30, 30), (30, 250, 30)
+    exif[0x0112] = orientation
+    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(image), exif=exif)
+    seen = as_picture(Image.open(path), "it").astype(int)
+    # Orientations 1 to 4 keep rows and columns; the first stored row and column are shown at these sides.
+    sides = [
+        "top left",
+        "top right",
+        "bottom right",
+        "bottom left",
+        "left top",
+        "right top",
+        "right bottom",
+        "left bottom",
+    ]
+    row, column = sides[orientation - 1].split()
+    right = image if orientation < 5 else image.swapaxes(0, 1)
+    right = right[::-1] if "bottom" in (row, column) else right
+    right = right[:, ::-1] if "right" in (row, column) else right
+    assert seen.shape == right.shape and np.abs(seen - right).mean() < 6
+
+
+GREY = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(32, 0)
+LAYERED = np.dstack([GREY, GREY, GREY, np.where(GREY > 128, 255, 0).astype(np.uint8)])
+SHADES = Image.fromarray(GREY).convert("P")
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (Image.fromarray(GREY.astype(np.uint16) * 257), {}),
+        (Image.fromarray(GREY.astype(np.float32) / 255), {"format": "TIFF"}),
+        (Image.fromarray(LAYERED), {}),
+        (SHADES, {"transparency": 0}),
+        (Image.fromarray(GREY).convert("CMYK"), {"format": "TIFF"}),
+    ],
+    ids=["16 bits", "float", "alpha", "palette", "CMYK"],
+)
+def test_a_picture_of_pil_is_read_as_its_file(tmp_path, image, options):
+    path = saved(tmp_path / "a.png", image, **options)
+    assert np.array_equal(as_picture(Image.open(path), "it"), read_picture(path))
+
+
+def cut_picture() -> Image.Image:
+    """A picture of PIL whose file breaks off."""
+    whole = io.BytesIO()
+    Image.fromarray(drawn(1)[0]).save(whole, "PNG")
+    return Image.open(io.BytesIO(whole.getvalue()[:4000]))
+
+
 def test_every_clip_of_a_folder_or_a_list_is_predicted(predictor, folder):
     result = predictor.predict(folder, progress=False)
     assert [part.clip for part in result] == ["a", "b", "still", "frames"]
@@ -163,6 +226,8 @@ NUMBERS = PICTURE.astype(float)
         ([PICTURE, PICTURE, NUMBERS], {"fps": 25}, "frame 3 is float64"),
         ([NUMBERS], {"fps": 25}, "frame 1 is float64"),
         ([PICTURE, "b.png"], {"fps": 25}, "frame 2 is a str"),
+        (cut_picture(), {}, "the picture cannot be read: image file is truncated"),
+        ([PICTURE, cut_picture()], {"fps": 25}, "frame 2 cannot be read: image file is truncated"),
     ],
 )
 def test_what_cannot_be_predicted_is_named(predictor, source, options, said):
