@@ -86,7 +86,7 @@ def notes_of(models: Models) -> list[str]:
     if models.prior != "stated":
         shares = {head.prior.stated for head in models.heads if head.prior}
         values = zip(EXPRESSIONS, shares.pop(), strict=True) if len(shares) == 1 else ()
-        listed = ", ".join(f"{name} {share:.2f}" for name, share in values)
+        listed = ", ".join(f"{name} {share:.3g}" for name, share in values)
         found.append(
             f"Expressions are under the prior {models.prior}{f' ({listed})' if listed else ''}, not the stated one, "
             "for which their score holds."

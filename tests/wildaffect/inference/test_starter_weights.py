@@ -67,7 +67,7 @@ def test_the_prior_can_be_named(picture, tmp_path):
 def test_another_prior_is_named_in_every_output(picture, tmp_path):
     (tmp_path / "own.json").write_text(json.dumps({"Fear": 3, "Anger": 1}))
     own = str(tmp_path / "own.json")
-    for prior, name, shares in (("uniform", "uniform", "Neutral 0.12"), (own, "own.json", "Fear 0.75")):
+    for prior, name, shares in (("uniform", "uniform", "Neutral 0.125,"), (own, "own.json", "Fear 0.75")):
         Predict(clips=(picture,), out=tmp_path / f"of {name}", prior=prior).run()
         made = tmp_path / f"of {name}" / "face"
         header = json.loads((made / "predictions.json").read_text())
