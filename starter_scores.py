@@ -167,8 +167,8 @@ def score_lines(scores: dict[str, Any]) -> list[str]:
         by_class = ", ".join(f"{expression} {value:.2f}" for expression, value in part["f1"].items())
         (low, high), (lower, upper) = part["accuracy_95"], part["macro_f1_95"]
         lines.append(
-            f"{name} ({part['faces']:,} faces, {part['found']:.1%} found; the others count as wrong): accuracy "
-            f"{part['accuracy']:.3f} [{low:.3f}, {high:.3f}], macro F1 {part['macro_f1']:.3f} [{lower:.3f}, "
+            f"Expressions on {name} ({part['faces']:,} faces, {part['found']:.1%} found; the others count as wrong): "
+            f"accuracy {part['accuracy']:.3f} [{low:.3f}, {high:.3f}], macro F1 {part['macro_f1']:.3f} [{lower:.3f}, "
             f"{upper:.3f}]; F1: {by_class}"
         )
     return lines

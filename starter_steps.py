@@ -195,12 +195,16 @@ def run_head(
 
 
 def calibrate(run: Path, out: Path, features_of: Path, ids: Iterable[str]) -> None:
-    """Copy a head for action units with thresholds that find each in its share of unlabelled real faces."""
+    """Copy a head for action units with thresholds that find each in its share of unlabelled real faces.
+
+    Its scores were measured with other thresholds, so the copy has none.
+    """
     head, cache = load_head(run), FeatureCache(features_of)
     read = [predict_cached([head], [cache], id, smooth=False)[0]["au"] for id in ids if id in cache]
     found = np.concatenate(read)
     shares = [1 - SHOWN.get(name, 0.5) for name in AUS]
     head.thresholds = np.array([np.quantile(found[:, number], share) for number, share in enumerate(shares)])
+    head.record |= {"faces": "rendered", "held_out": None, "validation": None, "scored_on": []}
     header = read_head_header(run / "head")
     (out / "head").mkdir(parents=True, exist_ok=True)
     save_head(head, out / "head", made_by="starter.py", config=header["config"], parents=header["parents"])

@@ -78,6 +78,7 @@ class Record(TypedDict, total=False):
     scored_on: list[str] | None
     synthetic: bool
     labels_are: Literal["real", "derived", "synthetic"]
+    faces: Literal["rendered"]
 
 
 class HeadHeader(Header):

@@ -7,11 +7,16 @@ import pytest
 
 import starter
 import starter_scores
+import starter_steps
 from checkpoints.artifact import read_json
 from checkpoints.errors import UserError
+from features import cache
+from temporal.heads import load_head
+from temporal.predict import predict_cached
 from tests.drawn_data import face, write_data
+from tests.wildaffect.inference.conftest import make_encoder, make_head
 from wildaffect import Predictor
-from wildaffect.tasks import EXPRESSIONS
+from wildaffect.tasks import AUS, EXPRESSIONS
 
 
 def test_scores_by_hand():
@@ -35,6 +40,26 @@ def test_votes_need_one_winner(tmp_path):
 def test_the_area_counts_ties_half():
     assert starter_scores.auc(np.array([0.2, 0.5, 0.9]), np.array([0.1, 0.5])) == pytest.approx(4.5 / 6)
     assert starter_scores.auc(np.array([]), np.array([0.1])) is None
+
+
+def test_calibrated_thresholds_leave_no_score_of_the_old_ones(tmp_path):
+    """The thresholds find each action unit in its share of the faces."""
+    encoder = make_encoder(tmp_path / "encoder", synthetic=False)
+    run = make_head(tmp_path / "rendered", "au", [(tmp_path / "encoder", encoder)])
+    head, rng = load_head(run), np.random.default_rng(0)
+    ids = [f"face{number}" for number in range(100)]
+    for id in ids:
+        features = rng.normal(size=(1, encoder.dim))
+        cache.write_features(tmp_path / "f", id, features=features, valid=[True], time_s=[np.nan], first_frame=1)
+    name = head.inputs[0].feature_id
+    cache.finish_cache(tmp_path / "f", made_by="t", config={}, parents={}, feature_id=name, dim=encoder.dim)
+    starter_steps.calibrate(run, tmp_path / "au", tmp_path / "f", ids)
+    made = load_head(tmp_path / "au")
+    assert not made.record["validation"] and made.record["faces"] == "rendered"
+    features = cache.FeatureCache(tmp_path / "f")
+    values = np.concatenate([predict_cached([made], [features], id, smooth=False)[0]["au"] for id in ids])
+    share = (values[:, AUS.index("AU12")] >= made.thresholds[AUS.index("AU12")]).mean()
+    assert share == pytest.approx(starter_steps.SHOWN["AU12"], abs=0.011)
 
 
 def test_a_missing_data_set_is_named(tmp_path):

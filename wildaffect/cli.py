@@ -86,14 +86,19 @@ class Live:
     """cpu, cuda, ...; auto uses a GPU if there is one."""
 
     def run(self) -> None:
-        """Write lines until the video ends or nobody reads them."""
+        """Say on stderr what the heads are, then write lines until the video ends or nobody reads them."""
         check_ranges(self)
         if self.clip is not None and not self.clip.is_file():
-            raise UserError(f"{self.clip} does not exist: pass a video, or nothing for the camera")
+            problem = "is not a file" if self.clip.exists() else "does not exist"
+            raise UserError(f"{self.clip} {problem}: pass a video, or nothing for the camera")
+        from wildaffect.inference.clip_facts import MISUSE, credit, describe_kinds, notes_of
         from wildaffect.inference.live import camera_pictures, newest
         from wildaffect.inference.predictor import Predictor
 
         predictor = Predictor(self.heads, device=self.device)
+        models = predictor.models
+        said = [*(f"warning: {note}" for note in notes_of(models)), *describe_kinds(models), credit(models), MISUSE]
+        print("\n".join(said), file=sys.stderr, flush=True)
         try:
             for row in predictor.stream(self.clip or newest(camera_pictures(self.camera))):
                 print(json.dumps(row), flush=True)

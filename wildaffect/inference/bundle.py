@@ -6,7 +6,15 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from checkpoints.artifact import TEMPORARY, fingerprint, read_json, temporary_sibling, write_header, write_sealed
+from checkpoints.artifact import (
+    TEMPORARY,
+    fingerprint,
+    read_header,
+    read_json,
+    temporary_sibling,
+    write_header,
+    write_sealed,
+)
 from checkpoints.encoder import WEIGHTS, encoder_directory
 from checkpoints.errors import UserError
 from checkpoints.lock import LOCK, locked, remove_leftovers
@@ -14,9 +22,9 @@ from features.cache import PUBLISHED
 from features.sound import LOGMEL
 from features.speech_model import PREPARATION
 from wildaffect.inference.clip_facts import describe_kinds, describe_models
-from wildaffect.inference.models import Models, load_models
+from wildaffect.inference.models import BUNDLE, BundleHeader, Models, load_models
 from wildaffect.inference.onnx_export import export_bundle
-from wildaffect.report.card import CARD, DRAWN, write_card, write_product_card
+from wildaffect.report.card import CARD, withheld_line, write_card, write_product_card
 
 KIND = "bundle"
 SCHEMA = 1
@@ -36,8 +44,10 @@ def write_bundle(
         heads: Stage-3 runs, head directories or bundles; empty for the default ones.
         out: The directory to write.
         onnx: Also write ONNX graphs, and compare them with PyTorch on random inputs.
-        data: Lines that the card says about the data besides what the heads record.
-        scores: Lines that the card says about scores besides those of the heads.
+        data: Lines about the data besides what the heads record, for every card. What the bundles say that heads or
+            encoders come from is kept.
+        scores: Lines about scores besides those of the heads, for the bundle's card. What the heads' bundles say is
+            kept.
 
     Raises:
         UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
@@ -50,7 +60,9 @@ def write_bundle(
             if any(path.name != LOCK for path in out.iterdir()):
                 raise UserError(f"{out} is not empty: choose another --out")
             remove_leftovers(out.parent.glob(f".{escape(out.name[:50])}{TEMPORARY[2:]}"))
-            _write(load_models(heads), made, out, onnx=onnx, data=data, scores=scores)
+            models = load_models(heads)
+            kept_data, kept_scores = kept_lines(models)
+            _write(models, made, out, onnx=onnx, data=[*kept_data, *data], scores=[*kept_scores, *scores])
         made.replace(out)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -58,7 +70,7 @@ def write_bundle(
 
 def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence[str], scores: Sequence[str]) -> None:
     """Write a bundle to `out`, which will be renamed to `final`."""
-    copy_models(models, out)
+    copy_models(models, out, data)
     differences: dict[str, float] = {}
     if onnx:
         differences = export_bundle(load_models(sorted((out / "heads").iterdir())))
@@ -68,7 +80,7 @@ def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence
     files = sorted(path for path in out.rglob("*") if path.is_file())
     write_header(
         out,
-        "bundle.json",
+        BUNDLE,
         kind=KIND,
         schema=SCHEMA,
         made_by="export",
@@ -76,6 +88,8 @@ def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence
         parents={"heads": models.fingerprint},
         heads=models.sources,
         kinds=models.kinds,
+        data=list(data),
+        scores=list(scores),
         onnx_difference=differences,
         files={path.relative_to(out).as_posix(): fingerprint(path) for path in files},
     )
@@ -83,8 +97,30 @@ def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence
     print(f"{final}: {len(models.heads)} heads, {len(models.embedders) + len(models.sounds)} inputs, {size:.1f} MiB")
 
 
-def copy_models(models: Models, out: Path) -> None:
-    """Copy head and encoder directories, and make the heads' records point to the copies."""
+def kept_lines(models: Models) -> tuple[list[str], list[str]]:
+    """The lines on data and on scores of the bundles that heads come from; on data also of those of the encoders.
+
+    Otherwise the terms of the weights would get lost when they are exported again.
+    """
+    data: list[str] = []
+    scores: list[str] = []
+    homes = [directory.resolve().parents[1] for directory in models.directories]
+    for home in dict.fromkeys([*homes, *(place.parents[1] for place in models.places.values())]):
+        if not (home / BUNDLE).is_file():
+            continue
+        header = read_header(home, BUNDLE, kind=KIND, schema=SCHEMA, form=BundleHeader)
+        names = [source["name"] for source in header["heads"]]
+        whole = homes == [home] * len(names)
+        origin = [] if whole else [f"Of the bundle {' + '.join(names)}, from which part of this comes:"]
+        if said := header.get("data"):
+            data += [*origin, *said]
+        if home in homes and (said := header.get("scores")):
+            scores += [*origin, *said]
+    return data, scores
+
+
+def copy_models(models: Models, out: Path, data: Sequence[str] = ()) -> None:
+    """Copy head and encoder directories, and make the heads' records point to the copies; `data` is for their cards."""
     places: dict[str, str] = {}
     names: set[str] = set()
     for directory, source in zip(models.directories, models.sources, strict=True):
@@ -110,15 +146,16 @@ def copy_models(models: Models, out: Path) -> None:
                 for file in (WEIGHTS, "config.json", *([PREPARATION] if item.get("sound") else [])):
                     shutil.copyfile(Path(origin) / file, copy / file)
                 if "kind" in read_json(copy / "config.json"):  # a published folder has no card to write
-                    write_product_card(copy)
+                    write_product_card(copy, data)
             item["encoder"] = f"../../{places[origin]}"
         write_sealed(target / "config.json", header)
-        write_product_card(target)
+        write_product_card(target, data)
 
 
 def write_card_of(models: Models, path: Path, data: Sequence[str], scores: Sequence[str]) -> None:
     """Write one model card for several heads together, with further lines on data and scores."""
     rows: Sequence[Sequence[Any]] = describe_models(models)
+    withheld = [f"{one['name']}: {withheld_line(one['withheld'])}" for one in models.sources if "withheld" in one]
     encoders = [embedder.encoder.config for embedder in models.embedders.values()]
     kinds = dict.fromkeys(f"{config.architecture} at {config.image_size} pixels" for config in encoders)
     kinds |= dict.fromkeys(f"sound ({ear.config['sound']})" for ear in models.sounds.values())
@@ -130,8 +167,13 @@ def write_card_of(models: Models, path: Path, data: Sequence[str], scores: Seque
             f"{' and the sound' if models.sounds else ''} of a video to "
             f"{', '.join(task.title.lower() for task in models.tasks)} for every frame."
         ),
-        data=[*(f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows), *describe_kinds(models), *data],
+        data=[
+            *(f"{row[0]} ({row[1]}, recipe {row[2]}): {row[3]}" for row in rows),
+            *describe_kinds(models),
+            *withheld,
+            *data,
+        ],
         remarks=scores,
         scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows if row[4] is not None],
-        warnings=[DRAWN] if models.synthetic else [],
+        warnings=[models.caution] if models.synthetic else [],
     )

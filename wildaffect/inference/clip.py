@@ -25,7 +25,7 @@ from checkpoints.errors import FULL, UserError, some
 from checkpoints.forms import Name
 from checkpoints.lock import LOCK, locked
 from preprocessing.items import Item
-from wildaffect.inference.clip_facts import SYNTHETIC, Facts
+from wildaffect.inference.clip_facts import Facts
 from wildaffect.inference.prediction import Prediction
 from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.progress import Bars, Progress
@@ -69,7 +69,7 @@ def predict_clips(
         source = "" if clip.video == clip.path.stem else f" ({clip.path})"  # several clips have the same name
         print(f"[{number}/{len(clips)}] {folder}{source}: {outcome}", flush=True)
     if predictor.models.synthetic:
-        print(f"warning: {SYNTHETIC}", flush=True)
+        print(f"warning: {predictor.models.caution}", flush=True)
     if failed:
         left_out = [f"{len(failed)} of {len(clips)} clips could not be predicted: {some(failed, 5)}", *left_out]
     if left_out:
@@ -123,8 +123,9 @@ def predict_clip(
 def _predict_clip(
     predictor: Predictor, clip: Item, folder: Path, *, annotate: bool, progress: Progress | None
 ) -> Outcome:
-    parents = {"clip": clip_hash(clip.path), "heads": predictor.models.fingerprint}
-    config = {"annotate": annotate}
+    models = predictor.models
+    parents = {"clip": clip_hash(clip.path), "heads": models.fingerprint}
+    config = {"annotate": annotate, "prior": models.prior, "adapt": models.adapt}
     done = finished(folder, parents, config)
     if done is not None:
         return Outcome(done["facts"], {})
@@ -140,7 +141,7 @@ def _predict_clip(
     heard = predictor.hear(store, clip.video, source)
     table = predictor.predict_faces(store, clip.video, progress, heard)
     mark("encoder and heads")
-    result = Prediction(clip.video, table, store, predictor.models, problems=problems, notes=heard.notes, source=source)
+    result = Prediction(clip.video, table, store, models, problems=problems, notes=heard.notes, source=source)
     result.save(folder / "predictions.parquet")
     write_table(result.table, folder / "predictions.csv")  # the header, written last, has the metadata
     with atomic_file(folder / "plot.png") as temporary:
@@ -197,6 +198,17 @@ def read_clip_header(folder: Path) -> ClipHeader:
         UserError: There is none.
     """
     return read_header(folder, HEADER, kind=KIND, schema=SCHEMA, form=ClipHeader)
+
+
+def check_clip(folder: Path) -> None:
+    """Compare the files of a clip's folder with its header.
+
+    Raises:
+        UserError: A file was deleted or changed.
+    """
+    for name, expected in read_clip_header(folder)["files"].items():
+        if not (folder / name).is_file() or file_hash(folder / name) != expected:
+            raise UserError(f"{folder / name} was deleted or changed: predict the clip again")
 
 
 def begin(folder: Path, parents: dict[str, str]) -> None:

@@ -10,19 +10,9 @@ import pyarrow as pa
 from temporal.data import frame_rate
 from wildaffect.inference.models import Models
 from wildaffect.inference.table import BOX, flags, matrix, rows_of, subjects
-from wildaffect.report.card import TITLES
-from wildaffect.tasks import TASKS
+from wildaffect.report.card import KIND_MEANS, TITLES, scored_on
+from wildaffect.tasks import EXPRESSIONS, TASKS
 
-SYNTHETIC = (
-    "The heads were trained on drawn faces (SynthWild), not on people: on real people these numbers mean nothing. They "
-    "only show what the software does. Train on real data for real results."
-)
-KIND_MEANS = {
-    "real": "learnt from labels that people gave to real faces",
-    "derived": "learnt from values that a published rule computes from people's labels of real faces, not rated by "
-    "people: not comparable with Aff-Wild2's valence and arousal",
-    "synthetic": "learnt from faces that a computer made, not from people",
-}
 UNFRAMED = (
     "It is not known how the faces were framed in training, so they are framed in wildaffect's own way: the numbers "
     "may be worse than the heads' scores."
@@ -31,6 +21,7 @@ ADAPTED = {
     "person": "Expressions are relative to each person's own baseline: the median over the clip is treated as neutral.",
     "clip": "Expressions are under a prior that was estimated from this clip for each person.",
 }
+NO_CLOCK = "The frames have no times: 30 per second are assumed, in the times shown and where values are smoothed."
 MISUSE = (
     "Predictions describe what a face shows as annotators would rate it, not what a person feels, thinks or intends. "
     "They must not be used to judge, select or watch people (hiring, schools, policing, borders, health). They are "
@@ -89,22 +80,35 @@ def facts_of(table: pa.Table) -> Facts:
     )
 
 
-def warnings_of(models: Models, facts: Facts, problems: list[str], notes: Sequence[str] = ()) -> list[str]:
-    """What a reader must know before trusting the numbers, the most serious first; `notes` are on the sound."""
-    found = [SYNTHETIC] if models.synthetic else []
+def notes_of(models: Models) -> list[str]:
+    """What a reader must know about the heads, whatever the clip, the most serious first."""
+    found = [models.caution] if models.synthetic else []
+    if models.prior != "stated":
+        shares = {head.prior.stated for head in models.heads if head.prior}
+        values = zip(EXPRESSIONS, shares.pop(), strict=True) if len(shares) == 1 else ()
+        listed = ", ".join(f"{name} {share:.3g}" for name, share in values)
+        found.append(
+            f"Expressions are under the prior {models.prior}{f' ({listed})' if listed else ''}, not the stated one, "
+            "for which their score holds."
+        )
     if adapted := ADAPTED.get(models.adapt):
-        found.append(adapted)
+        found.append(f"{adapted} Their score is without this.")
     if not models.framing_is_known:
         found.append(UNFRAMED)
+    return found
+
+
+def warnings_of(models: Models, facts: Facts, problems: list[str], notes: Sequence[str] = ()) -> list[str]:
+    """What a reader must know before trusting the numbers, the most serious first; `notes` are on the sound."""
+    found = notes_of(models)
     wanted = models.image_size
     window = max(head.architecture.window for head in models.heads)
     if not facts.people:
         found.append("No face was found: the table has a row for every frame and no predictions.")
     elif facts.with_main_person < 0.8:
-        found.append(
-            f"The main person's face is in only {facts.with_main_person:.0%} of the frames. The heads were trained on "
-            "videos with a face in nearly every frame, and fill gaps by repeating the nearest face."
-        )
+        gaps = " The heads were trained on videos with a face in nearly every frame, and fill gaps by repeating the "
+        gaps = f"{gaps}nearest face." if window > 1 else ""
+        found.append(f"The main person's face is in only {facts.with_main_person:.0%} of the frames.{gaps}")
     if facts.interpolated > 0.2:
         found.append(f"{facts.interpolated:.0%} of the faces were not detected but interpolated between detections.")
     if 0 < facts.face_size < wanted * 0.5:
@@ -116,6 +120,8 @@ def warnings_of(models: Models, facts: Facts, problems: list[str], notes: Sequen
             f"The clip has {facts.rate:.1f} frames per second, outside the {RATES[0]:.0f} to {RATES[1]:.0f} of the "
             f"training videos: a window of {window} frames covers a different length of time than in training."
         )
+    if facts.frames > 1 and not facts.rate:
+        found.append(NO_CLOCK)
     if window > 1 and facts.frames == 1:
         found.append("This is a single picture: the temporal heads see one frame, repeated.")
     return [*found, *notes] + [f"The file is damaged or unusual: {problem}" for problem in problems]
@@ -148,13 +154,15 @@ def describe_models(models: Models) -> list[list[Any]]:
             )
             for part in source["encoders"]
         )
-        synthetic = " of synthetic faces" if source["labels_are"] == "synthetic" else ""
+        faces = f" ({source['faces']})" if "faces" in source else ""
+        synthetic = f" of synthetic faces{faces}" if source["labels_are"] == "synthetic" else ""
         videos = f"{source['trained_on_videos']:,} videos or pictures{synthetic}"
         for task in source["tasks"]:
             score = source["scores"].get(task, {})
-            on = f"{score['videos']:,} {source['scored_on']}" if score else source["scored_on"]
-            if score and source["labels_are"] != "real":
-                on += f", against {source['labels_are']} labels"
+            withheld = source.get("withheld", []) if task == "au" else []
+            on = scored_on(score["videos"], source["labels_are"], withheld) if score else source["scored_on"]
+            if score and task == "expr" and (models.prior, models.adapt) != ("stated", "none"):
+                on += ", under the stated prior and not adapted"
             numbers = [score.get("score"), score.get("chance"), on]
             rows.append([source["name"], task, source["recipe"], f"{videos}; encoder: {encoders}", *numbers])
     return rows
@@ -163,12 +171,8 @@ def describe_models(models: Models) -> list[list[Any]]:
 def credit(models: Models) -> str:
     """One line for outputs without a table: each head, what it was trained on, and its score."""
     parts = []
-    for head, task, recipe, data, score, chance, scored_on in describe_models(models):
-        number = (
-            f"scored on {scored_on}"
-            if score is None
-            else f"score {score:.3f} (chance {chance or 0:.3f}) on {scored_on}"
-        )
+    for head, task, recipe, data, score, chance, on in describe_models(models):
+        number = f"scored on {on}" if score is None else f"score {score:.3f} (chance {chance or 0:.3f}) on {on}"
         parts.append(f"{task}: head {head}, recipe {recipe}, trained on {data}; {number}")
     return ". ".join(parts)
 

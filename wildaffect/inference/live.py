@@ -38,10 +38,19 @@ def live_frames(source: Any, fps: float | None = None, times: Iterable[float] | 
         if fps is not None or times is not None:
             raise UserError(f"{source} has its own times: fps= and times= are for frames")
         if not Path(source).is_file():
-            raise UserError(f"{source} does not exist: pass a video, or frames")
-        return read_frames(Path(source), lambda problem: warnings.warn(f"{source} {problem}", stacklevel=2))
+            problem = "is not a file" if Path(source).exists() else "does not exist"
+            raise UserError(f"{source} {problem}: pass a video, or frames")
+        return _frames_of(Path(source))
     clock = Clock(fps, times)
     return iter(Frames(source, clock if clock else Clock(times=_arrivals())))
+
+
+def _frames_of(path: Path) -> Iterator[Frame]:
+    """The frames of a video file; what is wrong with it is said with its name."""
+    try:
+        yield from read_frames(path, lambda problem: warnings.warn(f"{path} {problem}", stacklevel=2))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _arrivals() -> Iterator[float]:

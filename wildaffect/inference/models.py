@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import torch
@@ -22,21 +22,23 @@ from features.speech_model import load_ear
 from temporal.heads import Head, HeadInput, head_directories, load_head
 from temporal.predict import average, decode, predict_sequence
 from wildaffect.inference.scratch import side_by_side
-from wildaffect.report.card import CLEAN, UNSCORED
+from wildaffect.report.card import CLEAN, KIND_MEANS, RENDERED, SYNTHETIC, UNSCORED, labels_are
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.leaks import clean_scores
 
 DEFAULT = Path(__file__).parents[2] / "checkpoints" / "starter"
 VARIABLE = "WILDAFFECT_HEADS"
 BUNDLE = "bundle.json"
-KINDS = ("real", "derived", "synthetic")
-"""What a head learnt from: see :attr:`temporal.recipes.Temporal.labels_are`."""
+KINDS = tuple(KIND_MEANS)
 
 
 class BundleHeader(Header):
     """Header of a bundle."""
 
     files: dict[str, str]
+    heads: list[dict[str, Any]]
+    data: NotRequired[list[str]]
+    scores: NotRequired[list[str]]
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Models:
         places: Feature id to the directory of its encoder.
         fingerprint: Identifies heads and encoders together.
         framing: How faces were framed in training; unknown if no head says so.
+        prior: Name of the prior that expressions are under; `stated` for the heads' own.
         adapt: How expressions are adapted to each person or clip; see :meth:`wildaffect.tasks.priors.Prior.adapted`.
     """
 
@@ -63,6 +66,7 @@ class Models:
     sources: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
     framing: Framing = UNKNOWN
+    prior: str = "stated"
     adapt: str = "none"
 
     @property
@@ -98,6 +102,13 @@ class Models:
     def synthetic(self) -> bool:
         """Whether all of it was trained on drawn or rendered faces."""
         return set(self.kinds.values()) == {"synthetic"}
+
+    @property
+    def caution(self) -> str:
+        """What to know of heads that learnt from synthetic faces alone; empty for others."""
+        if not self.synthetic:
+            return ""
+        return RENDERED if all(source.get("faces") == "rendered" for source in self.sources) else SYNTHETIC
 
     def predict(
         self,
@@ -142,11 +153,13 @@ class Models:
             adapt: `none`, `person` or `clip`; see :meth:`wildaffect.tasks.priors.Prior.adapted`.
 
         Raises:
-            UserError: A head does not say what prior it was trained with.
+            UserError: A head does not say what prior it was trained with, or none predicts expressions.
         """
-        self.adapt = adapt
         if (prior, adapt) == ("stated", "none"):
             return
+        if not any("expr" in source["tasks"] for source in self.sources):
+            raise UserError("--prior and --adapt change expressions, which no head predicts: leave both out")
+        before = [head.prior for head in self.heads]
         for head, source in zip(self.heads, self.sources, strict=True):
             if "expr" in source["tasks"]:
                 if head.prior is None:
@@ -155,6 +168,9 @@ class Models:
                         "--adapt cannot change it: train it again"
                     )
                 head.prior = head.prior.named(prior)
+        if [head.prior for head in self.heads] != before:
+            self.prior = Path(prior).name
+        self.adapt = adapt
         shares = [head.prior.stated for head in self.heads if head.prior]
         self.fingerprint = combine_hashes({"models": self.fingerprint, "prior": f"{shares} {adapt}"})
 
@@ -271,9 +287,9 @@ def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) ->
             | {"chosen_on": {task: len(ids) for task, ids in chosen_on(part).items()}}
             for part in encoders
         ],
-        "labels_are": "synthetic"
-        if any(part.get("synthetic") for part in encoders)
-        else record.get("labels_are", "synthetic" if record.get("synthetic") else "real"),
+        "labels_are": "synthetic" if any(part.get("synthetic") for part in encoders) else labels_are(record),
+        **({"faces": record["faces"]} if "faces" in record else {}),
+        **({"withheld": list(head.withheld)} if head.withheld else {}),
     }
 
 

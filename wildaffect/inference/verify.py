@@ -9,7 +9,9 @@ from checkpoints.errors import UserError
 from features import cache
 from preprocessing import faces
 from temporal.heads import HEADER, load_head
+from wildaffect.inference.clip import check_clip
 from wildaffect.inference.models import BUNDLE, check_bundle
+from wildaffect.tasks import predictions
 
 
 def verify(folder: Path) -> None:
@@ -24,9 +26,10 @@ def verify(folder: Path) -> None:
         "encoder": load_encoder,
         "head": load_head,
         "bundle": check_bundle,
+        predictions.KIND: check_clip,
     }
     found, wrong = 0, []
-    names = (faces.HEADER, cache.HEADER, HEADER, BUNDLE)
+    names = (faces.HEADER, cache.HEADER, HEADER, BUNDLE, predictions.HEADER)
     for header in sorted(path for name in names for path in folder.rglob(name)):
         try:
             content = read_json(header)
@@ -42,4 +45,4 @@ def verify(folder: Path) -> None:
     if wrong:
         raise UserError(f"{len(wrong)} of {found} artifacts below {folder} are not what their headers say: {wrong[0]}")
     if not found:
-        raise UserError(f"{folder} holds no faces store, feature cache, encoder, head or bundle")
+        raise UserError(f"{folder} holds no faces store, feature cache, encoder, head, bundle or predictions")

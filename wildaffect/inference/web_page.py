@@ -24,7 +24,7 @@ from preprocessing.items import Item
 from preprocessing.pictures import picture_kind
 from preprocessing.video import read_times
 from wildaffect.inference.clip import predict_clip, read_clip_header
-from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, SYNTHETIC, describe_kinds, describe_models
+from wildaffect.inference.clip_facts import MISUSE, MODEL_COLUMNS, describe_kinds, describe_models
 from wildaffect.inference.clip_page import time_lines
 from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.progress import share_of_clip
@@ -122,7 +122,7 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
     with gradio.Blocks(title="wildaffect", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gradio.Markdown("# wildaffect\nValence and arousal, expression and action units for every frame of a clip.")
         if predictor.models.synthetic:
-            gradio.Markdown(f"**{SYNTHETIC}**")
+            gradio.Markdown(f"**{predictor.models.caution}**")
         gradio.Markdown("\n".join(f"- {line}" for line in describe_kinds(predictor.models)))
         with gradio.Row():
             upload = gradio.File(

@@ -12,9 +12,20 @@ from wildaffect.tasks.leaks import clean_scores, together
 
 CARD = "README.md"
 """The name under which the Hugging Face Hub shows a card."""
-DRAWN = (
-    "Trained on drawn faces (SynthWild), not on people: the scores say how the software behaves, and predictions for "
-    "real people mean nothing."
+KIND_MEANS = {
+    "real": "learnt from labels that people gave to real faces",
+    "derived": "learnt from values that a published rule computes from people's labels of real faces, not rated by "
+    "people: not comparable with Aff-Wild2's valence and arousal",
+    "synthetic": "learnt from faces that a computer made, not from people",
+}
+"""What a head learnt from: see :attr:`temporal.recipes.Temporal.labels_are`."""
+SYNTHETIC = (
+    "Trained on rendered or drawn faces, not on people (synthetic): the scores say how the software behaves, and "
+    "predictions for real people mean nothing. Train on real data for real results."
+)
+RENDERED = (
+    "Trained on rendered faces, not on people (synthetic): predictions for real people are worth only what scores on "
+    "real faces say, where this model's card or its bundle's gives any."
 )
 
 FAILURES = (
@@ -34,11 +45,28 @@ UNSCORED = "no videos kept out of training and selection"
 TITLES = {"va": "valence and arousal", "expr": "expression", "au": "action units"}
 
 
-def write_product_card(directory: Path) -> None:
-    """Write the card of an encoder or a head beside it, from its header."""
+def labels_are(record: Mapping[str, Any]) -> str:
+    """What a head learnt from, by its record: a key of `KIND_MEANS`."""
+    return str(record.get("labels_are", "synthetic" if record.get("synthetic") else "real"))
+
+
+def scored_on(videos: int, kind: str, withheld: Sequence[str]) -> str:
+    """What a score was measured on.
+
+    Args:
+        videos: Their number.
+        kind: What their labels are, a key of `KIND_MEANS`.
+        withheld: Action units that the score covers and no output has.
+    """
+    against = "" if kind == "real" else f", against {kind} labels"
+    return f"{videos:,} {CLEAN}{against}{', over the withheld action units too' if withheld else ''}"
+
+
+def write_product_card(directory: Path, data: Sequence[str] = ()) -> None:
+    """Write the card of an encoder or a head beside it, from its header; `data` are further lines on its data."""
     header = read_json(directory / "config.json")
     card = {"encoder": _encoder_card, "head": _head_card}[header["kind"]](header)
-    write_card(directory / CARD, **card)
+    write_card(directory / CARD, **card | {"data": [*card["data"], *data]})
 
 
 def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +98,7 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "data": data,
         "scores": [],
-        "warnings": [DRAWN] if origin.get("synthetic") else [],
+        "warnings": [SYNTHETIC] if origin.get("synthetic") else [],
         "failures": FAILURES[:3] if header.get("scores") else PRETRAINED_FAILURES,
     }
 
@@ -80,6 +108,7 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
     encoder_saw = together(header["encoder_trained_on"], header.get("encoder_chosen_on", {}))
     part = clean_scores(record, {*header["trained_on"], *(id for ids in encoder_saw.values() for id in ids)})
     tasks = list(TITLES) if header["task"] == "joint" else [header["task"]]
+    kind, withheld = labels_are(record), header.get("withheld", [])
     views = " and ".join(dict.fromkeys("sound" if item.get("sound") else item["view"] for item in header["inputs"]))
     encoder = [
         f"Labels of {len(ids):,} videos taught or chose its encoder: {TITLES.get(task, task)}."
@@ -93,14 +122,28 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
             f"{header['architecture']['window']} frames. It needs the encoder whose features it was trained on, and "
             "refuses others."
         ),
-        "data": [f"{len(header['trained_on']):,} videos with labels, which taught and chose it.", *encoder],
+        "data": [
+            f"{len(header['trained_on']):,} videos or pictures taught and chose it: {kind} ({KIND_MEANS[kind]}).",
+            *encoder,
+            *([withheld_line(withheld)] if withheld else []),
+        ],
         "scores": [
-            (task, part[task]["score"], part[task].get("chance"), f"{part[task]['videos']} {CLEAN}")
+            (
+                task,
+                part[task]["score"],
+                part[task].get("chance"),
+                scored_on(part[task]["videos"], kind, withheld if task == "au" else ()),
+            )
             for task in tasks
             if task in part
         ],
-        "warnings": [DRAWN] if record.get("synthetic") else [],
+        "warnings": [RENDERED if record.get("faces") == "rendered" else SYNTHETIC] if kind == "synthetic" else [],
     }
+
+
+def withheld_line(names: Sequence[str]) -> str:
+    """A line on the action units that a head withholds."""
+    return f"Withheld, because the head failed on them or they could not be checked: {', '.join(names)}."
 
 
 def write_card(

@@ -20,8 +20,8 @@ from wildaffect.report.formats import text_of
 PLANE, HALF = 300, 460
 """Widths of figures in CSS pixels of which three, or two, fit side by side."""
 SYNTHETIC_NOTE = (
-    "Synthetic data: everything here was measured on drawn faces (SynthWild). The numbers say how the software "
-    "behaves, but nothing about real people, and must not be compared with Aff-Wild2 numbers."
+    "Synthetic data: everything here was measured on drawn or rendered faces (SynthWild). The numbers say how the "
+    "software behaves, but nothing about real people, and must not be compared with Aff-Wild2 numbers."
 )
 
 

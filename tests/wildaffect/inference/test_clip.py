@@ -1,19 +1,21 @@
 import errno
 import hashlib
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from checkpoints.artifact import file_hash, write_header
 from checkpoints.errors import UserError
 from preprocessing.align import decode_jpeg
 from preprocessing.detect import Faces
 from tests import processes
-from tests.wildaffect.inference.conftest import make_encoder, make_head
+from tests.wildaffect.inference.conftest import ARCHITECTURE, make_encoder, make_head
 from tests.wildaffect.report.test_page import Page
 from wildaffect.cli import Predict
 from wildaffect.inference.clip import HEADER, KIND, SCHEMA, WORK, finished
@@ -253,6 +255,23 @@ def test_warnings_follow_from_the_clip(result, heads):
     assert 55 < facts.face_size < 65
     said = " ".join(warnings_of(models, facts, ["damaged packet"]))
     assert "drawn faces" in said and "72% of the frames" in said and "damaged packet" in said
+    assert "repeating the nearest face" in said and "30 per second are assumed" not in said
+
+
+def test_heads_that_see_one_frame_fill_no_gaps(encoder, result, tmp_path):
+    models = load_models([make_head(tmp_path / "va", "va", [encoder], architecture=replace(ARCHITECTURE, window=1))])
+    facts = facts_of(read_table(result / "predictions.parquet"))
+    said = " ".join(warnings_of(models, facts, []))
+    assert "in only 72% of the frames." in said and "repeating the nearest face" not in said
+
+
+def test_an_assumed_clock_is_said(heads, tmp_path, drawn_detector):
+    (tmp_path / "frames").mkdir()
+    for number in range(1, 7):
+        Image.new("RGB", (160, 120), (20, 20, 20)).save(tmp_path / "frames" / f"{number:05}.png")
+    Predict(clips=(tmp_path / "frames",), heads=(heads[0],), out=tmp_path / "out").run()
+    warnings = json.loads((tmp_path / "out" / "frames" / HEADER).read_text())["warnings"]
+    assert sum("30 per second are assumed" in text for text in warnings) == 1
 
 
 def test_a_bad_clip_does_not_stop_the_others(clip, heads, tmp_path, drawn_detector, capsys):

@@ -132,8 +132,22 @@ def test_the_command_writes_lines_of_json(encoder, clip, tmp_path, monkeypatch, 
     run = make_head(tmp_path / "run", "va", [encoder], architecture=FRAMEWISE)
     monkeypatch.setattr(Predictor, "detector", BrightSquare())
     Live(clip=clip, heads=(run,)).run()
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    written = capsys.readouterr()
+    rows = [json.loads(line) for line in written.out.splitlines()]
     assert [row["frame"] for row in rows] == list(range(1, 31))
     assert rows[0]["face"] and -1 <= rows[0]["valence"] <= 1 and rows[13]["valence"] is None
+    said = (
+        "warning: Trained on rendered or drawn faces",
+        "Valence and arousal: synthetic",
+        "score 0.400",
+        "not be used",
+    )
+    for text in said:
+        assert text in written.err
     with pytest.raises(UserError, match="does not exist"):
         Live(clip=tmp_path / "none.mp4").run()
+    with pytest.raises(UserError, match="is not a file"):
+        Live(clip=tmp_path).run()
+    (tmp_path / "text.mp4").write_text("no video at all\n" * 100)
+    with pytest.raises(UserError, match=r"text\.mp4: "):
+        Live(clip=tmp_path / "text.mp4", heads=(run,)).run()

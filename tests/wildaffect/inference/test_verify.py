@@ -12,8 +12,10 @@ from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from temporal.heads import load_head
 from tests.wildaffect.inference.conftest import make_encoder, make_head
-from wildaffect.cli import Doctor, Export
+from tests.wildaffect.inference.test_clip import TIMES, BrightSquare, write_clip
+from wildaffect.cli import Doctor, Export, Predict
 from wildaffect.inference.models import check_bundle, load_models
+from wildaffect.inference.predictor import Predictor
 
 
 def flip_signs(path):
@@ -99,3 +101,14 @@ def test_doctor_verifies_a_folder(run, store, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no faces store"):
         Doctor(verify=tmp_path / "empty").run()
+
+
+def test_doctor_verifies_predictions(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Predictor, "detector", BrightSquare())
+    Predict(clips=(write_clip(tmp_path / "a.mp4", TIMES[:3]),), heads=(run,), out=tmp_path / "out").run()
+    Doctor(verify=tmp_path / "out").run()
+    assert f"clip predictions {tmp_path / 'out' / 'a'}: as its header says" in capsys.readouterr().out
+    with (tmp_path / "out" / "a" / "predictions.csv").open("a") as file:
+        file.write("\n")
+    with pytest.raises(UserError, match=r"1 of 1 artifacts .*predictions\.csv was deleted or changed"):
+        Doctor(verify=tmp_path / "out").run()

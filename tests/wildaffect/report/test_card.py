@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from wildaffect.report.card import CARD, DRAWN, write_card, write_product_card
+from wildaffect.report.card import CARD, RENDERED, SYNTHETIC, write_card, write_product_card
 
 ENCODER = {
     "kind": "encoder",
@@ -48,23 +48,46 @@ def test_an_encoders_card_says_what_its_header_records(tmp_path):
     assert "2 videos or pictures, without labels" in text and "Labels of 3 videos or pictures: expression." in text
     assert "Labels of 2 videos or pictures chose which state of it was kept: expression." in text
     assert "0.457" not in text and "None on videos used neither for training nor for" in text
-    assert "Must not be used for" in text and "Known failures" in text and DRAWN not in text
+    assert "Must not be used for" in text and "Known failures" in text and SYNTHETIC not in text
 
 
 @pytest.mark.parametrize("stage, word", [("pretrain", "masked autoencoder"), ("timm", "imported")])
 def test_an_encoder_without_labels_has_no_scores(tmp_path, stage, word):
     header = {**ENCODER, "provenance": {"stage": stage, "synthetic": True}, "scores": None}
     text = card_of(tmp_path, header)
-    assert word in text and "None on videos used neither for training nor for" in text and DRAWN in text
+    assert word in text and "None on videos used neither for training nor for" in text and SYNTHETIC in text
     assert "Nothing recorded" in text  # about the data
 
 
 def test_a_heads_card_names_every_task_it_was_scored_on(tmp_path):
     text = card_of(tmp_path, HEAD)
     assert "valence and arousal and expression and action units, recipe ours" in text
-    assert "view: full and eyes_mouth" in text and "windows of 256 frames" in text and DRAWN in text
+    assert "view: full and eyes_mouth" in text and "windows of 256 frames" in text and SYNTHETIC in text
     assert "| va | 0.510 | 0.000 | 7 videos used neither for training" in text and "| expr | 0.300 | 0.050 |" in text
     assert "| au |" not in text and "Labels of 2 videos taught or chose its encoder: expression" in text
+
+
+def test_a_heads_card_says_what_it_learnt_from_and_withholds(tmp_path):
+    record = {**HEAD["record"], "synthetic": False, "labels_are": "derived"}
+    text = card_of(tmp_path, {**HEAD, "task": "va", "record": record})
+    assert "taught and chose it: derived (learnt from values that a published rule computes" in text
+    assert (
+        "| va | 0.510 | 0.000 | 7 videos used neither for training nor for selection, against derived labels |" in text
+    )
+    assert SYNTHETIC not in text and "Withheld" not in text
+    scores = {"au": {"score": 0.44, "chance": 0.2, "videos": 1200}}
+    record = {**HEAD["record"], "labels_are": "synthetic", "faces": "rendered", "validation": scores}
+    text = card_of(tmp_path, {**HEAD, "task": "au", "record": record, "withheld": ["AU2", "AU6"]})
+    assert RENDERED in text and SYNTHETIC not in text and "could not be checked: AU2, AU6." in text
+    assert (
+        "| 1,200 videos used neither" in text and "against synthetic labels, over the withheld action units too" in text
+    )
+
+
+def test_further_lines_are_no_empty_scores(tmp_path):
+    write_card(tmp_path / CARD, name="n", what="w", data=[], scores=[], remarks=["AUC .9"])
+    text = (tmp_path / CARD).read_text()
+    assert "- AUC .9" in text and "None on videos" not in text
 
 
 @pytest.mark.parametrize("scored", [[], ["b"], ["a_left", "d"], ["c", "d"], ["video45_2"]])

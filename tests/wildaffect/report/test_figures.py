@@ -50,9 +50,10 @@ def test_timeline_leaves_out_what_is_not_annotated():
     assert np.isnan(arousal.lines[1].get_ydata()[0])
 
 
-def test_circumplex_averages_the_error_per_cell():
+def test_circumplex_averages_the_error_per_cell(monkeypatch):
+    monkeypatch.setattr(figures, "CELLS", 4)
     values = np.array([[0.5, 0.5], [0.5, 0.5], [-0.5, -0.5], [np.nan, 0]])
-    mesh = figures.va_circumplex(values, np.array([1.0, 3.0, 5.0, 100.0]), bins=4).axes[0].collections[0]
+    mesh = figures.va_circumplex(values, np.array([1.0, 3.0, 5.0, 100.0])).axes[0].collections[0]
     shown = np.ma.filled(mesh.get_array().astype(float), np.nan).reshape(4, 4)
     assert shown[3, 3] == 2 and shown[1, 1] == 5 and np.isfinite(shown).sum() == 2
 
