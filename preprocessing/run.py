@@ -52,7 +52,7 @@ def run(config: Config) -> None:
     """Make a faces store, or go on making it.
 
     Raises:
-        UserError: A source is missing or empty, or the store was begun with other settings or is being written.
+        UserError: A source is missing or empty, or the store was started with other settings or is being written.
         OSError: The disk is full.
     """
     # Heavy, and `--help` needs none of them.

@@ -39,7 +39,7 @@ def test_videos_are_aligned_as_asked(synthwild_tiny, crops, tmp_path, name, fram
     wanted = align(frames[store.frame[row] - 1].image, store.landmarks(row).astype(np.float64), 112, framing)
     assert store.jpeg(row) == encode_jpeg(wanted)
     assert np.abs(store.picture_landmarks(row) - framing.template(112)).max() < 12
-    with pytest.raises(UserError, match="begun with"):
+    with pytest.raises(UserError, match="was started with"):
         other = "arcface" if framing == OURS else "wildaffect"
         run(Config(source=[str(clip)], out=tmp_path / "store", workers=1, framing=other))
 

@@ -349,7 +349,7 @@ def test_refusals(pictures, tmp_path):
     with pytest.raises(UserError, match="is not empty"):
         run(Config(source=[str(pictures)], out=pictures, crops=True))
     run(Config(source=[str(pictures)], out=out, crops=True, workers=1))
-    with pytest.raises(UserError, match="begun with"):
+    with pytest.raises(UserError, match="was started with"):
         run(Config(source=[str(pictures)], out=out, crops=True, size=224, workers=1))
     (tmp_path / "others").mkdir()
     shutil.copy(pictures / "a.jpg", tmp_path / "others" / "b.jpg")
