@@ -50,7 +50,7 @@ class Networks:
     """Where to record the scores as JSON."""
     steps: int = 2000
     """Steps of stage 1, each with 128 faces."""
-    epochs: float = 4.0
+    epochs: float = 6.0
     """Passes of stage 2."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of stage 2."""
