@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.seeds import over_seeds
 from checkpoints.artifact import read_json, write_json
 from checkpoints.encoder import load_encoder, save_encoder
 from checkpoints.errors import guarded
@@ -151,10 +152,7 @@ def main(config: Config) -> dict[str, Any]:
                 for key, value in measured.items():
                     scores.setdefault(name, {}).setdefault(task, {}).setdefault(key, []).append(value)
     table = {
-        row: {
-            task: {key: {"mean": float(np.mean(v)), "std": float(np.std(v)), "seeds": v} for key, v in by_key.items()}
-            for task, by_key in by_task.items()
-        }
+        row: {task: {key: over_seeds(v) for key, v in by_key.items()} for task, by_key in by_task.items()}
         for row, by_task in scores.items()
     }
     result = {

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+from benchmarks.seeds import over_seeds
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
 from features.run import main as extract
@@ -82,10 +83,7 @@ def main(config: Config) -> dict[str, Any]:
                 for name, key in ((row, "all"), (MISSING, "missing")):
                     if key in found:
                         scores.setdefault(name, {}).setdefault(task, []).append(found[key])
-    table = {
-        row: {task: {"mean": float(np.mean(v)), "std": float(np.std(v)), "seeds": v} for task, v in by_task.items()}
-        for row, by_task in scores.items()
-    }
+    table = {row: {task: over_seeds(v) for task, v in by_task.items()} for row, by_task in scores.items()}
     facts = {"synthetic": True, "corpus": f"SynthWild {config.size} with sound, test split", "encoder": config.encoder}
     result = {**facts, "epochs": config.epochs, "rows": table}
     write_json(config.result, result)

@@ -22,6 +22,7 @@ import pretrain.recipes
 import pretrain.run
 import starter_steps
 from benchmarks.real_faces import save_untrained
+from benchmarks.seeds import over_seeds
 from checkpoints.artifact import read_json, write_json
 from checkpoints.errors import guarded
 from finetune.evaluate import Evaluate
@@ -63,7 +64,7 @@ def main(config: Networks) -> dict[str, Any]:
     config.out.mkdir(parents=True, exist_ok=True)
     tests = write_tests(config)
     if "vit_stage_1" in config.only:
-        stage_1(config, tests)
+        stage_1(config)
     scores: dict[str, dict[str, dict[str, list[float]]]] = {}
     for network in config.only:
         for seed in config.seeds:
@@ -75,10 +76,7 @@ def main(config: Networks) -> dict[str, Any]:
         "epochs": config.epochs,
         "seeds": config.seeds,
         "scores": {
-            network: {
-                test: {key: {"mean": np.mean(v), "std": np.std(v), "seeds": v} for key, v in by_key.items()}
-                for test, by_key in by_test.items()
-            }
+            network: {test: {key: over_seeds(v) for key, v in by_key.items()} for test, by_key in by_test.items()}
             for network, by_test in scores.items()
         },
     }
@@ -110,28 +108,22 @@ def write_tests(config: Networks) -> dict[str, tuple[Path, Path]]:
     return found
 
 
-def stage_1(config: Networks, tests: dict[str, tuple[Path, Path]]) -> None:
-    """Stage 1 on all faces but those of the test sets and their near-duplicates."""
+def stage_1(config: Networks) -> None:
+    """Stage 1 on all faces but FER+ `validation`, muxspace `val` and near-duplicates of them."""
     utkface = config.out / "utkface"
     tables = [str(config.data / "utkface" / "train.parquet")]
     preprocessing.run.run(preprocessing.run.Config(tables, utkface, framing="arcface", workers=1))
     paths = [config.starter / "faces" / "ferplus", config.starter / "faces" / "muxspace", utkface]
     stores = [FacesStore(path) for path in paths]
-    kept_out: set[str] = set()
-    for store, labels in tests.values():
-        named = set(pd.read_csv(labels, dtype=str)["video"])
-        kept_out |= named
-        tested = FacesStore(store)
+    votes = pd.read_parquet(config.starter / "labels.parquet")
+    held = (set(votes["video"][votes["split"] == "validation"]), set(muxspace(config.data, "val")))
+    kept_out = set().union(*held)
+    for tested, ids in zip(stores, held, strict=False):  # UTKFace has no test set
         hashes = store_hashes(tested)
-        hashes = np.concatenate(
-            [hashes[part.start : part.start + part.length] for part in tested.sequences() if part.id in named]
-        )
-        for other in stores:
-            twice = duplicates_of(hashes, store_hashes(other))
-            kept_out |= {part.id for part in other.sequences() if twice[part.start : part.start + part.length].any()}
-    # FER+'s validation faces without a plurality are in no list: they stay out too.
-    labels_of = pd.read_parquet(config.starter / "labels.parquet")
-    kept_out |= set(labels_of["video"][labels_of["split"] == "validation"])
+        hashes = hashes[[part.start for part in tested.sequences() if part.id in ids]]  # each is one picture
+        for store in stores:
+            twice = duplicates_of(hashes, store_hashes(store))
+            kept_out |= {part.id for part in store.sequences() if twice[part.start]}
     listed = config.out / "kept_out.txt"
     listed.write_text("\n".join(sorted(kept_out)) + "\n", encoding="utf-8")
     recipe = replace(pretrain.recipes.DEMO, faces=tuple(paths), exclude=listed, steps=config.steps)

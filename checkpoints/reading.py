@@ -89,6 +89,16 @@ def read_text(path: Path) -> str:
     return decode_text(data, path)
 
 
+def need_file(path: Path, remedy: str) -> None:
+    """Check that a path is a file.
+
+    Raises:
+        UserError: It is not, or does not exist; `remedy` says what to do.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} {'is not a file' if path.exists() else 'does not exist'}: {remedy}")
+
+
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file without blank ones at its end.
 

@@ -37,7 +37,8 @@ def extract(config: Extract) -> dict[str, Any]:
     if config.labels is not None:
         names = ClassMap(config.class_map)
         labels = read_every_split(config.labels, EXPR, class_map=names, spans=store.spans())
-        accelerator.print("".join(f"{line}\n" for line in names.lines()), end="")
+        for line in names.lines():
+            accelerator.print(line)
     text = describe_input(encoder, config.encoder, store.image_size)
     caches = [
         Cache(

@@ -70,7 +70,7 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
         if missing := [name for name in (PLACE, *BOX, "expression", "valence", "arousal") if name not in table]:
             raise UserError(f"{path} is not a list of AffectNet: it lacks the column(s) {', '.join(missing)}")
         numbers = zip(*(table.numbers(name).tolist() for name in BOX), strict=True)
-        labels = _affectnet_labels(table, str(split_name(path.stem)))
+        labels = _affectnet_labels(table, split_name(path.stem))
         base = None
         first: dict[tuple[str, float, float], int] = {}
         for row, (place, (x, y, width, height), label) in enumerate(
@@ -90,7 +90,7 @@ def _affectnet_lists(root: Path, lists: Sequence[Path]) -> Iterator[Item]:
                 yield Item(image.stem, image, name, "picture", _size(image), box=box, label=label)
 
 
-def _affectnet_labels(table: Table, split: str) -> list[Label | None]:
+def _affectnet_labels(table: Table, split: str | None) -> list[Label | None]:
     """Labels of a list's rows."""
     expressions = table.numbers("expression").tolist()
     values = zip(table.numbers("valence").tolist(), table.numbers("arousal").tolist(), strict=True)
@@ -124,7 +124,7 @@ def _affectnet_sets(root: Path, sets: Sequence[Path]) -> Iterator[Item]:
                     raise UserError(f"{path} holds no number: expected the annotation of {image.name}")
                 values[name] = number
             refuse = partial(_in_file, files)
-            label = _affectnet_label(str(split_name(split)), refuse=refuse, **values)
+            label = _affectnet_label(split_name(split), refuse=refuse, **values)
             if label is not None:
                 name = image.relative_to(root).as_posix()
                 yield Item(f"{split}_{image.stem}", image, name, "picture", _size(image), label=label)
@@ -135,7 +135,7 @@ def _in_file(files: Mapping[str, Path], column: str, problem: str) -> UserError:
 
 
 def _affectnet_label(
-    split: str, expression: float, valence: float, arousal: float, refuse: Callable[[str, str], UserError]
+    split: str | None, expression: float, valence: float, arousal: float, refuse: Callable[[str, str], UserError]
 ) -> Label | None:
     """The label, or None for a picture without a face. A value of -2 means valence and arousal are not annotated.
 

@@ -29,7 +29,8 @@ class Monitor:
             raise UserError("--probe-faces and --probe-labels belong together: pass both or neither")
         if config.probe_faces is not None and config.probe_labels is not None:
             self.probe = Probe(config.probe_faces, config.probe_labels, config.image_size, config.probe_class_map)
-            print("".join(f"{line}\n" for line in self.probe.notes), end="")
+            for note in self.probe.notes:
+                print(note)
 
     def after_step(self, step: int, facts: dict[str, Any]) -> None:
         """If it is time, draw reconstructions, score the encoder, and keep it if it is the best so far.

@@ -94,7 +94,8 @@ def load_scored(
     spans = {id: (int(frames[0]), int(frames[-1])) for id, (frames, *_) in predicted.items() if len(frames)}
     names = ClassMap(class_map)
     tracks = labels_to_score(labels, task, form, split, class_map=names, spans=spans)
-    print("".join(f"{line}\n" for line in names.lines()), end="")
+    for line in names.lines():
+        print(line)
     items = []
     for id, track in tracks.items():
         annotated = np.flatnonzero(track.mask.any(axis=1))

@@ -79,7 +79,8 @@ def unseen_videos(
     """
     names = ClassMap(config.class_map)
     tracks = labels_to_score(config.labels, task, task.name, "validation", class_map=names, spans=spans_of(caches))
-    print("".join(f"{line}\n" for line in names.lines()), end="")
+    for line in names.lines():
+        print(line)
     ids = scoreable(
         [id for id, track in tracks.items() if track.mask.any()],
         tasks=[task.name],

@@ -88,9 +88,10 @@ class Live:
     def run(self) -> None:
         """Say on stderr what the heads are, then write lines until the video ends or nobody reads them."""
         check_ranges(self)
-        if self.clip is not None and not self.clip.is_file():
-            problem = "is not a file" if self.clip.exists() else "does not exist"
-            raise UserError(f"{self.clip} {problem}: pass a video, or nothing for the camera")
+        from checkpoints.reading import need_file
+
+        if self.clip is not None:
+            need_file(self.clip, "pass a video, or nothing for the camera")
         from wildaffect.inference.clip_facts import MISUSE, credit, describe_kinds, notes_of
         from wildaffect.inference.live import camera_pictures, newest
         from wildaffect.inference.predictor import Predictor

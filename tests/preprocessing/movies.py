@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from preprocessing.align import encode_jpeg
+from preprocessing.video import read_frames
 
 
 def pattern(index: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -152,3 +153,16 @@ def _as(track: av.AudioStream, sound: av.AudioFrame) -> list[av.AudioFrame]:
     """The sound in the form that an encoder takes."""
     context = track.codec_context
     return av.AudioResampler(context.format, context.layout, context.rate).resample(sound)
+
+
+def read(path):
+    problems = []
+    return list(read_frames(path, problems.append)), problems
+
+
+def flag() -> np.ndarray:
+    """A picture that looks different in each of its eight orientations."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:24, :32] = (250, 30, 30)
+    image[:24, 32:] = (30, 250, 30)
+    return image

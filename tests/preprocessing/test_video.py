@@ -9,19 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from checkpoints.errors import UserError
-from preprocessing.folders import kind_of
-from preprocessing.pictures import FORMATS, picture_kind
 from preprocessing.sources import find_items
-from preprocessing.video import _rising, count_frames, holds_video, packets_of, read_frames, read_times
-from tests.preprocessing.movies import number_of, packets, pattern, write_movie, write_tiles
-
-
-def read(path):
-    problems = []
-    return list(read_frames(path, problems.append)), problems
+from preprocessing.video import _rising, count_frames, holds_video, packets_of, read_times
+from tests.preprocessing.movies import flag, number_of, packets, pattern, read, write_movie, write_tiles
 
 
 def test_every_frame_once_in_order_with_its_time(tmp_path):
@@ -48,48 +40,6 @@ def test_containers(tmp_path, suffix):
     frames, problems = read(path)
     assert [number_of(frame.image) for frame in frames] == list(range(10))
     assert problems == []
-
-
-QUARTERS = [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)] + [(0, b, c, 0) for b in (1, -1) for c in (1, -1)]
-
-
-def flag() -> np.ndarray:
-    """A picture that looks different in each of its eight orientations."""
-    image = np.zeros((48, 64, 3), np.uint8)
-    image[:24, :32] = (250, 30, 30)
-    image[:24, 32:] = (30, 250, 30)
-    return image
-
-
-@pytest.mark.parametrize("matrix", QUARTERS, ids=str)
-def test_turned_and_mirrored_videos_are_upright(tmp_path, matrix):
-    """The matrix of a track header maps stored (x, y) to shown (a x + c y, b x + d y)."""
-    image = flag()
-    path = write_movie(tmp_path / "a.mp4", [image] * 3)
-    data = bytearray(path.read_bytes())
-    at = data.find(b"tkhd") + 4 + 40  # version and flags, times, layer, volume ... then the matrix
-    a, b, c, d = (value * 65536 for value in matrix)
-    assert struct.unpack(">9i", data[at : at + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
-    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-    a, b, c, d = matrix
-    shown = {(a * x + c * y, b * x + d * y): image[y, x] for y in range(48) for x in range(64)}
-    left, top = (min(place[axis] for place in shown) for axis in (0, 1))
-    right = np.zeros((48, 64, 3) if a else (64, 48, 3), int)
-    for (x, y), colour in shown.items():
-        right[y - top, x - left] = colour
-    frames, _ = read(path)
-    assert frames[0].image.shape == right.shape and np.abs(frames[0].image - right).mean() < 6
-
-
-@pytest.mark.parametrize(("orientation", "turn"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_a_turned_frame_with_data_that_pyav_does_not_know(tmp_path, orientation, turn):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(flag()).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    frames, _ = read(tmp_path / "a.jpg")
-    right = np.rot90(flag(), turn)
-    assert frames[0].image.shape == right.shape and np.abs(frames[0].image.astype(int) - right).mean() < 6
 
 
 def test_a_corrupt_frame_keeps_its_number(tmp_path):
@@ -348,59 +298,6 @@ def test_a_stream_without_a_decoder_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match="cannot be decoded here"):
         read(path)
     assert read_times(path) == []
-
-
-MOVING = ["webp", "gif", "png", *(["avif"] if "AVIF" in FORMATS else [])]
-
-
-@pytest.mark.parametrize("suffix", MOVING)
-def test_animated_pictures(tmp_path, suffix):
-    pictures = [Image.fromarray(pattern(k)) for k in range(6)]
-    path = tmp_path / f"a.{suffix}"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[40, 40, 200, 40, 40, 40])
-    frames, problems = read(path)
-    assert [number_of(frame.image) for frame in frames] == list(range(6))
-    assert np.allclose([frame.time_s for frame in frames], [0, 0.04, 0.08, 0.28, 0.32, 0.36])
-    assert problems == [] and count_frames(path, print) == 6
-    assert read_times(path) == [frame.time_s for frame in frames]
-    assert kind_of(path) == picture_kind(path) == "video"
-    pictures[0].save(path)
-    assert kind_of(path) == picture_kind(path) == "picture"
-
-
-@pytest.mark.parametrize("suffix", MOVING)
-def test_what_is_transparent_in_an_animation_is_white(tmp_path, suffix):
-    pictures = []
-    for k in range(3):
-        layered = np.zeros((48, 64, 4), np.uint8)
-        layered[..., 0] = 200
-        layered[10:30, 10 + 10 * k : 20 + 10 * k, 3] = 255
-        pictures.append(Image.fromarray(layered))
-    path = tmp_path / f"a.{suffix}"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40, disposal=2, lossless=True)
-    for k, frame in enumerate(read(path)[0]):
-        right = np.full((48, 64, 3), 255)
-        right[10:30, 10 + 10 * k : 20 + 10 * k] = (200, 0, 0)
-        assert np.abs(frame.image - right).mean() < 4
-
-
-def test_the_picture_beside_an_animation_is_not_a_frame(tmp_path):
-    pictures = [Image.fromarray(pattern(k)) for k in (9, 1, 2)]
-    pictures[0].save(tmp_path / "a.png", save_all=True, default_image=True, append_images=pictures[1:], duration=40)
-    assert [number_of(frame.image) for frame in read(tmp_path / "a.png")[0]] == [1, 2]
-    pictures[0].save(tmp_path / "b.png", save_all=True, default_image=True, append_images=pictures[1:2], duration=40)
-    assert kind_of(tmp_path / "b.png") == "picture"
-
-
-def test_an_animation_that_breaks_off_is_reported(tmp_path):
-    rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)) for _ in range(6)]
-    path = tmp_path / "a.png"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    frames, problems = read(path)
-    assert 1 < len(frames) < 6 and (frames[0].image == np.asarray(pictures[0])).all()
-    assert [f"reading stopped after frame {len(frames)}" in problem for problem in problems] == [True]
 
 
 @pytest.mark.parametrize("thumbnail", [False, True])

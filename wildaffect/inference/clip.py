@@ -181,10 +181,9 @@ def finished(folder: Path, parents: dict[str, str], config: dict[str, Any]) -> C
     header = read_clip_header(folder)
     if (header["parents"], header["config"]) != (parents, config):
         return None
-    for name, expected in header["files"].items():
-        if not (folder / name).is_file() or file_hash(folder / name) != expected:
-            print(f"{folder / name} was deleted or changed: the clip is predicted again", flush=True)
-            return None
+    if changed := changed_file(folder, header):
+        print(f"{changed} was deleted or changed: the clip is predicted again", flush=True)
+        return None
     if (folder / WORK).exists():
         print(f"{folder / WORK} was left by an interrupted run: removed", flush=True)
         shutil.rmtree(folder / WORK, ignore_errors=True)
@@ -200,15 +199,22 @@ def read_clip_header(folder: Path) -> ClipHeader:
     return read_header(folder, HEADER, kind=KIND, schema=SCHEMA, form=ClipHeader)
 
 
+def changed_file(folder: Path, header: ClipHeader) -> Path | None:
+    """The first file of a clip's folder that is missing, or not as its header says; None if all are."""
+    for name, expected in header["files"].items():
+        if not (folder / name).is_file() or file_hash(folder / name) != expected:
+            return folder / name
+    return None
+
+
 def check_clip(folder: Path) -> None:
     """Compare the files of a clip's folder with its header.
 
     Raises:
         UserError: A file was deleted or changed.
     """
-    for name, expected in read_clip_header(folder)["files"].items():
-        if not (folder / name).is_file() or file_hash(folder / name) != expected:
-            raise UserError(f"{folder / name} was deleted or changed: predict the clip again")
+    if changed := changed_file(folder, read_clip_header(folder)):
+        raise UserError(f"{changed} was deleted or changed: predict the clip again")
 
 
 def begin(folder: Path, parents: dict[str, str]) -> None:

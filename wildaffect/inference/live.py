@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from checkpoints.errors import UserError
+from checkpoints.reading import need_file
 from preprocessing.live import LiveFace, LiveFaces
 from preprocessing.video import Frame, read_frames
 from temporal.data import frame_rate
@@ -37,9 +38,7 @@ def live_frames(source: Any, fps: float | None = None, times: Iterable[float] | 
     if isinstance(source, str | Path):
         if fps is not None or times is not None:
             raise UserError(f"{source} has its own times: fps= and times= are for frames")
-        if not Path(source).is_file():
-            problem = "is not a file" if Path(source).exists() else "does not exist"
-            raise UserError(f"{source} {problem}: pass a video, or frames")
+        need_file(Path(source), "pass a video, or frames")
         return _frames_of(Path(source))
     clock = Clock(fps, times)
     return iter(Frames(source, clock if clock else Clock(times=_arrivals())))

@@ -22,7 +22,7 @@ from features.speech_model import load_ear
 from temporal.heads import Head, HeadInput, head_directories, load_head
 from temporal.predict import average, decode, predict_sequence
 from wildaffect.inference.scratch import side_by_side
-from wildaffect.report.card import CLEAN, KIND_MEANS, RENDERED, SYNTHETIC, UNSCORED, labels_are
+from wildaffect.report.card import CLEAN, KIND_MEANS, UNSCORED, caution, labels_are
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.leaks import clean_scores
 
@@ -106,9 +106,7 @@ class Models:
     @property
     def caution(self) -> str:
         """What to know of heads that learnt from synthetic faces alone; empty for others."""
-        if not self.synthetic:
-            return ""
-        return RENDERED if all(source.get("faces") == "rendered" for source in self.sources) else SYNTHETIC
+        return caution(source.get("faces") for source in self.sources) if self.synthetic else ""
 
     def predict(
         self,

@@ -1,6 +1,6 @@
 """The model card of every trained model: data, scores, known failures, and what it must not be used for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ TITLES = {"va": "valence and arousal", "expr": "expression", "au": "action units
 def labels_are(record: Mapping[str, Any]) -> str:
     """What a head learnt from, by its record: a key of `KIND_MEANS`."""
     return str(record.get("labels_are", "synthetic" if record.get("synthetic") else "real"))
+
+
+def caution(faces: Iterable[str | None]) -> str:
+    """What to know of heads that learnt from synthetic faces alone: `faces` as records say, or None."""
+    return RENDERED if all(kind == "rendered" for kind in faces) else SYNTHETIC
 
 
 def scored_on(videos: int, kind: str, withheld: Sequence[str]) -> str:
@@ -137,7 +142,7 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
             for task in tasks
             if task in part
         ],
-        "warnings": [RENDERED if record.get("faces") == "rendered" else SYNTHETIC] if kind == "synthetic" else [],
+        "warnings": [caution([record.get("faces")])] if kind == "synthetic" else [],
     }
 
 
