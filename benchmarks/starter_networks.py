@@ -51,7 +51,7 @@ class Networks:
     """Where to record the scores as JSON."""
     steps: int = 2000
     """Steps of stage 1, each with 128 faces."""
-    epochs: float = 6.0
+    epochs: float = 3.0
     """Passes of stage 2."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of stage 2."""
@@ -143,12 +143,17 @@ def start_of(config: Networks, network: str) -> Path:
 
 
 def recipe_of(config: Networks, network: str, seed: int) -> Finetune:
-    """The recipe of the starter weights; tokens are pooled as in the demo, and the ViT has its rate."""
+    """The recipe of the starter weights; tokens are pooled as in the demo, and the ViT has its rate.
+
+    The moving average spans the same share of a run of any length.
+    """
+    recipe = RECIPES["starter"][1]
     settings = replace(
-        RECIPES["starter"][1],
+        recipe,
         faces=config.starter / "faces" / "ferplus",
         labels=config.starter / "train.parquet",
         epochs=config.epochs,
+        ema_decay=max(0.0, 1 - (1 - recipe.ema_decay) * recipe.epochs / config.epochs),
         evaluations=max(2, round(config.epochs)),
         seed=seed,
     )

@@ -10,6 +10,7 @@ holds (x to the picture's right, y up, z towards the camera; about one centimetr
 * `landmarks68` [68]: vertices of the Multi-PIE landmarks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +43,7 @@ PARTS = {
 }
 VERTICES = 26719
 BACK = -4.7  # what lies behind is never seen
+BRIGHTEST = 3.0  # highlights of a portrait, as a multiple of its skin
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,7 @@ def read_model(path: Path) -> MorphableModel:
         UserError: It is missing, no such file, lacks an array, or its arrays do not fit each other.
     """
     remake = "make it with synthwild/morphable.py"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in MorphableModel.__dataclass_fields__ if name in file.files}
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: {remake}") from None
-    except (*NPY_FAULTS, AttributeError) as error:
-        raise UserError(f"{path} cannot be read as a face model ({error}): {remake}") from None
-    if missing := [name for name in MorphableModel.__dataclass_fields__ if name not in arrays]:
-        raise UserError(f"{path} is not a face model, it lacks {', '.join(missing)}: {remake}")
+    arrays = _read_arrays(path, [*MorphableModel.__dataclass_fields__], "a face model", remake)
     for name, array in arrays.items():
         kinds = "U" if name.endswith("_names") else "iu" if name in ("triangles", "landmarks68") else "iuf"
         if not array.ndim or array.dtype.kind not in kinds:
@@ -110,6 +104,50 @@ def read_model(path: Path) -> MorphableModel:
         identity=arrays["identity"].astype(np.float32),
         landmarks68=arrays["landmarks68"].astype(np.int64),
     )
+
+
+def read_skins(path: Path, vertices: int) -> np.ndarray:
+    """Read the skins of real people from an .npz file, such as one that was fitted to portraits.
+
+    The file holds `keys` [P], names; `c` [P, N], how much light each vertex of the model reflects (grey, linear);
+    `skin` [P], what the person's skin reflects as a whole; and, if it likes, `held`: names of people to leave out.
+
+    Returns:
+        Float32 [P, N]: the light of each vertex as a share of the person's skin, of those who are not held out.
+
+    Raises:
+        UserError: It cannot be read, lacks an array, belongs to another model, or leaves nobody.
+    """
+    advice = "docs/labels.md says what it holds"
+    arrays = _read_arrays(path, ["keys", "c", "skin"], "a file of skins", advice, ["held"])
+    people, found = len(arrays["keys"]), arrays["c"]
+    if found.shape != (people, vertices) or arrays["skin"].shape != (people,):
+        shapes = f"c {list(found.shape)} and skin {list(arrays['skin'].shape)}"
+        raise UserError(f"{path}: {shapes} do not fit {people} people and the model's {vertices} vertices: {advice}")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = found.astype(np.float32) / arrays["skin"].astype(np.float32)[:, None]
+    if not np.isfinite(shares).all() or (shares < 0).any():
+        raise UserError(f"{path}: c or skin holds numbers that are not positive and finite: {advice}")
+    kept = ~np.isin(arrays["keys"], arrays.get("held", []))
+    if not kept.any():
+        raise UserError(f"{path} holds nobody who is not held out: {advice}")
+    return np.clip(shares[kept], 0, BRIGHTEST)
+
+
+def _read_arrays(
+    path: Path, names: Sequence[str], what: str, advice: str, more: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Named arrays of an .npz file; those in `more` may be missing."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in [*names, *more] if name in file.files}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: {advice}") from None
+    except (*NPY_FAULTS, AttributeError) as error:
+        raise UserError(f"{path} cannot be read as {what} ({error}): {advice}") from None
+    if missing := [name for name in names if name not in arrays]:
+        raise UserError(f"{path} is not {what}, it lacks {', '.join(missing)}: {advice}")
+    return arrays
 
 
 def read_vertices(path: Path) -> np.ndarray:

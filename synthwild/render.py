@@ -11,7 +11,7 @@ import numpy as np
 from preprocessing.align import similarity
 from synthwild.head import HeadPainter
 from synthwild.mesh import blend, bounds, deform, normals, paste, project, raster, shade
-from synthwild.morphable import read_model
+from synthwild.morphable import read_model, read_skins
 from synthwild.muscles import Muscles, random_muscles, visible_intensities
 from synthwild.people import Action, Array, Identity, Image, Landmarks, Pose, random_identity
 from synthwild.scene import Draw
@@ -179,14 +179,15 @@ def natural(rng: np.random.Generator, who: Identity) -> Identity:
 
 
 @cache
-def anatomy_of(model: Path) -> Anatomy:
-    """The anatomy of the model in a file, read once."""
-    return Anatomy(read_model(model))
+def anatomy_of(model: Path, skins: Path | None = None) -> Anatomy:
+    """The anatomy of the model in a file, read once, with the skins of real people in another."""
+    read = read_model(model)
+    return Anatomy(read, None if skins is None else read_skins(skins, len(read.neutral)))
 
 
-def rendered_figure(model: Path, rng: np.random.Generator) -> tuple[Identity, Draw]:
+def rendered_figure(model: Path, skins: Path | None, rng: np.random.Generator) -> tuple[Identity, Draw]:
     """A random person of the model in a file, for `synthwild.scene.Actor`."""
-    face = random_face(rng, anatomy_of(model))
+    face = random_face(rng, anatomy_of(model, skins))
     return face.who, face.draw
 
 

@@ -42,6 +42,8 @@ class Config:
     """drawn: from flat shapes, which needs nothing; rendered: from a morphable model (extra `render`)."""
     model: Path | None = None
     """The morphable model of rendered faces, as synthwild/morphable.py writes it."""
+    skins: Path | None = None
+    """Skins of real people for rendered faces, in place of painted ones: an .npz file, see docs/labels.md."""
     sound: bool = False
     """Give the labelled videos sound: voices that follow valence and arousal, in time with the mouths."""
     stills: int = 0
@@ -70,6 +72,10 @@ def settings(config: Config) -> dict[str, Any]:
         if not config.model.is_file():
             raise UserError(f"--model {config.model} is not a file: make it with synthwild/morphable.py")
         what |= {"faces": "rendered", "model": file_hash(config.model)}
+    if config.skins is not None:
+        if not rendered or not config.skins.is_file():
+            raise UserError(f"--skins {config.skins}: expected a file, with --faces rendered; see docs/labels.md")
+        what["skins"] = file_hash(config.skins)
     return what
 
 
@@ -160,7 +166,7 @@ def make_stills(out: Path, config: Config) -> tuple[dict[str, int], dict[str, An
 
     assert config.model is not None
     with progress_bar(total=config.stills, unit="picture", desc="synthwild stills") as bar:
-        for done in stills.write_stills(out, config.model, config.stills, config.seed, config.workers):
+        for done in stills.write_stills(out, config.model, config.skins, config.stills, config.seed, config.workers):
             bar.update(done)
     return {"pictures": config.stills, "people": -(-config.stills // stills.PER_PERSON)}, {}
 
@@ -173,7 +179,7 @@ def make_release(out: Path, config: Config) -> tuple[dict[str, int], dict[str, A
     if config.model is not None:
         from synthwild import render  # needs the extra `render`
 
-        figure = partial(render.rendered_figure, config.model)
+        figure = partial(render.rendered_figure, config.model, config.skins)
     videos = plan(config.size, config.seed, config.leaky)
     frames = sum(video.frames for video in videos)
     with progress_bar(total=frames, unit="frame", desc=f"synthwild {config.size}") as bar:

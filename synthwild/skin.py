@@ -90,10 +90,11 @@ class Anatomy:
         iris: distance of the sclera's vertices from the front of the eye; far away elsewhere.
         depth: how far a vertex lies behind the lips.
         textures: ``[TEXTURES, N]`` smooth random fields of unit variance.
+        skins: ``[P, N]`` of real people, see `read_skins`; without them skin is painted.
     """
 
-    def __init__(self, model: MorphableModel):
-        self.model = model
+    def __init__(self, model: MorphableModel, skins: np.ndarray | None = None):
+        self.model, self.skins = model, skins
         self.at = model.neutral.astype(np.float64)
         x, y, z = self.at.T
         marks = self.at[model.landmarks68]
@@ -249,23 +250,13 @@ def paint(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> Surface:
     """Paint a person: skin, brows, lids, lips, beard, hair, eyes and mouth."""
     skin, hair = linear(who.skin), linear(who.hair)
     fields = anatomy.fields
+    dark = np.minimum(hair, skin * 0.6)
     albedo = np.empty((len(anatomy.at), 3), np.float32)
     albedo[:] = skin
-    albedo *= (1 + 0.06 * anatomy.texture(rng) + 0.025 * anatomy.grain(rng))[:, None]
-    flushed = skin * [0.75, 0.8, 1.05]
-    _mix(albedo, flushed, fields["cheeks"], rng.uniform(0, 0.7))
-    _mix(albedo, flushed, fields["nose"], rng.uniform(0, 0.6))
-    _mix(albedo, skin * 0.5, fields["sockets"], rng.uniform(0, 0.45))
-    _mix(albedo, skin * [0.12, 0.12, 0.2], fields["nostrils"], rng.uniform(0.5, 0.9))
-    spots = rng.choice(fields["cheeks"].at, len(who.freckles))
-    albedo[spots] += rng.uniform(0.3, 0.9, (len(spots), 1)) * (skin * 0.35 - albedo[spots])
-    painted = not who.beard and not who.moustache and rng.random() < 0.4
-    lips = linear(who.lips) * (np.array([0.8, 0.7, 1.3]) if painted else rng.uniform(0.8, 1.1))
-    _mix(albedo, lips, fields["lips"], rng.uniform(0.5, 1.0))
-    _mix(albedo, skin * 0.3, fields["lids"], rng.uniform(0, 0.4))
-    _mix(albedo, hair * 0.2, fields["lashes"], rng.uniform(*((0.5, 0.95) if painted else (0.2, 0.7))))
-    dark = np.minimum(hair, skin * 0.6)
-    _mix(albedo, dark * rng.uniform(0.4, 0.9), _brows(rng, anatomy, who), rng.uniform(0.5, 0.97))
+    if anatomy.skins is None:
+        _paint_skin(rng, anatomy, who, albedo, dark)
+    else:
+        _lay_skin(anatomy.skins[rng.integers(len(anatomy.skins))], anatomy, who, albedo)
     if who.beard:
         _mix(albedo, dark, fields["beard"], who.beard * (1 + 0.25 * anatomy.texture(rng)[fields["beard"].at]))
     _mix(albedo, dark, fields["moustache"], max(who.moustache, 0.8 * who.beard))
@@ -281,6 +272,32 @@ def paint(rng: np.random.Generator, anatomy: Anatomy, who: Identity) -> Surface:
     _eyes_and_mouth(rng, anatomy, who, albedo, gloss)
     rest = np.clip(rng.normal(0, 0.1, len(FOLDS)), 0, None) * (0.4 + 1.6 * who.age)
     return Surface(albedo, gloss, lift, np.stack([rest, rng.uniform(0.1, 0.5, len(FOLDS))]))
+
+
+def _paint_skin(rng: np.random.Generator, anatomy: Anatomy, who: Identity, albedo: np.ndarray, dark: Array) -> None:
+    """Paint blemishes, freckles, lids, lips, lashes and brows onto even skin, in place."""
+    skin, hair, fields = linear(who.skin), linear(who.hair), anatomy.fields
+    albedo *= (1 + 0.06 * anatomy.texture(rng) + 0.025 * anatomy.grain(rng))[:, None]
+    flushed = skin * [0.75, 0.8, 1.05]
+    _mix(albedo, flushed, fields["cheeks"], rng.uniform(0, 0.7))
+    _mix(albedo, flushed, fields["nose"], rng.uniform(0, 0.6))
+    _mix(albedo, skin * 0.5, fields["sockets"], rng.uniform(0, 0.45))
+    _mix(albedo, skin * [0.12, 0.12, 0.2], fields["nostrils"], rng.uniform(0.5, 0.9))
+    spots = rng.choice(fields["cheeks"].at, len(who.freckles))
+    albedo[spots] += rng.uniform(0.3, 0.9, (len(spots), 1)) * (skin * 0.35 - albedo[spots])
+    painted = not who.beard and not who.moustache and rng.random() < 0.4
+    lips = linear(who.lips) * (np.array([0.8, 0.7, 1.3]) if painted else rng.uniform(0.8, 1.1))
+    _mix(albedo, lips, fields["lips"], rng.uniform(0.5, 1.0))
+    _mix(albedo, skin * 0.3, fields["lids"], rng.uniform(0, 0.4))
+    _mix(albedo, hair * 0.2, fields["lashes"], rng.uniform(*((0.5, 0.95) if painted else (0.2, 0.7))))
+    _mix(albedo, dark * rng.uniform(0.4, 0.9), _brows(rng, anatomy, who), rng.uniform(0.5, 0.97))
+
+
+def _lay_skin(relief: np.ndarray, anatomy: Anatomy, who: Identity, albedo: np.ndarray) -> None:
+    """Lay the grey skin of a real person ``[N]``, with its brows, lids and lips, onto skin of another colour."""
+    albedo *= relief[:, None]
+    red, lips = linear(who.lips) / linear(who.skin), anatomy.fields["lips"]
+    albedo[lips.at] *= 1 + lips.weight[:, None] * (red / red.mean() - 1)
 
 
 def _mix(albedo: np.ndarray, colour: Array, where: Field, strength: float | Array = 1.0) -> None:

@@ -75,13 +75,13 @@ def photographs(rng: np.random.Generator, face: RenderedFace, count: int, side: 
         yield picture, intensities
 
 
-def make_chunk(model: Path, seed: int, chunk: int) -> list[dict[str, Any]]:
+def make_chunk(model: Path, skins: Path | None, seed: int, chunk: int) -> list[dict[str, Any]]:
     """The rows of `CHUNK` people."""
     cv2.setNumThreads(1)
     rows = []
     for person in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         rng = np.random.default_rng([seed, 23, person])
-        face = random_face(rng, anatomy_of(model))
+        face = random_face(rng, anatomy_of(model, skins))
         for k, (picture, intensities) in enumerate(photographs(rng, face, PER_PERSON, SIDE)):
             quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))]
             name = f"{person:06d}_{k}.jpg"
@@ -96,18 +96,19 @@ def make_chunk(model: Path, seed: int, chunk: int) -> list[dict[str, Any]]:
     return rows
 
 
-def write_stills(out: Path, model: Path, count: int, seed: int, workers: int) -> Iterator[int]:
+def write_stills(out: Path, model: Path, skins: Path | None, count: int, seed: int, workers: int) -> Iterator[int]:
     """Write DIR/stills.parquet atomically, and yield the number of pictures of each part.
 
     Args:
         out: DIR, which exists.
         model: file of the morphable model.
+        skins: file of real people's skins; None: painted skin.
         count: of pictures; one of ten people is for validation.
         seed: of the random numbers.
         workers: processes; the result does not depend on them.
     """
     chunks = range(-(-count // (CHUNK * PER_PERSON)))
-    make = partial(make_chunk, model, seed)
+    make = partial(make_chunk, model, skins, seed)
     with atomic_file(out / FILE) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="none") as writer:
         left = count
         for rows in _parts(make, chunks, workers):

@@ -98,7 +98,7 @@ def test_stills_are_a_table_that_training_reads(model: Path, tmp_path: Path, mon
     picture = cv2.imdecode(np.frombuffer(table["image"][0].as_py()["bytes"], np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (128, 128, 3)
     assert np.ptp(picture.mean(axis=(0, 1))) > 0.5  # in colour
-    again = stills.make_chunk(model, 0, 0)
+    again = stills.make_chunk(model, None, 0, 0)
     assert [row["image"]["bytes"] for row in again[:5]] == [row["bytes"] for row in table["image"].to_pylist()[:5]]
 
 
@@ -126,12 +126,66 @@ def test_release_of_rendered_faces_has_intensities_that_its_labels_follow(
     assert len(pq.read_table(config.out / "answers" / "intensities.parquet")) > 8
 
 
+def write_skins(path: Path, vertices: int, **changed: np.ndarray) -> Path:
+    """Two people: one even skin, one that is dark below the nose; and a third who is held out."""
+    rows = np.array([[0.3] * vertices, [0.2] * vertices, [9.0] * vertices])
+    rows[1, : vertices // 2] = 0.02
+    arrays = {"keys": np.array(["even", "dark", "kept"]), "c": rows.astype(np.float16), "held": np.array(["kept"])}
+    np.savez(path, **arrays | {"skin": np.array([0.3, 0.2, 3.0])} | changed)
+    return path
+
+
+def test_skins_of_real_people_replace_painted_skin(model: Path, tmp_path: Path) -> None:
+    vertices = len(anatomy_of(model).at)
+    skins = write_skins(tmp_path / "skins.npz", vertices)
+    anatomy = anatomy_of(model, skins)
+    assert anatomy.skins is not None
+    assert anatomy.skins.shape == (2, vertices)
+    assert anatomy.skins[0] == pytest.approx(1, abs=1e-3)
+    faces = [random_face(np.random.default_rng(seed), anatomy) for seed in range(12)]
+    below, above = np.arange(40, 400), np.arange(vertices // 2 + 40, vertices // 2 + 400)
+    shares = [face.surface.albedo[below].mean() / face.surface.albedo[above].mean() for face in faces]
+    assert min(shares) < 0.4  # somebody with the dark skin
+    assert max(shares) > 0.7
+    config = Config(out=tmp_path / "a", faces="rendered", model=model, skins=skins, stills=2)
+    generate(config.out, config)
+    assert read_json(config.out / "synthwild.json")["config"]["skins"]
+    painted = stills.make_chunk(model, None, 0, 0)[0]["image"]["bytes"]
+    assert pq.read_table(config.out / "stills.parquet")["image"][0].as_py()["bytes"] != painted
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"c": np.ones((3, 7))}, r"c \[3, 7\] and skin \[3\] do not fit 3 people"),
+        ({"skin": np.zeros(3)}, "not positive and finite"),
+        ({"held": np.array(["even", "dark", "kept"])}, "nobody who is not held out"),
+    ],
+)
+def test_skins_that_do_not_fit_are_refused(
+    model: Path, tmp_path: Path, changed: dict[str, np.ndarray], message: str
+) -> None:
+    skins = write_skins(tmp_path / "skins.npz", len(anatomy_of(model).at), **changed)
+    with pytest.raises(UserError, match=message):
+        anatomy_of(model, skins)
+
+
+def test_file_without_skins_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a file of skins, it lacks keys, c, skin"):
+        anatomy_of(model, model)
+    (tmp_path / "text.npz").write_text("no skins")
+    with pytest.raises(UserError, match="cannot be read as a file of skins"):
+        anatomy_of(model, tmp_path / "text.npz")
+
+
 def test_options_that_do_not_fit_are_refused(model: Path, tmp_path: Path) -> None:
     for wrong, message in (
         ({"faces": "rendered"}, "--model M.npz go together"),
         ({"model": model}, "--model M.npz go together"),
         ({"stills": 5}, "--stills 5"),
         ({"faces": "rendered", "model": tmp_path / "no.npz"}, "no.npz is not a file"),
+        ({"skins": model}, "with --faces rendered"),
+        ({"faces": "rendered", "model": model, "skins": tmp_path / "no.npz"}, "no.npz: expected a file"),
     ):
         with pytest.raises(UserError, match=message):
             generate(tmp_path / "out", Config(**wrong))
