@@ -53,6 +53,12 @@ class EpochDraw:
 
     A video of n frames takes `min(n, most)` places, or n if `most` is 0. They go through its frames in a shuffled order
     that carries on from epoch to epoch, so that every frame is seen before one is seen again.
+
+    Attributes:
+        places: `[V]` number of places of each video.
+        count: Number of places.
+        mass: `[C]` share of each class in the labels of an epoch; NaN if a frame has none.
+        labelled: `[C]` share of an epoch's places that have each label.
     """
 
     def __init__(self, frames: LabelledFrames, most: int, seed: int) -> None:
@@ -62,10 +68,13 @@ class EpochDraw:
         self._bounds, self._sizes, self.seed = frames.bounds, sizes, seed
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
         self.count = int(self.places.sum())
-        mass = np.zeros(frames.targets.shape[1])
+        mass, labelled = np.zeros((2, frames.targets.shape[1]))
         for video, (start, stop) in enumerate(zip(frames.bounds[:-1], frames.bounds[1:], strict=True)):
-            mass += frames.targets[start:stop].mean(axis=0) * self.places[video]
+            targets = frames.targets[start:stop]
+            mass += targets.mean(axis=0) * self.places[video]
+            labelled += (~np.isnan(targets)).mean(axis=0) * self.places[video]
         self.mass: np.ndarray = mass / mass.sum()
+        self.labelled: np.ndarray = labelled / self.count
 
     def __call__(self, epoch: int, place: int) -> int:
         """Number of the frame at a place of an epoch."""

@@ -13,6 +13,7 @@ class Objective:
 
     Args:
         share: `[C]` share of each class in the training labels, each frame counted as often as it is drawn.
+        labelled: `[8]` or `[8 + 12]` share of the drawn frames that are labelled, by column of the targets.
         imbalance: `none`: cross-entropy; `logit_adjustment`: see :func:`wildaffect.tasks.losses.expression_loss`.
         label_smoothing: Mass spread evenly over the classes.
         mixup: See :func:`finetune.augment.batch_mixing`.
@@ -23,6 +24,7 @@ class Objective:
     def __init__(
         self,
         share: np.ndarray,
+        labelled: np.ndarray,
         *,
         imbalance: str,
         label_smoothing: float,
@@ -32,6 +34,7 @@ class Objective:
     ) -> None:
         adjusted = imbalance == "logit_adjustment"
         self._prior = log_prior(torch.from_numpy(share).float()).to(device) if adjusted else None
+        self._labelled = torch.from_numpy(labelled).float().to(device)
         self._label_smoothing = label_smoothing
         self._mix = batch_mixing(mixup=mixup, cutmix=cutmix)
 
@@ -39,9 +42,10 @@ class Objective:
         """Loss of `images` uint8 `[B, 3, S, S]` against `targets` `[B, C]`.
 
         Targets of 8 + 12 columns hold expressions and action units: the loss is the sum of both tasks' means, each
-        over the frames that are labelled for it (not NaN).
+        over the frames that are labelled for it (not NaN). How many these are is expected, not counted, so that a
+        step's loss does not depend on how its frames are divided into micro-batches.
         """
-        images, targets = self._mix(batch["images"], batch["targets"])
+        images, targets = self._mixed(batch["images"], batch["targets"])
         logits = network(images).float()
         width = EXPR.out_dim
         expressions, units = targets[:, :width], targets[:, width:]
@@ -53,6 +57,19 @@ class Objective:
             label_smoothing=self._label_smoothing,
             prior=self._prior,
         )
+        loss = loss * known.float().mean() / self._labelled[:width].mean()
         if units.shape[1]:
-            loss = loss + AU.loss(logits[:, width:], units.nan_to_num(), ~units.isnan())
+            seen = ~units.isnan()
+            loss = loss + AU.loss(logits[:, width:], units.nan_to_num(), seen) * (
+                seen.float().mean() / self._labelled[width:].mean()
+            )
         return loss
+
+    def _mixed(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mix a batch; faces with expressions and faces with action units are mixed among themselves."""
+        if targets.shape[1] == EXPR.out_dim:
+            return self._mix(images, targets)
+        other = targets[:, : EXPR.out_dim].isnan().any(1)
+        parts = [where for where in (~other, other) if where.any()]
+        mixed = [self._mix(images[where], targets[where]) for where in parts]
+        return torch.cat([pictures for pictures, _ in mixed]), torch.cat([labels for _, labels in mixed])

@@ -156,6 +156,7 @@ def train(config: Finetune) -> dict[str, Any]:
     )
     objective = Objective(
         expressions.mass,
+        draw.labelled,
         imbalance=config.imbalance,
         label_smoothing=config.label_smoothing,
         mixup=config.mixup,
