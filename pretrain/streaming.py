@@ -10,12 +10,12 @@ Shards are read with Arrow rather than by streaming with `datasets`, which would
 more and reads each shard from its beginning, while here a row group is found by its number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar, cast
 
 import fsspec
 import numpy as np
@@ -38,12 +38,15 @@ try:
 except ImportError:  # without s3fs
     BotoCoreError = OSError
 
+T = TypeVar("T")
 UNREADABLE = (OSError, ImportError, ValueError, BotoCoreError)
 """What reading an address raises; Arrow's errors are ValueErrors."""
 BLOCK = 4096
 """Pictures, as JPEG, that a worker holds and shuffles at a time."""
 TOGETHER = 16
 """Shards that a worker reads at a time, so that a block is not made of two or three videos."""
+LOOKING = 16
+"""Shards that are looked at at a time, before and after training."""
 SHOWN = 64
 """Pictures of a store used for statistics and reconstructions."""
 
@@ -101,19 +104,30 @@ class FacesStream:
     def _counted(self) -> np.ndarray:
         """Number of pictures to train on in each shard, from the shards themselves."""
 
-        def look(shard: int) -> tuple[int, int, set[str]]:
-            with self._fs.open(self.path(shard)) as remote:
-                file = pq.ParquetFile(remote)
-                found = {group_of(video) for video in _videos(file)} & self._left_out if self._left_out else set()
-                return sum(pictures_by_group(file.metadata)), sum(self._kept_by_group(file)), found
+        def look(file: pq.ParquetFile) -> tuple[int, int, set[str]]:
+            found = {group_of(video) for video in _videos(file)} & self._left_out if self._left_out else set()
+            return sum(pictures_by_group(file.metadata)), sum(self._kept_by_group(file)), found
 
-        try:
-            with ThreadPoolExecutor(16) as pool:
-                pictures, kept, found = zip(*pool.map(look, range(len(self._names))), strict=True)
-        except UNREADABLE as error:
-            raise UserError(f"a shard of {self.address} cannot be read: {error}") from None
+        pictures, kept, found = zip(*self._of_each_shard(look), strict=True)
         self.excluded, self.found = sum(pictures) - sum(kept), set().union(*found)
         return np.array(kept, dtype=np.int64)
+
+    def _open(self, shard: int) -> IO[bytes]:
+        """Open a shard. Nothing is read ahead: fsspec would fetch all of it, up to 50 MiB, for a column of names."""
+        return cast(IO[bytes], self._fs.open(self.path(shard), cache_type="none"))
+
+    def _of_each_shard(self, look: Callable[[pq.ParquetFile], T]) -> Iterator[T]:
+        """What `look` says of each shard, in order; several are looked at at a time."""
+
+        def opened(shard: int) -> T:
+            with self._open(shard) as remote:
+                return look(pq.ParquetFile(remote))
+
+        try:
+            with ThreadPoolExecutor(LOOKING) as pool:
+                yield from pool.map(opened, range(len(self._names)))
+        except UNREADABLE as error:
+            raise UserError(f"a shard of {self.address} cannot be read: {error}") from None
 
     def _kept_by_group(self, file: pq.ParquetFile) -> list[int]:
         """Number of pictures to train on in each row group of a shard."""
@@ -138,16 +152,15 @@ class FacesStream:
     @property
     def videos(self) -> Iterator[str]:
         """Names of the videos (not of single pictures) that the pictures come from."""
-        for shard in range(len(self._names)):
-            with self._fs.open(self.path(shard)) as remote:
-                for video, frames in _videos(pq.ParquetFile(remote)).items():
-                    if frames > 1 and group_of(video) not in self._left_out:
-                        yield video
+        for videos in self._of_each_shard(_videos):
+            for video, frames in videos.items():
+                if frames > 1 and group_of(video) not in self._left_out:
+                    yield video
 
     def read(self, shard: int, skip: int) -> Iterator[tuple[int, bytes]]:
         """Positions in a shard and JPEG bytes of its pictures, without the first `skip`."""
         first = 0
-        with self._fs.open(self.path(shard)) as remote:
+        with self._open(shard) as remote:
             file = pq.ParquetFile(remote)
             for group, pictures in enumerate(self._kept_by_group(file)):
                 if skip < first + pictures:  # others are passed over without fetching them
@@ -368,7 +381,7 @@ class StreamedCrops(torch.utils.data.IterableDataset[dict[str, Any]]):
         """Crop one picture of a block; the next one takes the place of a picture that cannot be decoded."""
         rng = sample_rng(self.plan.seed, epoch, held[place][0])
         found = first_readable(
-            (*range(place, len(held)), *range(place)),
+            chain(range(place, len(held)), range(place)),
             lambda at: face_views(held[at][1])[0],
             lambda at: self.faces.name(held[at][0]),
             self.skipped,

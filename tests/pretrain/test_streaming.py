@@ -218,6 +218,12 @@ def test_an_object_store_is_read_like_a_disk(store, other, tmp_path, monkeypatch
         streaming.BLOCK = 4096  # as the workers, which start afresh, have it
         faces = ["s3://bucket/faces0", "s3://bucket/faces1"]
         there = [*work_ahead(mixed(faces, 0, 30, (1, 3)), 1, start="spawn")]  # with the variables set above
+        assert [*FacesStream(faces[0]).videos] == [f"v{number}" for number in range(6)]
+        fetch, fetched = s3fs.S3File._fetch_range, []
+        monkeypatch.setattr(s3fs.S3File, "_fetch_range", lambda *of: fetched.append(of[2] - of[1]) or fetch(*of))
+        with FacesStream(faces[0])._open(0) as shard:
+            shard.read(8)
+        assert fetched == [8]  # nothing is read ahead: names are few bytes in a shard of 50 MB
     finally:
         server.kill()
         server.wait()
