@@ -30,7 +30,9 @@ def extract(config: Extract) -> dict[str, Any]:
     check_ranges(config)
     config = resolved(config)
     accelerator = start(config.precision)
-    store = FacesStore(config.faces)
+    # The first process hashes the store and remembers it; where nodes have copies of it, the first on each node.
+    with accelerator.main_process_first(), accelerator.local_main_process_first():
+        store = FacesStore(config.faces)
     encoder = with_pooling(load_encoder(config.encoder), config.pooling).to(accelerator.device)
     check_views(store, config.view)
     labels = None

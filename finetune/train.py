@@ -51,16 +51,18 @@ def train(config: Finetune) -> dict[str, Any]:
     """
     # What to train and validate on, and from what.
     check_ranges(config)
-    accelerator = start(config.precision, config.tracker, config.out)
-    store = FacesStore(config.faces)
-    parent = load_encoder(config.encoder)
-    split = read_split(store, config.labels, class_map=config.class_map, seed=config.seed, exclude=config.exclude)
-    stores, frames = [store], split.train
-    expressions = draw = EpochDraw(frames, config.frames_per_video, config.seed)
     if (config.au_faces is None) != (config.au_labels is None):
         raise UserError("--au-faces and --au-labels belong together: pass both or neither")
-    if config.au_faces is not None and config.au_labels is not None:
-        stores.append(FacesStore(config.au_faces))
+    accelerator = start(config.precision, config.tracker, config.out)
+    # The first process hashes the stores and remembers it; where nodes have copies of them, the first on each node.
+    with accelerator.main_process_first(), accelerator.local_main_process_first():
+        stores = [FacesStore(path) for path in (config.faces, config.au_faces) if path is not None]
+    store = stores[0]
+    parent = load_encoder(config.encoder)
+    split = read_split(store, config.labels, class_map=config.class_map, seed=config.seed, exclude=config.exclude)
+    frames = split.train
+    expressions = draw = EpochDraw(frames, config.frames_per_video, config.seed)
+    if config.au_labels is not None:
         units = read_units(stores[1], config.au_labels, split.notes)
         frames = combined(split.train, units, len(store))
         split.units = units.ids
