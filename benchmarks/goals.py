@@ -63,6 +63,13 @@ GOALS = (
         STEPS,
     ),
     Goal(
+        "... or share of the rate of a matrix product",
+        "pretrain_step",
+        lambda result: result["share_of_matrix_rate"]["fast"],
+        0.4,
+        STEPS,
+    ),
+    Goal(
         "the same arithmetic in fp32",
         "pretrain_step",
         lambda result: result["images_per_s"]["ours_8x512_fp32"] / result["images_per_s"]["transformers"],

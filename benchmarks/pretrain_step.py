@@ -6,7 +6,8 @@ ViT-B/16 at 224 px, 75 % masked, random pictures, all sides in one process takin
 `ours_8x512_fp32` do the same arithmetic (tests/pretrain/test_mae.py compares them number by number); the others show
 what the light decoder and bf16 give, alone and together (`fast`, what recipe `vit-base` does). Where the CPU has no
 bf16 instructions, training takes fp32, and so does `fast`. All sides use the same
-AdamW; ours also turns bytes into floats and normalises them, which transformers' model leaves to its caller.
+AdamW; ours also turns bytes into floats and normalises them, which transformers' model leaves to its caller. A product
+of two square matrices, in the arithmetic of `fast`, takes its turn too: it shows what the machine can do at all.
 """
 
 import time
@@ -26,8 +27,11 @@ from checkpoints.errors import guarded
 from pretrain.build import build
 from pretrain.recipes import RECIPES
 from wildaffect.training.launch import choose_precision
+from wildaffect.training.meter import count_flops
 
 PARTS = ("forward", "backward", "optimizer")
+SIDE = 2048
+"""Rows and columns of the matrices of the product."""
 OURS = {  # recipe of the decoder, bf16 where there is any
     "ours_8x512_fp32": ("ling2024", False),
     "ours_8x512_bf16": ("ling2024", True),
@@ -61,12 +65,15 @@ def main(config: Config) -> dict[str, Any]:
         if native or not bf16 or name == "fast"
     }
     seconds: dict[str, list[list[float]]] = {name: [] for name in sides}
+    products, product = [], matrix_product(torch.bfloat16 if native else torch.float32)
     for number in range(config.rounds + 1):
         for name, step in sides.items():
             parts = step()
             if number:
                 seconds[name].append(parts)
             print(f"round {number} {name:16} {sum(parts):6.2f} s", flush=True)
+        products.append(product())
+    rate = 2 * SIDE**3 / min(products)
     totals = {name: np.sum(measured, axis=1) for name, measured in seconds.items()}
     fastest = {name: seconds[name][int(total.argmin())] for name, total in totals.items()}
     result: dict[str, Any] = {
@@ -79,6 +86,12 @@ def main(config: Config) -> dict[str, Any]:
         "seconds_fastest": {name: float(sum(parts)) for name, parts in fastest.items()},
         "seconds_median": {name: float(np.median(total)) for name, total in totals.items()},
         "images_per_s": {name: config.batch / float(sum(parts)) for name, parts in fastest.items()},
+        "matrix_flop_per_s": rate,
+        "share_of_matrix_rate": {
+            name: 3 * flops_of(recipe) * config.batch / float(sum(fastest[name])) / rate
+            for name, (recipe, bf16) in OURS.items()
+            if name in fastest and (bf16 or not native)
+        },
         "parts_of_fastest": {name: dict(zip(PARTS, parts, strict=True)) for name, parts in fastest.items()},
         "times_as_fast_as_transformers": {
             name: ratio(totals["transformers"], total) for name, total in totals.items() if name != "transformers"
@@ -86,6 +99,7 @@ def main(config: Config) -> dict[str, Any]:
     }
     for name, found in result["times_as_fast_as_transformers"].items():
         print(f"{name}: {found}")
+    print(f"share of {rate / 1e9:.0f} GFLOP/s: {result['share_of_matrix_rate']}")
     if config.out is not None:
         write_json(config.out, result)
     return result
@@ -114,6 +128,25 @@ def ours(recipe: str, batch: int, bf16: bool) -> Callable[[], list[float]]:
     model = build(RECIPES[recipe][1])
     images = torch.randint(0, 256, (batch, 3, 224, 224), dtype=torch.uint8)
     return stepper(model, images, lambda x, noise: model(x, noise).loss, bf16)
+
+
+def flops_of(recipe: str) -> float:
+    """Floating-point operations of a forward pass of one picture; a training step is three."""
+    model = build(RECIPES[recipe][1])
+    picture = torch.zeros(1, 3, 224, 224, dtype=torch.uint8)
+    return count_flops(model, picture, torch.zeros(1, model.num_patches))
+
+
+def matrix_product(dtype: torch.dtype) -> Callable[[], float]:
+    """A function that multiplies two square matrices and returns the seconds that it took."""
+    one, two = torch.rand(2, SIDE, SIDE).to(dtype)
+
+    def product() -> float:
+        start = time.perf_counter()
+        _ = one @ two
+        return time.perf_counter() - start
+
+    return product
 
 
 def stepper(
