@@ -1,7 +1,8 @@
 """Draws on and beside the frames of an annotated video."""
 
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -231,9 +232,35 @@ def write(
 
 @lru_cache(maxsize=2048)
 def glyphs(text: str, size: int) -> np.ndarray:
-    """Rasterise a line of text: float32 `[H, W]` in 0..1, in the font that comes with matplotlib."""
-    font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
-    width = max(1, int(np.ceil(font.getlength(text))))
-    picture = Image.new("L", (width, size + size // 3))
-    ImageDraw.Draw(picture).text((0, 0), text, 255, font)
+    """Rasterise a line of text: float32 `[H, W]` in 0..1.
+
+    Numbers change with every frame, so the line is put together from letters; scripts that join them are drawn whole.
+    """
+    letters = list(text) if text.isascii() else [text]
+    places = np.cumsum([0.0, *(advance(*pair, size) for pair in pairwise([*letters, ""]))])
+    line = np.zeros((size + size // 3, max(1, math.ceil(places[-1]))), np.float32)
+    for letter, place in zip(letters, places, strict=False):
+        part = line[:, math.floor(place + 0.5) :]
+        mask = letter_mask(letter, size)[:, : part.shape[1]]
+        np.maximum(part[:, : mask.shape[1]], mask, out=part[:, : mask.shape[1]])
+    return line
+
+
+@lru_cache(maxsize=2048)
+def letter_mask(letter: str, size: int) -> np.ndarray:
+    """A rasterised letter, float32 `[H, W]` in 0..1."""
+    picture = Image.new("L", (max(1, math.ceil(font(size).getbbox(letter)[2])), size + size // 3))
+    ImageDraw.Draw(picture).text((0, 0), letter, 255, font(size))
     return np.asarray(picture, np.float32) / 255
+
+
+@lru_cache(maxsize=8192)
+def advance(letter: str, following: str, size: int) -> float:
+    """How far the next letter stands from a letter, in pixels."""
+    return font(size).getlength(letter + following) - font(size).getlength(following)
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib."""
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

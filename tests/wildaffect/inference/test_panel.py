@@ -3,8 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image, ImageDraw
 
-from wildaffect.inference.panel import INK, Painter, clock, people_of
+from wildaffect.inference.panel import INK, Painter, clock, font, glyphs, people_of
 from wildaffect.inference.predictor import Predictor
 from wildaffect.report.palette import EXPRESSION_COLOURS, rgb
 
@@ -62,3 +63,15 @@ def test_bars_have_a_mark_where_an_au_becomes_active(heads, store):
 )
 def test_a_time_stamp_is_as_on_a_player(seconds, text):
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["V +0.12  A -0.34", "1:00:03.59", "2  Fear 0.11", "person 2: Surprise 0.47", "سلام", ""]
+)
+@pytest.mark.parametrize("size", [11, 12, 14])
+def test_a_line_of_letters_is_as_if_it_were_drawn_whole(text, size):
+    picture = Image.new("L", (max(1, int(np.ceil(font(size).getlength(text)))), size + size // 3))
+    ImageDraw.Draw(picture).text((0, 0), text, 255, font(size))
+    drawn = glyphs(text, size)
+    assert drawn.shape == np.asarray(picture).shape
+    assert np.abs(drawn - np.asarray(picture) / 255).max() < 0.15  # letters that touch
