@@ -15,6 +15,7 @@ from checkpoints.encoder import WEIGHTS, chosen_on, encoder_directory, load_enco
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN, Framing
 from checkpoints.network import Encoder
+from checkpoints.reading import shown
 from features.cache import PUBLISHED
 from features.embed import Embedder, with_pooling
 from features.sound import LOGMEL, Ear
@@ -25,6 +26,7 @@ from wildaffect.inference.scratch import side_by_side
 from wildaffect.report.card import CLEAN, KIND_MEANS, UNSCORED, caution, labels_are
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.leaks import clean_scores
+from wildaffect.tasks.priors import ADAPTATIONS
 
 DEFAULT = Path(__file__).parents[2] / "checkpoints" / "starter"
 VARIABLE = "WILDAFFECT_HEADS"
@@ -126,24 +128,20 @@ class Models:
         Returns:
             Task name to `[T, out_dim]`.
         """
-        values = average(
-            self.heads,
-            [
-                predict_sequence(
-                    head,
-                    side_by_side([features[item.feature_id] for item in head.inputs]),
-                    np.stack([heard.get(item.feature_id, valid) for item in head.inputs], axis=1),
-                    rate=rate,
-                )
-                for head in self.heads
-            ],
-        )
-        prior = next((head.prior for head in self.heads if head.prior), None)
-        if prior is not None and "expr" in values:
-            values["expr"] = prior.adapted(values["expr"], valid, self.adapt)
-        return values
+        every = []
+        for head in self.heads:
+            values = predict_sequence(
+                head,
+                side_by_side([features[item.feature_id] for item in head.inputs]),
+                np.stack([heard.get(item.feature_id, valid) for item in head.inputs], axis=1),
+                rate=rate,
+            )
+            if head.prior and "expr" in values:
+                values["expr"] = head.prior.adapted(values["expr"], valid, self.adapt, rate)
+            every.append(values)
+        return average(self.heads, every)
 
-    def under(self, prior: str, adapt: str) -> None:
+    def under(self, prior: str | Path, adapt: str) -> None:
         """Answer for expressions under another prior, or adapted to each clip.
 
         Args:
@@ -151,8 +149,11 @@ class Models:
             adapt: `none`, `person` or `clip`; see :meth:`wildaffect.tasks.priors.Prior.adapted`.
 
         Raises:
-            UserError: A head does not say what prior it was trained with, or none predicts expressions.
+            UserError: There is no such prior or adaptation; a head does not say what prior it was trained with, or none
+                predicts expressions.
         """
+        if adapt not in ADAPTATIONS:
+            raise UserError(f"adapt {shown(adapt)}: expected one of {', '.join(ADAPTATIONS)}")
         if (prior, adapt) == ("stated", "none"):
             return
         if not any("expr" in source["tasks"] for source in self.sources):
