@@ -58,6 +58,8 @@ class Models:
         framing: How faces were framed in training; unknown if no head says so.
         prior: Name of the prior that expressions are under; `stated` for the heads' own.
         adapt: How expressions are adapted to each person or clip; see :meth:`wildaffect.tasks.priors.Prior.adapted`.
+        data: Lines on the data in the bundles that heads and encoders come from, such as the terms of the weights.
+        scores: Lines on scores in the bundles that heads come from.
     """
 
     heads: list[Head]
@@ -70,6 +72,8 @@ class Models:
     framing: Framing = UNKNOWN
     prior: str = "stated"
     adapt: str = "none"
+    data: list[str] = field(default_factory=list)
+    scores: list[str] = field(default_factory=list)
 
     @property
     def tasks(self) -> list[Task]:
@@ -235,7 +239,24 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
     models.framing = _common_framing(models)
     names = [*models.embedders, *models.sounds]
     models.fingerprint = combine_hashes(hashes | {f"features {name}": name for name in names})
+    _read_lines(models)
     return models
+
+
+def _read_lines(models: Models) -> None:
+    """Read what the bundles that heads and encoders come from say about data and scores."""
+    homes = [directory.resolve().parents[1] for directory in models.directories]
+    for home in dict.fromkeys([*homes, *(place.parents[1] for place in models.places.values())]):
+        if not (home / BUNDLE).is_file():
+            continue
+        header = read_header(home, BUNDLE, kind="bundle", schema=1, form=BundleHeader)
+        names = [source["name"] for source in header["heads"]]
+        whole = homes == [home] * len(names)
+        origin = [] if whole else [f"Of the bundle {' + '.join(names)}, from which part of this comes:"]
+        if said := header.get("data"):
+            models.data += [*origin, *said]
+        if home in homes and (said := header.get("scores")):
+            models.scores += [*origin, *said]
 
 
 def _common_framing(models: Models) -> Framing:
@@ -281,7 +302,7 @@ def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) ->
             if task.name in scores
         },
         "encoders": [
-            {key: part[key] for key in ("stage", "recipe", "label_task") if part.get(key)}
+            {key: part[key] for key in ("stage", "recipe", "label_task", "synthetic_labels") if part.get(key)}
             | {"labelled_videos": {task: len(ids) for task, ids in (part.get("labelled_videos") or {}).items()}}
             | {"chosen_on": {task: len(ids) for task, ids in chosen_on(part).items()}}
             for part in encoders

@@ -67,6 +67,7 @@ class Prediction:
             "version": version("wildaffect"),
             "heads": self.models.sources,
             "kinds": self.models.kinds,
+            "about_heads": [*self.models.data, *self.models.scores],
             "credit": credit(self.models),
             "facts": self.facts.as_dict(),
             "warnings": self.warnings,
