@@ -169,7 +169,8 @@ def describe_models(models: Models) -> list[list[Any]]:
                 [
                     str(part.get("stage", "encoder of unknown training")),
                     *(
-                        f"{n:,} videos labelled with {TITLES.get(key, key)}"
+                        f"{n:,} {'synthetic ' if key in part.get('synthetic_labels', []) else ''}videos labelled with "
+                        f"{TITLES.get(key, key)}"
                         for key, n in part["labelled_videos"].items()
                     ),
                     *(f"epoch chosen on {n:,} {TITLES.get(key, key)} videos" for key, n in part["chosen_on"].items()),

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 
 from checkpoints.artifact import write_sealed
+from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from features.cache import fill_nearest
 from preprocessing.views import StillFrames
@@ -215,3 +217,25 @@ def test_an_option_that_does_not_exist_is_refused(heads, encoder, tmp_path, monk
     monkeypatch.setattr("wildaffect.inference.predictor.load_models", lambda *_: models)
     with pytest.raises(UserError, match=said):
         Predictor(heads[1], **options)
+
+
+def test_outputs_hold_what_the_bundle_says_of_its_heads(heads, store, tmp_path):
+    data, scores = ["Other was learnt from <nothing> else."], ["AU1 was checked on 264 faces."]
+    write_bundle(heads, tmp_path / "bundle", data=data, scores=scores)
+    (made,) = Predictor(tmp_path / "bundle").predict(store, progress=False)
+    said = json.loads(parquet.read_schema(made.save(tmp_path / "table.parquet")).metadata[b"wildaffect"])
+    assert said["about_heads"] == [*data, *scores]
+    page = made.report(tmp_path / "report.html").read_text()
+    assert "About these heads" in page and "learnt from &lt;nothing&gt; else" in page and scores[0] in page
+    (plain,) = Predictor(heads).predict(store, progress=False)
+    assert "About these heads" not in plain.report(tmp_path / "plain.html").read_text()
+
+
+def test_synthetic_labels_of_an_encoder_are_said_to_be(tmp_path):
+    place = tmp_path / "made"
+    make_encoder(place, synthetic=False)
+    header = json.loads((place / "config.json").read_text())
+    header["provenance"] |= {"labelled_videos": {"au": ["x"], "expr": ["a", "b"]}, "synthetic_labels": ["au"]}
+    write_sealed(place / "config.json", header)
+    said = credit(load_models([make_head(tmp_path / "va", "va", [(place, load_encoder(place))])]))
+    assert "1 synthetic videos labelled with action units, 2 videos labelled with expression" in said
