@@ -40,6 +40,7 @@ class Provenance(TypedDict, total=False):
     unlabelled_videos: list[str]
     labelled_videos: Ids
     chosen_on: Ids
+    synthetic_labels: list[str]
     validation_videos: list[str]
     pictures_seen: int
 

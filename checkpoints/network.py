@@ -59,7 +59,7 @@ class Encoder(nn.Module):
     Args:
         config: What to build.
         provenance: How and on what the weights were trained, as recorded by the stage that trained them
-            (`stage`, `recipe`, `synthetic`, `unlabelled_videos`, `labelled_videos`, `chosen_on`, `label_task`).
+            (`stage`, `recipe`, `synthetic`, `unlabelled_videos`, `labelled_videos`, `chosen_on`, `synthetic_labels`).
         pretrained: Let timm download its published weights for the architecture.
     """
 

@@ -1,5 +1,6 @@
 """The product of stage 2: the encoder, its classifier and the report."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from checkpoints.artifact import fingerprint
@@ -29,7 +30,15 @@ def provenance(parent: Encoder, store: FacesStore, split: Split) -> dict[str, An
             {"expr": split.train.ids} | ({"au": split.units} if split.units else {}),
         ),
         "chosen_on": together(chosen_on(before), {"expr": split.validation.ids}),
+        "synthetic_labels": synthetic_labels(before, split),
     }
+
+
+def synthetic_labels(before: Mapping[str, Any], split: Split) -> list[str]:
+    """Tasks all of whose labels, those of the parent included, are of drawn or rendered faces."""
+    own, earlier = {"expr", *(["au"] if split.units else [])}, set(before.get("labelled_videos") or {})
+    real = (own - set(split.synthetic)) | (earlier - set(before.get("synthetic_labels", [])))
+    return sorted((own | earlier) - real)
 
 
 def finish(

@@ -27,6 +27,7 @@ class Split:
         class_map: What the labels' class names were taken for, if they have names.
         notes: What was left out and why, for the log and the report.
         units: Ids of the sequences of another store whose action units are learnt too.
+        synthetic: Tasks whose training labels are all of drawn or rendered faces.
     """
 
     train: LabelledFrames
@@ -34,6 +35,7 @@ class Split:
     class_map: dict[str, str | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
+    synthetic: list[str] = field(default_factory=list)
 
     @property
     def fingerprint(self) -> str:

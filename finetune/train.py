@@ -67,6 +67,7 @@ def train(config: Finetune) -> dict[str, Any]:
         frames = combined(split.train, units, len(store))
         split.units = units.ids
         draw = EpochDraw(frames, config.frames_per_video, config.seed)
+    split.synthetic = [task for task, one in zip(("expr", "au"), stores, strict=False) if one.header.get("synthetic")]
     plan = BatchPlan.derive(
         count=draw.count,
         batch_size=config.batch_size,

@@ -159,6 +159,7 @@ def write_result(
         provenance["pictures_seen"] += before["pictures_seen"]
         provenance["labelled_videos"] = before.get("labelled_videos") or {}
         provenance["chosen_on"] = together(chosen_on(before), chose)
+        provenance["synthetic_labels"] = before.get("synthetic_labels", [])
     model.encoder.provenance = provenance
     header = read_run_header(run.path)
     decoder = DecoderConfig(config.decoder_dim, config.decoder_depth, config.decoder_heads)

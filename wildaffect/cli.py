@@ -45,7 +45,8 @@ class Predict:
     """How common the expressions are assumed to be: stated (the head's own), trained (as in training), uniform, or a
     JSON file of shares by expression."""
     adapt: Literal["none", "person", "clip"] = "none"
-    """person: each person's median over the clip is treated as neutral; clip: the prior is estimated from the clip."""
+    """person: each person's median over the clip is treated as neutral; clip: the prior is estimated from the clip;
+    who is seen for less than a second stays as without it."""
     annotate: bool = True
     """Write annotated.mp4. This takes about as long as everything else together."""
 

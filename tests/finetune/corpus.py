@@ -51,10 +51,10 @@ def rows_of(id: str, length: int, seed: int = 0) -> list[dict]:
     return rows
 
 
-def make_store(path: Path, sequences: dict[str, int] | None = None, seed: int = 0) -> Path:
+def make_store(path: Path, sequences: dict[str, int] | None = None, seed: int = 0, *, synthetic: bool = True) -> Path:
     for id, length in (TRAIN | VALIDATION if sequences is None else sequences).items():
         write_shard(path, id, rows_of(id, length, seed))
-    finish_store(path, made_by="test", config={}, image_size=40, problems=[], synthetic=True)
+    finish_store(path, made_by="test", config={}, image_size=40, problems=[], synthetic=synthetic)
     return path
 
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,9 @@ from checkpoints.artifact import write_sealed
 from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from checkpoints.tensors import load_tensors
+from finetune.finish import synthetic_labels
+from finetune.frames import LabelledFrames
+from finetune.labels import Split
 from finetune.recipes import RECIPES
 from finetune.run import main
 from tests import processes
@@ -50,6 +54,7 @@ def test_learns_and_writes_its_product(whole, corpus):
         "unlabelled_videos": ["u1"],
         "labelled_videos": {"expr": sorted(TRAIN)},
         "chosen_on": {"expr": sorted(VALIDATION)},
+        "synthetic_labels": ["expr"],
     }
     assert not {"drop_path_rate", "patch_drop_rate"} & encoder.config.kwargs.keys()
     assert load_tensors(whole / "classifier.safetensors")["weight"].shape == (8, encoder.dim)
@@ -76,12 +81,28 @@ def test_action_units_are_learnt_beside_the_expressions(whole, corpus, tmp_path)
     rows = [f"{id},{frame}," + ",".join(["0.5"] * 12) for id in TRAIN for frame in (1, 2, 3)]
     (tmp_path / "au.csv").write_text("\n".join(["video,frame," + ",".join(AUS), *rows]) + "\n")
     settings = config(corpus, tmp_path / "run", epochs=0.2, evaluations=1, au_faces=corpus.faces)
+    settings = replace(settings, faces=make_store(tmp_path / "real", synthetic=False))
     with pytest.raises(UserError, match="pass both or neither"):
         main(settings)
     main(replace(settings, au_labels=tmp_path / "au.csv"))
     encoder = load_encoder(tmp_path / "run")
     assert encoder.provenance["labelled_videos"] == {"au": sorted(TRAIN), "expr": sorted(TRAIN)}
+    assert not encoder.provenance["synthetic"] and encoder.provenance["synthetic_labels"] == ["au"]
     assert load_tensors(tmp_path / "run" / "classifier.safetensors")["weight"].shape == (8, encoder.dim)
+
+
+@pytest.mark.parametrize(
+    "before, expected",
+    [
+        ({}, ["au"]),
+        ({"labelled_videos": {"au": ["a"]}}, []),  # real, or of before this was recorded
+        ({"labelled_videos": {"au": ["a"], "va": ["a"]}, "synthetic_labels": ["au", "va"]}, ["au", "va"]),
+        ({"labelled_videos": {"expr": ["a"]}, "synthetic_labels": ["expr"]}, ["au"]),
+    ],
+)
+def test_labels_are_synthetic_if_all_of_a_task_are(before, expected):
+    none = LabelledFrames(np.zeros(0), np.zeros((0, 8)), np.zeros(1), [])
+    assert synthetic_labels(before, Split(none, none, units=["b"], synthetic=["au"])) == expected
 
 
 def test_kept_weights_are_those_of_the_best_validation(whole):

@@ -34,6 +34,7 @@ from wildaffect.report.page import png
 from wildaffect.tasks.predictions import HEADER, KIND, WORK
 
 SCHEMA = 2
+TABLE, CSV, PLOT, VIDEO, REPORT = "predictions.parquet", "predictions.csv", "plot.png", "annotated.mp4", "report.html"
 
 
 class ClipHeader(Header):
@@ -111,30 +112,36 @@ def predict_clip(
         UserError: The clip cannot be read, or the folder is being written by another process.
         OSError: The folder cannot be written.
     """
+    models = predictor.models
     with locked(folder):
+        parents = {"clip": clip_hash(clip.path), "heads": models.fingerprint}
+        config = {"annotate": annotate, "prior": models.prior, "adapt": models.adapt}
+        done = finished(folder, parents, config)
+        if done is not None:
+            return Outcome(done["facts"], {})
+        begin(folder, parents)
         try:
-            return _predict_clip(predictor, clip, folder, annotate=annotate, progress=progress)
-        except (UserError, av.FFmpegError):
-            # It would fail again: what an interrupted run may go on from is of no use here.
-            shutil.rmtree(folder / WORK, ignore_errors=True)
+            return _predict_clip(predictor, clip, folder, parents, config, progress)
+        except (UserError, av.FFmpegError) as error:
+            if not (isinstance(error, OSError) and error.errno in FULL):
+                discard(folder)  # it would fail again: nothing is left to continue from
             raise
 
 
 def _predict_clip(
-    predictor: Predictor, clip: Item, folder: Path, *, annotate: bool, progress: Progress | None
+    predictor: Predictor,
+    clip: Item,
+    folder: Path,
+    parents: dict[str, str],
+    config: dict[str, Any],
+    progress: Progress | None,
 ) -> Outcome:
     models = predictor.models
-    parents = {"clip": clip_hash(clip.path), "heads": models.fingerprint}
-    config = {"annotate": annotate, "prior": models.prior, "adapt": models.adapt}
-    done = finished(folder, parents, config)
-    if done is not None:
-        return Outcome(done["facts"], {})
     clock = [("", time.perf_counter())]
 
     def mark(name: str) -> None:
         clock.append((name, time.perf_counter()))
 
-    begin(folder, parents)
     store, problems = predictor.find_faces(clip, folder / WORK / "faces", progress)
     mark("faces")
     source = clip.path if clip.kind == "video" else None
@@ -142,15 +149,15 @@ def _predict_clip(
     table = predictor.predict_faces(store, clip.video, progress, heard)
     mark("encoder and heads")
     result = Prediction(clip.video, table, store, models, problems=problems, notes=heard.notes, source=source)
-    result.save(folder / "predictions.parquet")
-    write_table(result.table, folder / "predictions.csv")  # the header, written last, has the metadata
-    with atomic_file(folder / "plot.png") as temporary:
+    result.save(folder / TABLE)
+    write_table(result.table, folder / CSV)  # the header, written last, has the metadata
+    with atomic_file(folder / PLOT) as temporary:
         temporary.write_bytes(png(result.plot()))
     mark("tables and plot")
-    if annotate and source:
-        result.save_video(folder / "annotated.mp4", progress)
+    if config["annotate"] and source:
+        result.save_video(folder / VIDEO, progress)
         mark("annotated video")
-    result.report(folder / "report.html")
+    result.report(folder / REPORT)
     mark("report")
     write_header(
         folder,
@@ -238,3 +245,10 @@ def begin(folder: Path, parents: dict[str, str]) -> None:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         write_json(marker, parents["clip"])
+
+
+def discard(folder: Path) -> None:
+    """Remove what a run that failed wrote to a clip's folder; without a header it would pass for other files."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    for name in (TABLE, CSV, PLOT, VIDEO, REPORT):
+        (folder / name).unlink(missing_ok=True)

@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from checkpoints.errors import some
 from temporal.data import frame_rate
 from wildaffect.inference.models import Models
-from wildaffect.inference.table import BOX, flags, matrix, rows_of, subjects
+from wildaffect.inference.table import BOX, flags, matrix, rows_of, subject_name, subjects
 from wildaffect.report.card import KIND_MEANS, TITLES, scored_on
 from wildaffect.tasks import EXPRESSIONS, TASKS
+from wildaffect.tasks.priors import too_brief
 
 UNFRAMED = (
     "It is not known how the faces were framed in training, so they are framed in wildaffect's own way: the numbers "
     "may be worse than the heads' scores."
 )
 ADAPTED = {
-    "person": "Expressions are relative to each person's own baseline: the median over the clip is treated as neutral.",
-    "clip": "Expressions are under a prior that was estimated from this clip for each person.",
+    "person": "Expressions are relative to each person's own baseline, if they are seen long enough: the median over "
+    "the clip is treated as neutral.",
+    "clip": "Expressions are under a prior that was estimated from this clip for each person who is seen long enough.",
 }
 NO_CLOCK = "The frames have no times: 30 per second are assumed, in the times shown and where values are smoothed."
 MISUSE = (
@@ -84,18 +87,38 @@ def notes_of(models: Models) -> list[str]:
     """What a reader must know about the heads, whatever the clip, the most serious first."""
     found = [models.caution] if models.synthetic else []
     if models.prior != "stated":
-        shares = {head.prior.stated for head in models.heads if head.prior}
-        values = zip(EXPRESSIONS, shares.pop(), strict=True) if len(shares) == 1 else ()
-        listed = ", ".join(f"{name} {share:.3g}" for name, share in values)
+        priors = [head.prior for head in models.heads if head.prior]
+        idle = [
+            name
+            for number, name in enumerate(EXPRESSIONS)
+            if any(prior.stated[number] and not prior.trained[number] for prior in priors)
+        ]
+        same = len({prior.stated for prior in priors}) == 1
+        shares = dict(zip(EXPRESSIONS, priors[0].stated, strict=True)) if same else {}
+        listed = ", ".join(f"{name} {share:.3g}" for name, share in shares.items() if name not in idle)
+        without = f" Heads that did not learn {' and '.join(idle)} ignore the share of it." if idle else ""
         found.append(
             f"Expressions are under the prior {models.prior}{f' ({listed})' if listed else ''}, not the stated one, "
-            "for which their score holds."
+            f"for which their score holds.{without}"
         )
     if adapted := ADAPTED.get(models.adapt):
         found.append(f"{adapted} Their score is without this.")
     if not models.framing_is_known:
         found.append(UNFRAMED)
     return found
+
+
+def left_unadapted(models: Models, table: pa.Table) -> list[str]:
+    """A sentence on whom expressions are not adapted to, if they should be."""
+    brief = []
+    for subject in subjects(table) if models.adapt != "none" else ():
+        rows = rows_of(table, subject)
+        seen = int(flags(rows, "face").sum())
+        rate = frame_rate(rows["time_s"].to_numpy(zero_copy_only=False).astype(float))
+        if seen and too_brief(seen, rate):
+            brief.append(subject_name(subject))
+    reason = "Expressions are not adapted to people seen for less than a second or in fewer than ten frames"
+    return [f"{reason}: {some(brief, 5)}."] if brief else []
 
 
 def warnings_of(models: Models, facts: Facts, problems: list[str], notes: Sequence[str] = ()) -> list[str]:
@@ -146,7 +169,8 @@ def describe_models(models: Models) -> list[list[Any]]:
                 [
                     str(part.get("stage", "encoder of unknown training")),
                     *(
-                        f"{n:,} videos labelled with {TITLES.get(key, key)}"
+                        f"{n:,} {'synthetic ' if key in part.get('synthetic_labels', []) else ''}videos labelled with "
+                        f"{TITLES.get(key, key)}"
                         for key, n in part["labelled_videos"].items()
                     ),
                     *(f"epoch chosen on {n:,} {TITLES.get(key, key)} videos" for key, n in part["chosen_on"].items()),

@@ -60,7 +60,8 @@ def write_report(
         "Scores of the heads, not of this clip, on videos used neither to train nor to select them.",
     )
     columns = Table(("column", "meaning"), [(column, COLUMNS[column]) for column in table.column_names])
-    sections += [Section("The heads", [heads]), Section("Columns of the tables", [columns], folded=True)]
+    about = [Section("About these heads", lines, folded=True)] if (lines := [*models.data, *models.scores]) else []
+    sections += [Section("The heads", [heads]), *about, Section("Columns of the tables", [columns], folded=True)]
     write_page(path, f"{name}: predictions per frame", sections)
 
 

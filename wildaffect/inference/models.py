@@ -15,6 +15,7 @@ from checkpoints.encoder import WEIGHTS, chosen_on, encoder_directory, load_enco
 from checkpoints.errors import UserError
 from checkpoints.framing import UNKNOWN, Framing
 from checkpoints.network import Encoder
+from checkpoints.reading import shown
 from features.cache import PUBLISHED
 from features.embed import Embedder, with_pooling
 from features.sound import LOGMEL, Ear
@@ -25,6 +26,7 @@ from wildaffect.inference.scratch import side_by_side
 from wildaffect.report.card import CLEAN, KIND_MEANS, UNSCORED, caution, labels_are
 from wildaffect.tasks import TASKS, Task
 from wildaffect.tasks.leaks import clean_scores
+from wildaffect.tasks.priors import ADAPTATIONS
 
 DEFAULT = Path(__file__).parents[2] / "checkpoints" / "starter"
 VARIABLE = "WILDAFFECT_HEADS"
@@ -56,6 +58,8 @@ class Models:
         framing: How faces were framed in training; unknown if no head says so.
         prior: Name of the prior that expressions are under; `stated` for the heads' own.
         adapt: How expressions are adapted to each person or clip; see :meth:`wildaffect.tasks.priors.Prior.adapted`.
+        data: Lines on the data in the bundles that heads and encoders come from, such as the terms of the weights.
+        scores: Lines on scores in the bundles that heads come from.
     """
 
     heads: list[Head]
@@ -68,6 +72,8 @@ class Models:
     framing: Framing = UNKNOWN
     prior: str = "stated"
     adapt: str = "none"
+    data: list[str] = field(default_factory=list)
+    scores: list[str] = field(default_factory=list)
 
     @property
     def tasks(self) -> list[Task]:
@@ -126,24 +132,20 @@ class Models:
         Returns:
             Task name to `[T, out_dim]`.
         """
-        values = average(
-            self.heads,
-            [
-                predict_sequence(
-                    head,
-                    side_by_side([features[item.feature_id] for item in head.inputs]),
-                    np.stack([heard.get(item.feature_id, valid) for item in head.inputs], axis=1),
-                    rate=rate,
-                )
-                for head in self.heads
-            ],
-        )
-        prior = next((head.prior for head in self.heads if head.prior), None)
-        if prior is not None and "expr" in values:
-            values["expr"] = prior.adapted(values["expr"], valid, self.adapt)
-        return values
+        every = []
+        for head in self.heads:
+            values = predict_sequence(
+                head,
+                side_by_side([features[item.feature_id] for item in head.inputs]),
+                np.stack([heard.get(item.feature_id, valid) for item in head.inputs], axis=1),
+                rate=rate,
+            )
+            if head.prior and "expr" in values:
+                values["expr"] = head.prior.adapted(values["expr"], valid, self.adapt, rate)
+            every.append(values)
+        return average(self.heads, every)
 
-    def under(self, prior: str, adapt: str) -> None:
+    def under(self, prior: str | Path, adapt: str) -> None:
         """Answer for expressions under another prior, or adapted to each clip.
 
         Args:
@@ -151,8 +153,11 @@ class Models:
             adapt: `none`, `person` or `clip`; see :meth:`wildaffect.tasks.priors.Prior.adapted`.
 
         Raises:
-            UserError: A head does not say what prior it was trained with, or none predicts expressions.
+            UserError: There is no such prior or adaptation; a head does not say what prior it was trained with, or none
+                predicts expressions.
         """
+        if adapt not in ADAPTATIONS:
+            raise UserError(f"adapt {shown(adapt)}: expected one of {', '.join(ADAPTATIONS)}")
         if (prior, adapt) == ("stated", "none"):
             return
         if not any("expr" in source["tasks"] for source in self.sources):
@@ -234,7 +239,24 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
     models.framing = _common_framing(models)
     names = [*models.embedders, *models.sounds]
     models.fingerprint = combine_hashes(hashes | {f"features {name}": name for name in names})
+    _read_lines(models)
     return models
+
+
+def _read_lines(models: Models) -> None:
+    """Read what the bundles that heads and encoders come from say about data and scores."""
+    homes = [directory.resolve().parents[1] for directory in models.directories]
+    for home in dict.fromkeys([*homes, *(place.parents[1] for place in models.places.values())]):
+        if not (home / BUNDLE).is_file():
+            continue
+        header = read_header(home, BUNDLE, kind="bundle", schema=1, form=BundleHeader)
+        names = [source["name"] for source in header["heads"]]
+        whole = homes == [home] * len(names)
+        origin = [] if whole else [f"Of the bundle {' + '.join(names)}, from which part of this comes:"]
+        if said := header.get("data"):
+            models.data += [*origin, *said]
+        if home in homes and (said := header.get("scores")):
+            models.scores += [*origin, *said]
 
 
 def _common_framing(models: Models) -> Framing:
@@ -280,7 +302,7 @@ def describe(directory: Path, head: Head, encoders: Sequence[dict[str, Any]]) ->
             if task.name in scores
         },
         "encoders": [
-            {key: part[key] for key in ("stage", "recipe", "label_task") if part.get(key)}
+            {key: part[key] for key in ("stage", "recipe", "label_task", "synthetic_labels") if part.get(key)}
             | {"labelled_videos": {task: len(ids) for task, ids in (part.get("labelled_videos") or {}).items()}}
             | {"chosen_on": {task: len(ids) for task, ids in chosen_on(part).items()}}
             for part in encoders

@@ -1,7 +1,8 @@
 """Draws on and beside the frames of an annotated video."""
 
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +12,9 @@ import pyarrow as pa
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from wildaffect.inference.table import BOX, matrix, rows_of, subject_name, subjects, times_of, units_of
+from wildaffect.inference.table import BOX, flags, matrix, rows_of, subject_name, subjects, times_of, units_of
 from wildaffect.report.palette import EXPRESSION_COLOURS, readable_on, rgb
-from wildaffect.tasks import AUS
+from wildaffect.tasks import AUS, EXPRESSIONS
 
 WIDTH = 260
 """Width of the panel in pixels."""
@@ -34,9 +35,10 @@ class Person:
         number: The same for a place with room for two letters; empty if there is only one person.
         rows: Frame number -> row.
         time_s: `[T]`.
-        box: `[T, 4]` in pixels of the source; NaN without a face.
+        face: `[T]` bool.
+        box: `[T, 4]` in pixels of the source; NaN without a face, and of ready crops.
         va: `[T, 2]`; NaN without a face; None if not predicted.
-        expression: `[T]` labels with their probability, empty without a face; None if not predicted.
+        expression: `[T]` labels with their own probability, empty without a face; None if not predicted.
         aus: `[T, U]` probabilities; None if not predicted.
         decided: `[T, U]` bool, true for active AUs.
         units: `[U]` names of the AUs.
@@ -46,6 +48,7 @@ class Person:
     number: str
     rows: dict[int, int]
     time_s: np.ndarray
+    face: np.ndarray
     box: np.ndarray
     va: np.ndarray | None
     expression: list[str] | None
@@ -63,10 +66,10 @@ def people_of(table: pa.Table) -> list[Person]:
         rows = rows_of(table, subject)
         expression = None
         if "expression" in names:
-            sure = matrix(rows, [name for name in table.column_names if name.startswith("p_") and name[2:] not in AUS])
+            # A mode filter may choose another label than the most probable one.
+            sure = {label: matrix(rows, [f"p_{label}"])[:, 0] for label in EXPRESSIONS}
             labels = rows["expression"].to_pylist()
-            best = [float(np.max(row)) for row in sure]
-            expression = [f"{label} {p:.2f}" if label else "" for label, p in zip(labels, best, strict=True)]
+            expression = [f"{label} {sure[label][row]:.2f}" if label else "" for row, label in enumerate(labels)]
         units = units_of(table)
         found.append(
             Person(
@@ -74,6 +77,7 @@ def people_of(table: pa.Table) -> list[Person]:
                 number=subject_name(subject).removeprefix("person ") if len(everyone) > 1 else "",
                 rows={frame: row for row, frame in enumerate(rows["frame"].to_pylist())},
                 time_s=times_of(rows),
+                face=flags(rows, "face"),
                 box=matrix(rows, BOX),
                 va=matrix(rows, ["valence", "arousal"]) if "valence" in names else None,
                 expression=expression,
@@ -139,11 +143,14 @@ class Painter:
             if row is None:
                 continue
             self._trail(panel, person, row)
-            if np.isfinite(person.box[row]).all():
+            if not person.face[row]:
+                continue
+            size = 0.0
+            if np.isfinite(person.box[row]).all():  # ready crops have no boxes
                 self._box(picture, person, row)
                 size = float(person.box[row, 2] - person.box[row, 0])
-                if leader is None or size > 1.3 * leader[0]:  # the main person, unless another face is clearly larger
-                    leader = size, person, row
+            if leader is None or size > 1.3 * leader[0]:  # the main person, unless another face is clearly larger
+                leader = size, person, row
         if leader:
             self._details(panel, leader[1], leader[2])
         else:
@@ -225,9 +232,35 @@ def write(
 
 @lru_cache(maxsize=2048)
 def glyphs(text: str, size: int) -> np.ndarray:
-    """Rasterise a line of text: float32 `[H, W]` in 0..1, in the font that comes with matplotlib."""
-    font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
-    width = max(1, int(np.ceil(font.getlength(text))))
-    picture = Image.new("L", (width, size + size // 3))
-    ImageDraw.Draw(picture).text((0, 0), text, 255, font)
+    """Rasterise a line of text: float32 `[H, W]` in 0..1.
+
+    Numbers change with every frame, so the line is put together from letters; scripts that join them are drawn whole.
+    """
+    letters = list(text) if text.isascii() else [text]
+    places = np.cumsum([0.0, *(advance(*pair, size) for pair in pairwise([*letters, ""]))])
+    line = np.zeros((size + size // 3, max(1, math.ceil(places[-1]))), np.float32)
+    for letter, place in zip(letters, places, strict=False):
+        part = line[:, math.floor(place + 0.5) :]
+        mask = letter_mask(letter, size)[:, : part.shape[1]]
+        np.maximum(part[:, : mask.shape[1]], mask, out=part[:, : mask.shape[1]])
+    return line
+
+
+@lru_cache(maxsize=2048)
+def letter_mask(letter: str, size: int) -> np.ndarray:
+    """A rasterised letter, float32 `[H, W]` in 0..1."""
+    picture = Image.new("L", (max(1, math.ceil(font(size).getbbox(letter)[2])), size + size // 3))
+    ImageDraw.Draw(picture).text((0, 0), letter, 255, font(size))
     return np.asarray(picture, np.float32) / 255
+
+
+@lru_cache(maxsize=8192)
+def advance(letter: str, following: str, size: int) -> float:
+    """How far the next letter stands from a letter, in pixels."""
+    return font(size).getlength(letter + following) - font(size).getlength(following)
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib."""
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

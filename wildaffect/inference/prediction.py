@@ -16,7 +16,7 @@ from checkpoints.errors import UserError
 from preprocessing.faces import FacesStore
 from temporal.predict import thresholds_of
 from wildaffect.inference.annotate import annotate_clip
-from wildaffect.inference.clip_facts import Facts, credit, facts_of, kinds_of, warnings_of
+from wildaffect.inference.clip_facts import Facts, credit, facts_of, kinds_of, left_unadapted, warnings_of
 from wildaffect.inference.clip_page import write_report
 from wildaffect.inference.models import Models
 from wildaffect.inference.plots import overview
@@ -56,7 +56,7 @@ class Prediction:
     ) -> None:
         self.clip, self.store, self.models, self.source = clip, store, models, source
         self.facts: Facts = facts_of(table)
-        self.warnings = warnings_of(models, self.facts, list(problems), notes)
+        self.warnings = warnings_of(models, self.facts, list(problems), [*left_unadapted(models, table), *notes])
         self.table = table.replace_schema_metadata({METADATA: json.dumps(self.metadata)})
 
     @cached_property
@@ -67,6 +67,7 @@ class Prediction:
             "version": version("wildaffect"),
             "heads": self.models.sources,
             "kinds": self.models.kinds,
+            "about_heads": [*self.models.data, *self.models.scores],
             "credit": credit(self.models),
             "facts": self.facts.as_dict(),
             "warnings": self.warnings,

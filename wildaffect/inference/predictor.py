@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from checkpoints.errors import UserError
 from checkpoints.framing import NAMED
+from checkpoints.reading import shown
 from features.cache import fill_nearest
 from preprocessing.detect import Detector
 from preprocessing.faces import FacesStore
@@ -44,6 +45,8 @@ from wildaffect.inference.table import make_table
 from wildaffect.training.images import resize
 from wildaffect.training.launch import choose_precision
 
+RUNTIMES = ("torch", "onnx")
+
 no_detector: UserError | None = None
 try:
     from preprocessing.mtcnn import MTCNN, check_device
@@ -63,10 +66,11 @@ class Predictor:
         prior: How common the expressions are assumed to be: `stated` (the head's own), `trained` (as in training),
             `uniform`, or a JSON file of shares by expression.
         adapt: `person` treats each person's median over the clip as neutral; `clip` estimates the prior from the clip.
+            Who is seen for less than a second, or in fewer than ten frames, stays as without it.
 
     Raises:
-        UserError: A head or its encoder is missing, damaged or does not fit; there is no such device; the batch size
-            is not positive.
+        UserError: A head or its encoder is missing, damaged or does not fit; there is no such device, runtime, prior
+            or adaptation; the batch size is not positive.
 
     Examples:
         Heads of any task will do; here `heads` are those of a finished `make demo` and `clip` is a video.
@@ -89,11 +93,13 @@ class Predictor:
         device: str = "auto",
         batch_size: int = 64,
         runtime: Literal["torch", "onnx"] = "torch",
-        prior: str = "stated",
+        prior: str | Path = "stated",
         adapt: Literal["none", "person", "clip"] = "none",
     ):
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: expected 1 or more")
+        if runtime not in RUNTIMES:
+            raise UserError(f"runtime {shown(runtime)}: expected one of {', '.join(RUNTIMES)}")
         if device == "auto" and runtime == "torch":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         device = "cpu" if device == "auto" else device

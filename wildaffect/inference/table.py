@@ -32,7 +32,7 @@ COLUMNS: dict[str, str] = {
     "valence": "how pleasant, -1 to 1",
     "arousal": "how activated, -1 to 1",
     **{f"p_{name}": f"probability of the expression {name}; the eight add up to 1" for name in EXPRESSIONS},
-    "expression": "the most probable expression",
+    "expression": "the most probable expression, after a mode filter if the head has one",
     **{f"p_{name}": f"probability that {name} is active" for name in AUS},
     **{name: f"1 if the probability of {name} reaches the head's threshold, else 0" for name in AUS},
 }

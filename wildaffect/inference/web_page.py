@@ -143,6 +143,8 @@ def build(limits: Limits, predictor: Predictor, folder: Path) -> Any:
         with gradio.Accordion("About the heads, and what they must not be used for", open=False):
             gradio.Markdown(MISUSE)
             gradio.Dataframe(describe_models(predictor.models), headers=list(MODEL_COLUMNS), interactive=False)
+            about = [*predictor.models.data, *predictor.models.scores]
+            gradio.HTML("".join(f"<p>{html.escape(line)}</p>" for line in about))
         # One bar, where the summary will be, instead of one on each part of the page.
         shown: Any = {"outputs": [said, video, curves, files], "show_progress_on": said, "api_visibility": "private"}
         button.click(work, upload, **shown)

@@ -23,6 +23,10 @@ STEPS = 100
 MOST = 1e9
 """Largest share that a file may say: shares are relative."""
 TOLERANCE = 1e-5
+ADAPTATIONS = ("none", "person", "clip")
+LEAST = 10
+"""Fewest frames from which a person's own baseline or prior is estimated; less than a second's are not enough either.
+The median over a single frame would be that frame, and every face neutral."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Prior:
     stated: tuple[float, ...]
     rest: tuple[float, ...]
 
-    def named(self, name: str) -> Prior:
+    def named(self, name: str | Path) -> Prior:
         """The same with the stated prior that an option names: see :func:`named_prior`."""
         shares = named_prior(name, np.array(self.trained), np.array(self.stated))
         return replace(self, stated=tuple(shares.tolist()))
@@ -50,15 +54,18 @@ class Prior:
             return probabilities
         return under_prior(probabilities, np.array(self.trained), np.array(self.stated))
 
-    def adapted(self, probabilities: np.ndarray, seen: np.ndarray, how: str) -> np.ndarray:
+    def adapted(self, probabilities: np.ndarray, seen: np.ndarray, how: str, rate: float) -> np.ndarray:
         """Probabilities `[T, C]` under `stated` of one person in a clip, adapted to the clip.
 
         Args:
-            probabilities: `[T, C]`.
+            probabilities: `[T, C]`; they stay as they are if the person is seen too briefly.
             seen: `[T]` bool, frames with a face.
-            how: `none`; `person`: relative to the person's own baseline, see :func:`against_rest`; `clip`: under the
-                prior that is estimated from the clip, see :func:`estimated_prior`.
+            how: One of `ADAPTATIONS`: `person`: relative to the person's own baseline, see :func:`against_rest`;
+                `clip`: under the prior that is estimated from the clip, see :func:`estimated_prior`.
+            rate: Frames per second.
         """
+        if too_brief(int(seen.sum()), rate):
+            return probabilities
         stated = np.array(self.stated)
         if how == "person":
             rest = self.restated(np.exp(np.array(self.rest)))
@@ -68,10 +75,15 @@ class Prior:
         return probabilities
 
 
+def too_brief(frames: int, rate: float) -> bool:
+    """Whether somebody is seen in too few frames to be adapted to, at `rate` frames per second."""
+    return frames < max(LEAST, round(rate))
+
+
 def tempered(prior: np.ndarray, tau: float) -> np.ndarray:
     """Between a prior `[C]` (tau 0) and the uniform one over the classes that it holds (tau 1)."""
     prior = np.asarray(prior, np.float64)
-    power = np.where(prior > 0, np.maximum(prior, FLOOR) ** (1 - tau), 0.0)
+    power = np.where(prior > 0, prior ** (1 - tau), 0.0)
     return power / power.sum()
 
 
@@ -87,7 +99,8 @@ def under_prior(probabilities: np.ndarray, trained: np.ndarray, wanted: np.ndarr
         `[..., C]`, of the same type. A class that was not trained stays as it was.
     """
     trained, wanted = np.asarray(trained, np.float64), np.asarray(wanted, np.float64)
-    factor = np.where(trained > 0, wanted / np.maximum(trained, FLOOR), 1.0)
+    share = np.where(wanted > 0, np.maximum(wanted, FLOOR), 0.0)
+    factor = np.where(trained > 0, share / np.maximum(trained, FLOOR), 1.0)
     changed = probabilities * factor
     total = changed.sum(-1, keepdims=True)
     return np.where(total > 0, changed / np.maximum(total, 1e-30), probabilities).astype(probabilities.dtype)
@@ -142,7 +155,7 @@ def against_rest(probabilities: np.ndarray, seen: np.ndarray, rest: np.ndarray) 
     return (moved / moved.sum(-1, keepdims=True)).astype(probabilities.dtype)
 
 
-def named_prior(name: str, trained: np.ndarray, stated: np.ndarray) -> np.ndarray:
+def named_prior(name: str | Path, trained: np.ndarray, stated: np.ndarray) -> np.ndarray:
     """The prior that an option names, `[C]`.
 
     Args:
@@ -152,8 +165,9 @@ def named_prior(name: str, trained: np.ndarray, stated: np.ndarray) -> np.ndarra
         stated: `[C]`.
 
     Raises:
-        UserError: It is none of these, or the file does not say shares of the expressions.
+        UserError: It is none of these, or the file does not say shares of the expressions that were trained.
     """
+    name = str(name)
     known: dict[str, np.ndarray] = {"stated": stated, "trained": trained, "uniform": tempered(trained, 1.0)}
     if name in known:
         return known[name]
@@ -168,6 +182,6 @@ def named_prior(name: str, trained: np.ndarray, stated: np.ndarray) -> np.ndarra
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= MOST:
             raise UserError(f"{name}: the share of {key} is {shown(share)}; expected a number from 0 to {MOST:g}")
     shares = np.array([float(given.get(expression, 0)) for expression in EXPRESSIONS])
-    if not shares.sum() > 0:
-        raise UserError(f"{name}: all shares are 0")
+    if not shares[trained > 0].sum() > 0:
+        raise UserError(f"{name}: the shares of all expressions that the head learnt are 0")
     return shares / shares.sum()

@@ -299,13 +299,37 @@ def test_clips_of_one_name_are_told_apart(clip, heads, tmp_path, drawn_detector,
         assert any(f"{folder} ({place}): 60 frames" in line for line in said)
 
 
-def test_a_full_disk_ends_the_command(clip, heads, tmp_path, drawn_detector, monkeypatch):
+@pytest.mark.parametrize("kind", [OSError, av.error.OSError])
+def test_a_full_disk_ends_the_command_and_the_same_one_continues(
+    kind, clip, heads, tmp_path, drawn_detector, monkeypatch
+):
     def full(*_args, **_kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise kind(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("wildaffect.inference.prediction.annotate_clip", full)
-    with pytest.raises(OSError, match="No space left"):
-        Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
+    with monkeypatch.context() as patch:
+        patch.setattr("wildaffect.inference.prediction.annotate_clip", full)
+        with pytest.raises(OSError, match="No space left"):
+            Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
+    monkeypatch.setattr(Predictor, "detector", None)  # finding faces again would fail
+    Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
+    assert (tmp_path / "out" / "a clip" / HEADER).exists()
+
+
+def test_a_clip_that_cannot_be_drawn_leaves_nothing_and_can_be_tried_again(
+    clip, heads, tmp_path, drawn_detector, monkeypatch
+):
+    def broken(*_args, **_kwargs):
+        raise av.error.InvalidDataError(1, "Invalid data found")
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("wildaffect.inference.prediction.annotate_clip", broken)
+            with pytest.raises(UserError, match="Invalid data found"):
+                Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
+        assert not (tmp_path / "out").exists() or not any((tmp_path / "out").rglob("*.*"))
+        (tmp_path / "out" / "a clip").mkdir(parents=True, exist_ok=True)
+    Predict(clips=(clip,), heads=(heads[0],), out=tmp_path / "out").run()
+    assert (tmp_path / "out" / "a clip" / HEADER).exists()
 
 
 def test_other_files_are_not_overwritten(clip, heads, tmp_path, drawn_detector):

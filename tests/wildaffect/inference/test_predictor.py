@@ -1,12 +1,15 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 
 from checkpoints.artifact import write_sealed
+from checkpoints.encoder import load_encoder
 from checkpoints.errors import UserError
 from features.cache import fill_nearest
 from preprocessing.views import StillFrames
@@ -14,12 +17,13 @@ from temporal.heads import load_head
 from temporal.predict import predict_sequence
 from tests.wildaffect.inference.conftest import SIZE, make_encoder, make_head
 from wildaffect.inference.bundle import write_bundle
-from wildaffect.inference.clip_facts import credit
+from wildaffect.inference.clip_facts import credit, left_unadapted, notes_of
 from wildaffect.inference.models import load_models
 from wildaffect.inference.predictor import Predictor
 from wildaffect.inference.table import COLUMNS, matrix, read_table, rows_of, write_table
 from wildaffect.tasks import AUS, EXPRESSIONS
 from wildaffect.tasks.predictions import read_predictions
+from wildaffect.tasks.priors import Prior
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +160,82 @@ def test_a_video_nobody_is_in(heads, tmp_path):
     table = Predictor(heads).predict_faces(FacesStore(path), "empty")
     assert table.num_rows == 30 and not any(table["face"].to_pylist())
     assert table["valence"].null_count == 30 and math.isclose(table["time_s"].to_pylist()[-1], 29 / 25)
+
+
+def with_priors(expr: Path, encoder, tmp_path: Path) -> Predictor:
+    """Two heads of expressions with different priors; neither learnt the last class."""
+    predictor = Predictor([expr, make_head(tmp_path / "second", "expr", [encoder], seed=9)])
+    for number, head in enumerate(predictor.models.heads):
+        trained = np.roll([0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05], number).tolist()
+        head.prior = Prior((*trained, 0.0), (*trained, 0.0), (*np.log(trained).tolist(), -9.0))
+    return predictor
+
+
+@pytest.mark.parametrize("adapt", ["person", "clip"])
+def test_each_head_is_adapted_by_its_own_prior(heads, encoder, store, tmp_path, adapt):
+    predictor = with_priors(heads[1], encoder, tmp_path)
+    predictor.models.adapt = adapt
+    columns = [f"p_{name}" for name in EXPRESSIONS]
+    both = matrix(predictor.predict_faces(store, "clip"), columns)
+    alone = []
+    for head in list(predictor.models.heads):
+        predictor.models.heads = [head]
+        alone.append(matrix(predictor.predict_faces(store, "clip"), columns))
+    assert np.nanmax(np.abs(alone[0] - alone[1])) > 0.01
+    assert np.nanmax(np.abs(both - (alone[0] + alone[1]) / 2)) < 1e-4
+
+
+def test_whom_nothing_is_adapted_to_is_said(heads, encoder, store, tmp_path):
+    predictor = with_priors(heads[1], encoder, tmp_path)
+    table = predictor.predict_faces(store, "clip")
+    assert left_unadapted(predictor.models, table) == []
+    predictor.models.adapt = "person"
+    assert left_unadapted(predictor.models, table) == []
+    (said,) = left_unadapted(predictor.models, table.slice(0, 80))  # 60 of the first, 20 of the second, at 25 a second
+    assert said.endswith("fewer than ten frames: person 2.")
+
+
+def test_a_share_that_has_no_effect_is_said(heads, encoder, tmp_path):
+    predictor = with_priors(heads[1], encoder, tmp_path)
+    (tmp_path / "own.json").write_text(json.dumps({"Neutral": 1, EXPRESSIONS[-1]: 3}))
+    predictor.models.under(tmp_path / "own.json", "none")
+    (said,) = [note for note in notes_of(predictor.models) if "under the prior own.json" in note]
+    assert f"Heads that did not learn {EXPRESSIONS[-1]} ignore the share of it." in said
+    assert f"{EXPRESSIONS[-1]} 0.75" not in said and "Neutral 0.25" in said
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"adapt": "persons"}, r"adapt 'persons': expected one of none, person, clip"),
+        ({"runtime": "ONNX"}, r"runtime 'ONNX': expected one of torch, onnx"),
+        ({"prior": "p.yaml"}, r"--prior p.yaml: expected stated, trained, uniform or a JSON file"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_refused(heads, encoder, tmp_path, monkeypatch, options, said):
+    models = with_priors(heads[1], encoder, tmp_path).models
+    monkeypatch.setattr("wildaffect.inference.predictor.load_models", lambda *_: models)
+    with pytest.raises(UserError, match=said):
+        Predictor(heads[1], **options)
+
+
+def test_outputs_hold_what_the_bundle_says_of_its_heads(heads, store, tmp_path):
+    data, scores = ["Other was learnt from <nothing> else."], ["AU1 was checked on 264 faces."]
+    write_bundle(heads, tmp_path / "bundle", data=data, scores=scores)
+    (made,) = Predictor(tmp_path / "bundle").predict(store, progress=False)
+    said = json.loads(parquet.read_schema(made.save(tmp_path / "table.parquet")).metadata[b"wildaffect"])
+    assert said["about_heads"] == [*data, *scores]
+    page = made.report(tmp_path / "report.html").read_text()
+    assert "About these heads" in page and "learnt from &lt;nothing&gt; else" in page and scores[0] in page
+    (plain,) = Predictor(heads).predict(store, progress=False)
+    assert "About these heads" not in plain.report(tmp_path / "plain.html").read_text()
+
+
+def test_synthetic_labels_of_an_encoder_are_said_to_be(tmp_path):
+    place = tmp_path / "made"
+    make_encoder(place, synthetic=False)
+    header = json.loads((place / "config.json").read_text())
+    header["provenance"] |= {"labelled_videos": {"au": ["x"], "expr": ["a", "b"]}, "synthetic_labels": ["au"]}
+    write_sealed(place / "config.json", header)
+    said = credit(load_models([make_head(tmp_path / "va", "va", [(place, load_encoder(place))])]))
+    assert "1 synthetic videos labelled with action units, 2 videos labelled with expression" in said

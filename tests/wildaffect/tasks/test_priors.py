@@ -28,6 +28,17 @@ def test_bayes_by_hand():
     assert under_prior(np.array([0.3, 0.7]), np.array([0.6, 0.4]), np.array([0.6, 0.4])) == pytest.approx([0.3, 0.7])
 
 
+def test_the_same_prior_changes_nothing_however_rare_a_class_is():
+    rare = np.array([1 - 5e-5, 5e-5])
+    answer = np.array([0.4, 0.6])
+    assert under_prior(answer, rare, rare) == pytest.approx(answer)
+    assert under_prior(answer, rare, tempered(rare, 0.0)) == pytest.approx(answer)
+    assert tempered(rare, 1.0) == pytest.approx([0.5, 0.5])
+    assert under_prior(answer, rare, np.array([1.0, 0.0])) == pytest.approx([1, 0])  # said to be impossible
+    faces = np.tile(rare, (50, 1))  # as common as in training
+    assert estimated_prior(faces, rare) == pytest.approx(rare, rel=1e-4)
+
+
 def test_the_true_prior_raises_accuracy_and_em_goes_halfway_to_it():
     wanted = np.array([0.1, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0])
     classes, posterior = drawn(wanted, 4000)
@@ -84,8 +95,10 @@ def test_names_and_files(tmp_path):
     assert named_prior("uniform", TRAINED, stated)[:7] == pytest.approx(1 / 7)
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"Neutral": 3, "Fear": 1}))
-    assert dict(zip(EXPRESSIONS, named_prior(str(path), TRAINED, stated), strict=True))["Fear"] == 0.25
-    for bad in ({"neutral": 1}, {"Neutral": -1}, {"Neutral": True}, {"Neutral": 0}, [1], {}, {"Fear": "much"}):
+    for form in (path, str(path)):
+        assert dict(zip(EXPRESSIONS, named_prior(form, TRAINED, stated), strict=True))["Fear"] == 0.25
+    wrong = [{"neutral": 1}, {"Neutral": -1}, {"Neutral": True}, {"Neutral": 0}, {"Other": 1}, {"Fear": "much"}]
+    for bad in (*wrong, [1], {}):
         path.write_text(json.dumps(bad))
         with pytest.raises(UserError, match=r"p\.json"):
             named_prior(str(path), TRAINED, stated)
@@ -98,5 +111,15 @@ def test_a_clip_is_adapted_as_asked():
     _, posterior = drawn(np.array([0.1, 0.6, 0.1, 0.05, 0.05, 0.05, 0.05, 0.0]), 500, seed=1)
     seen = np.ones(500, bool)
     stated = prior.restated(posterior)
-    assert (prior.adapted(stated, seen, "none") == stated).all()
-    assert prior.adapted(stated, seen, "clip")[:, 1].mean() > stated[:, 1].mean() + 0.05
+    assert (prior.adapted(stated, seen, "none", 25) == stated).all()
+    assert prior.adapted(stated, seen, "clip", 25)[:, 1].mean() > stated[:, 1].mean() + 0.05
+
+
+@pytest.mark.parametrize("how", ["person", "clip"])
+def test_nobody_is_adapted_from_less_than_a_second(how):
+    """The median over a picture is the picture: its answer would be the same for every face."""
+    prior = Prior(tuple(TRAINED), tuple(TRAINED), tuple(np.log(np.maximum(TRAINED, 1e-3))))
+    _, posterior = drawn(np.array([0.1, 0.6, 0.1, 0.05, 0.05, 0.05, 0.05, 0.0]), 100)
+    for count, rate, changed in ((1, 30, False), (24, 25, False), (25, 25, True), (9, 1, False), (10, 1, True)):
+        seen = np.arange(100) < count
+        assert (prior.adapted(posterior, seen, how, rate) != posterior).any() == changed
