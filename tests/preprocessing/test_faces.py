@@ -7,6 +7,7 @@ import pytest
 from datasets.exceptions import DatasetGenerationError
 
 from checkpoints.errors import UserError
+from preprocessing import write_faces
 from preprocessing.faces import DATA, FEATURES, HEADER, FacesStore
 from preprocessing.write_faces import arrow_schema, finish_store, write_shard
 
@@ -55,6 +56,19 @@ def test_round_trip(store):
     assert faces.landmarks(600).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
     assert faces.landmarks(6) is None
     assert faces.time_s[1] == 2 / 25
+
+
+def test_hashes_that_are_known_are_believed_until_the_store_is_opened(store, monkeypatch):
+    header = (store / HEADER).read_bytes()
+    hashes = {shard["name"]: shard["hash"] for shard in json.loads(header)["shards"]}
+    (store / HEADER).unlink()
+    monkeypatch.setattr(write_faces, "content_hashes", lambda folder, names: pytest.fail("hashed again"))
+    finish(store, hashes=hashes)
+    assert (store / HEADER).read_bytes() == header and len(FacesStore(store)) == 603
+    write_shard(store, "b", [row("b", "", 1, b"another")])  # after it was logged
+    finish(store, hashes=hashes)
+    with pytest.raises(UserError, match=r"b\.parquet was changed"):
+        FacesStore(store)
 
 
 def test_a_pickled_store_reads(store):
