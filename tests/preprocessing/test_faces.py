@@ -89,6 +89,20 @@ def test_pictures_in_order_need_no_copy(store):
             np.testing.assert_array_equal(points, faces.picture_landmarks(row))
 
 
+def test_only_the_shards_that_hold_the_wanted_rows_are_opened(store):
+    write_shard(store, "c", [row("c", "", k, b"c") for k in (1, 2)])
+    finish(store)
+    faces = FacesStore(store)
+    parts = {(start, length): list(faces.parts(start, length)) for start in range(606) for length in (0, 1, 3, 605)}
+    shards = [faces.path / DATA / f"{name}.parquet" for name in "abc"]
+    assert parts[601, 3] == [(shards[0], 601, 1), (shards[1], 0, 1), (shards[2], 0, 1)]
+    assert parts[602, 1] == [(shards[1], 0, 1)] and parts[603, 605] == [(shards[2], 0, 2)]
+    assert all(sum(count for *_, count in found) == min(n, 605 - k) for (k, n), found in parts.items() if k < 605)
+    shards[0].unlink()
+    shards[2].unlink()
+    assert [jpeg for jpeg, _ in faces.pictures(602, 1)] == [b"b1"]
+
+
 def test_datasets_reads_the_shards_with_their_features(store):
     assert arrow_schema() == datasets.Features.from_dict(FEATURES).arrow_schema
     features = datasets.load_dataset("parquet", data_files=str(store / DATA / "*"), cache_dir=str(store / "hf"))[
