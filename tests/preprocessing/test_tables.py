@@ -170,7 +170,8 @@ def test_a_data_set_is_called_without_its_place(tmp_path, monkeypatch):
 def test_a_large_row_group_is_read_page_by_page(tmp_path):
     rng = np.random.default_rng(0)
     pictures = [{"bytes": rng.bytes(8000), "path": None} for _ in range(3 * TABLE_ROWS)]
-    pq.write_table(pa.table({"image": pictures}), tmp_path / "t.parquet", row_group_size=len(pictures))
+    whole = pa.table({"image": pictures})
+    pq.write_table(whole, tmp_path / "t.parquet", row_group_size=len(pictures), write_batch_size=64)
     item = next(table_items(tmp_path / "t.parquet", "t.parquet"))
     before = pa.total_allocated_bytes()
     rows = table_pictures(item)
