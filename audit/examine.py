@@ -14,6 +14,7 @@ from audit.findings import Audit, Split
 from audit.leakage import TEST, find_leaks
 from audit.lines import read_labels, read_mtl_labels
 from checkpoints.artifact import fingerprint, read_sealed
+from checkpoints.cores import usable_cores
 from checkpoints.decimals import WHOLE
 from checkpoints.errors import UserError, some
 from checkpoints.reading import read_csv, read_lines, shown
@@ -148,7 +149,7 @@ def _frames(videos: dict[str, Path], store: FacesStore | None, problems: list[st
                 frames[sequence.video] = sequence.length
     left = {name: path for name, path in videos.items() if name not in frames}
     # Decoding releases the GIL, so threads can share the work.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         counts = list(progress_bar(pool.map(_count, left.values()), total=len(left), desc="decoding", unit="video"))
     problems += [f"video {name}: {text}" for name, (_, texts) in zip(left, counts, strict=True) for text in texts]
     return frames | {name: count for name, (count, _) in zip(left, counts, strict=True) if count}

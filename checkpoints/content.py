@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from checkpoints.artifact import file_hash, read_json
+from checkpoints.artifact import file_hash
 from checkpoints.errors import UserError
 
-_known: dict[Path, dict[str, list[object]]] = {}
+_known: dict[Path, tuple[int, dict[str, list[object]]]] = {}
+"""For each folder, how many bytes of its memory have been read, and what they say."""
 
 
 def content_hashes(folder: Path, names: list[str], *, again: bool = False) -> dict[str, str]:
@@ -30,46 +31,58 @@ def content_hashes(folder: Path, names: list[str], *, again: bool = False) -> di
     Raises:
         UserError: A file is missing or cannot be read.
     """
-    memory = _known.setdefault(folder.resolve(), {})
-    stored = memory_of(folder)
-    if not memory and stored.is_file():
-        try:
-            found = read_json(stored)
-        except UserError:
-            found = {}
-        if isinstance(found, dict):
-            memory.update({name: entry for name, entry in found.items() if _is_entry(entry)})
-    hashes, changed = {}, False
+    memory = _recalled(folder)
+    hashes, new = {}, []
     for name in names:
         try:
             status = (folder / name).stat()
             entry = memory.get(name)
             if again or entry is None or entry[:2] != [status.st_size, status.st_mtime_ns]:
-                entry = memory[name] = [status.st_size, status.st_mtime_ns, file_hash(folder / name)]
-                changed = True
+                found = [status.st_size, status.st_mtime_ns, file_hash(folder / name)]
+                if found != entry:
+                    entry = memory[name] = found
+                    new.append([name, *found])
         except OSError as error:
             raise UserError(f"{folder / name} cannot be read: {error.strerror}") from None
         hashes[name] = str(entry[2])
-    if changed:
-        _remember(stored, memory)
+    if new:
+        _remember(folder, new)
     return hashes
 
 
 def memory_of(folder: Path) -> Path:
     """Where the hashes of a folder's files are remembered: outside the artifact, whose bytes stay as they are."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "wildaffect" / "hashes" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.json"
+    return cache / "wildaffect" / "hashes" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.jsonl"
 
 
-def _remember(path: Path, memory: dict[str, list[object]]) -> None:
-    """Write the hashes, under a temporary name of this process's own, since several may open a store at once."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+def _recalled(folder: Path) -> dict[str, list[object]]:
+    """What is remembered of a folder's files: size, time of change and hash by name; reads the lines that are new."""
+    place = folder.resolve()
+    read, memory = _known.get(place, (0, {}))
+    with suppress(OSError), memory_of(folder).open("rb") as file:
+        if file.seek(0, os.SEEK_END) < read:  # it was removed, and begun again
+            read = 0
+        file.seek(read)
+        for line in file:
+            if not line.endswith(b"\n"):  # another process is writing it
+                break
+            read += len(line)
+            with suppress(ValueError, RecursionError):
+                match json.loads(line):
+                    case [str(name), int(size), int(changed), str(digest)]:
+                        memory[name] = [size, changed, digest]
+    _known[place] = read, memory
+    return memory
+
+
+def _remember(folder: Path, new: list[list[object]]) -> None:
+    """Append hashes to the memory in one piece: several processes may do so at once, and a large store has many."""
+    path = memory_of(folder)
     with suppress(OSError):  # a full disk, a home that cannot be written: they are computed again next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(memory, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(path)
-    with suppress(OSError):
-        temporary.unlink(missing_ok=True)
+        with path.open("ab", buffering=0) as file:
+            file.write("".join(json.dumps(entry) + "\n" for entry in new).encode())
 
 
 def refuse_changed(folder: Path, expected: Mapping[str, str], header: str, *, again: bool = False) -> None:

@@ -164,6 +164,7 @@ class FacesStore:
         self.image_size: int = self.header["image_size"]
         self.framing = Framing.from_dict(self.header["framing"])
         self._shards = [self.path / DATA / shard["name"] for shard in self.header["shards"]]
+        self._ends = np.cumsum([shard["rows"] for shard in self.header["shards"]])
         self.check()
         if not self.header["rows"]:
             raise UserError(f"{self.path} is an empty faces store: its sources held no readable frame")
@@ -245,18 +246,28 @@ class FacesStore:
 
         The shards are read one row group at a time. Unlike `jpeg`, this makes no memory-mapped copy.
         """
-        end, first = start + length, 0
-        for path in self._shards:
+        for path, row, count in self.parts(start, length):
+            end, first = row + count, 0
             with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
                     last = first + file.metadata.row_group(group).num_rows
-                    if first < end and start < last:
+                    if first < end and row < last:
                         table = file.read_row_group(group, columns=["image.bytes", "landmarks"], use_threads=False)
-                        wanted = table.slice(max(start - first, 0), min(end, last) - max(start, first))
+                        wanted = table.slice(max(row - first, 0), min(end, last) - max(row, first))
                         for image, points in zip(wanted["image"], wanted["landmarks"], strict=True):
                             found = np.array(points.as_py(), np.float32).reshape(5, 2) if points.is_valid else None
                             yield image["bytes"].as_py() if image.is_valid else None, self._in_picture(found)
                     first = last
+
+    def parts(self, start: int, length: int) -> Iterator[tuple[Path, int, int]]:
+        """The shards that hold `length` consecutive rows: the path of each, the first row in it, and how many."""
+        end = min(start + length, len(self))
+        shard = int(np.searchsorted(self._ends, start, side="right"))
+        while start < end:
+            first = int(self._ends[shard - 1]) if shard else 0
+            count = min(end, int(self._ends[shard])) - start
+            yield self._shards[shard], start - first, count
+            start, shard = start + count, shard + 1
 
     def _in_picture(self, points: np.ndarray | None) -> np.ndarray | None:
         """Where landmarks in source pixels lie in the aligned picture; None if there are none or all coincide."""

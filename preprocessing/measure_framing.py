@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from checkpoints.errors import UserError
 from checkpoints.framing import NAMED, OURS, TO_MEASURE, UNKNOWN, Framing
 from preprocessing.align import decode_jpeg
 from preprocessing.close_up import widen
 from preprocessing.detect import Detector
-from preprocessing.faces import DATA, have_pictures, read_jpegs, read_store_header
+from preprocessing.faces import DATA, have_pictures, pictures_by_group, read_jpegs, read_store_header
 
 SAMPLE = 64
 """Number of pictures that are measured."""
@@ -72,9 +74,14 @@ def measure_framing(store: Path, load_detector: Callable[[], Detector] | None) -
 def sample_pictures(store: Path) -> list[np.ndarray]:
     """At most `SAMPLE` pictures at even distances, RGB, uint8 [H, W, 3]."""
     shards = sorted((store / DATA).glob("*.parquet"))
-    places = [(path, row) for path in shards for row in np.flatnonzero(have_pictures(path)).tolist()]
-    chosen = np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int)) if places else ()
-    return [decode_jpeg(jpeg) for jpeg in read_jpegs([places[number] for number in chosen])]
+    ends = np.cumsum([sum(pictures_by_group(pq.read_metadata(path))) for path in shards])
+    count = int(ends[-1]) if shards else 0
+    chosen = np.unique(np.linspace(0, count - 1, SAMPLE).round().astype(int)) if count else np.zeros(0, int)
+    places: list[tuple[Path, int]] = []
+    for shard, numbers in groupby(chosen, key=lambda number: int(np.searchsorted(ends, number, side="right"))):
+        rows = np.flatnonzero(have_pictures(shards[shard]))  # counted from the shard's end, where `ends` stands
+        places += [(shards[shard], int(rows[number - ends[shard]])) for number in numbers]
+    return [decode_jpeg(jpeg) for jpeg in read_jpegs(places)]
 
 
 def landmark_shares(pictures: list[np.ndarray], detector: Detector) -> np.ndarray:

@@ -30,6 +30,9 @@ class MTCNN:
 
     Args:
         device: Where the networks run.
+
+    Raises:
+        UserError: There is no such device.
     """
 
     # Smallest face looked for, in pixels and as a part of the shorter side: in a large picture small faces are not
@@ -40,6 +43,7 @@ class MTCNN:
     batch = 64  # beyond it the crops leave the cache and every one takes longer
 
     def __init__(self, device: str = "cpu"):
+        check_device(device)
         self.device = torch.device(device)
         self.pnet, self.rnet, self.onet = (
             net().eval().to(self.device, memory_format=torch.channels_last) for net in (PNet, RNet, ONet)

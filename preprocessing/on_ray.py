@@ -51,6 +51,8 @@ def make_shards(job: Job, groups: Sequence[Group]) -> Iterator[Log]:
     Raises:
         UserError: A task fails, or writes where this machine does not see it.
     """
+    if job.gpu and not ray.cluster_resources().get("GPU"):
+        print("no machine of the cluster has a GPU: waiting for one to join", flush=True)
     task = ray.remote(num_cpus=1, num_gpus=int(job.gpu))(_make).remote
     todo: Iterator[Bundle] = iter(job.bundles(groups))
     waiting: dict[Any, Bundle] = {}

@@ -81,7 +81,7 @@ def read_picture(source: Path | bytes) -> np.ndarray:
         UserError: It is not a picture, is damaged, or claims more than `MAX_PIXELS`.
     """
     try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
+        data = source if isinstance(source, bytes) else picture_bytes(source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large pictures; our limit is `MAX_PIXELS`
             if data[:4] in TIFF:
@@ -107,7 +107,19 @@ def read_picture(source: Path | bytes) -> np.ndarray:
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged files
-        reason = getattr(error, "strerror", None) or str(error).replace(str(source), "").strip()
+        raise UserError(f"cannot be read as a picture: {str(error).strip()}") from None
+
+
+def picture_bytes(path: Path) -> bytes:
+    """The content of a picture's file.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a table gives a path that cannot be one
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot be read as a picture: {reason}") from None
 
 

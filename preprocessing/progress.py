@@ -110,6 +110,7 @@ def complete(
         (store / CONFIG).unlink()
         raise UserError(f"no frame could be read: {problems[0]['source']} {problems[0]['problem']}")
     names = sorted({item.name.split("/")[0] for group in groups for item in group.items})
+    hashes = {f"{group.name}.parquet": log["hash"] for group, log in zip(groups, logs, strict=True) if log["hash"]}
     try:
         write_labels(store, [item for group in groups for item in group.items])
         finish_store(
@@ -122,6 +123,7 @@ def complete(
             items=items,
             frames=frames,
             faces=faces,
+            hashes=hashes,
             synthetic=all(is_synthetic(source) for source in sources),
         )
         write_sheet(store, read_json(store / HEADER), [image for log in logs for image in log["no_face"]])

@@ -18,7 +18,7 @@ from preprocessing.align import encode_jpeg
 from preprocessing.detect import iou
 from preprocessing.folders import kind_of, numbered_files
 from preprocessing.items import Item
-from preprocessing.pictures import fit, read_picture
+from preprocessing.pictures import fit, picture_bytes, read_picture
 from preprocessing.tracks import Track, group_subjects, name_subjects
 from preprocessing.video import read_frames, read_times
 from wildaffect.tasks.labels import children
@@ -140,8 +140,8 @@ def ready_rows(item: Item, size: int, problems: list[str]) -> Iterator[dict[str,
 
 def _ready_jpeg(source: Path | bytes, size: int) -> bytes:
     """A cropped face as JPEG; a JPEG of the right size is passed on unchanged."""
-    image = read_picture(source)
-    data = source if isinstance(source, bytes) else source.read_bytes()
+    data = source if isinstance(source, bytes) else picture_bytes(source)
+    image = read_picture(data)
     if data.startswith(b"\xff\xd8") and image.shape[:2] == (size, size) and b"Exif" not in data[:64]:
         return data
     return encode_jpeg(fit(image, size))

@@ -1,6 +1,5 @@
 """Corpus -> faces store: `python preprocessing/run.py --source DIR --out FACES`."""
 
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Literal
 
 import tyro
 
+from checkpoints.cores import usable_cores
 from checkpoints.errors import UserError, guarded
 from checkpoints.framing import TO_MEASURE
 from checkpoints.lock import locked
@@ -33,11 +33,11 @@ class Config:
     size: Literal[112, 224] = 112
     """Side of the aligned faces in pixels."""
     workers: int = 0
-    """Number of processes; 0: one per core."""
+    """Number of processes; 0: one per core that this process may use."""
     ray: str = ""
     """Run on a Ray cluster instead: auto, or its address HOST:PORT."""
     device: str = "cpu"
-    """Where detection runs: cpu, cuda, cuda:1, ..."""
+    """Where detection runs: cpu, cuda, cuda:1, ...; with --ray, cpu or cuda."""
     framing: str = "auto"
     """Where the landmarks lie in the pictures: wildaffect, arcface, unknown, or the path of a faces store that is to
     be matched. auto: wildaffect; with --crops, as the detector measures it."""
@@ -63,6 +63,8 @@ def run(config: Config) -> None:
         raise UserError("--workers counts processes of this machine: leave it out with --ray, which uses the cluster")
     if config.ray:
         from preprocessing import on_ray  # not installed everywhere
+    if config.ray and config.device not in ("cpu", "cuda"):
+        raise UserError(f"--device {config.device}: with --ray, give cpu or cuda; each task sees one GPU of its own")
     framing = measure_framing.chosen_framing(config.framing, crops=config.crops)
     load_detector = None
     if not config.crops or framing == TO_MEASURE:
@@ -72,8 +74,10 @@ def run(config: Config) -> None:
             if not config.crops:
                 raise
         else:
-            check_device(config.device)
-            load_detector = partial(MTCNN, config.device)
+            if not config.ray:
+                check_device(config.device)
+            # The machines of a cluster check theirs. This one may have no GPU, and only measures the framing of crops.
+            load_detector = partial(MTCNN, "cpu" if config.ray and config.crops else config.device)
     items, renamed = sources.find_items(config.source, crops=config.crops)
     groups = sources.make_groups(items)
     settings = shard.Settings(config.size, config.crops, framing)
@@ -85,7 +89,7 @@ def run(config: Config) -> None:
         stack.enter_context(locked(config.out))
         progress.begin(config.out, settings, groups)
         todo = [group for group in groups if not progress.is_finished(config.out, group)]
-        processes = min(config.workers or os.cpu_count() or 1, max(len(todo), 1))
+        processes = min(config.workers or usable_cores(), max(len(todo), 1))
         print(
             f"{len(items)} items in {len(groups)} shards, {len(groups) - len(todo)} already finished; "
             + (f"Ray at {config.ray}" if config.ray else f"{processes} workers")

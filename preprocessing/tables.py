@@ -166,15 +166,18 @@ def _batches(path: Path, columns: list[str], start: int, end: int) -> Iterator[p
     if path.suffix.lower() != ".parquet":
         yield from _arrow(path).select(columns).slice(start, end - start).to_batches(max_chunksize=64)
         return
-    file = pq.ParquetFile(path)
-    first = 0
+    # Page by page: otherwise a row group, which may be the whole table, is in memory at once.
+    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    at = 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
-        if first < end and first + rows > start:
-            at = first
-            for batch in file.iter_batches(64, row_groups=[group], columns=columns):
-                low, high = max(start - at, 0), min(end - at, len(batch))
-                if low < high:
-                    yield batch.slice(low, high - low)
-                at += len(batch)
-        first += rows
+        if at + rows <= start:
+            at += rows
+            continue
+        for batch in file.iter_batches(64, row_groups=[group], columns=columns):
+            low, high = max(start - at, 0), min(end - at, len(batch))
+            if low < high:
+                yield batch.slice(low, high - low)
+            at += len(batch)
+            if at >= end:
+                return

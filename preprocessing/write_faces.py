@@ -81,6 +81,7 @@ def finish_store(
     image_size: int,
     problems: list[dict[str, Any]],
     framing: Framing = UNKNOWN,
+    hashes: dict[str, str] | None = None,
     **fields: Any,
 ) -> None:
     """Declare a store complete: write `faces.json` with the name, counts and hash of every shard and a fingerprint.
@@ -92,17 +93,19 @@ def finish_store(
         image_size: Side of the pictures in pixels.
         problems: One mapping per source that could not be read in full (`source`, `problem`, ...).
         framing: How the faces are framed.
+        hashes: Hashes of all shards by file name, if they are known.
         fields: Further fields of the header.
     """
     store = Path(store)
     shutil.rmtree(store / CACHE, ignore_errors=True)  # the copy of a store that was changed
-    paths = sorted((store / DATA).glob("*.parquet"))
-    hashes = content_hashes(store / DATA, [path.name for path in paths])
+    if hashes is None:
+        hashes = content_hashes(store / DATA, [path.name for path in (store / DATA).glob("*.parquet")])
     shards = []
-    for path in paths:
+    for name in sorted(hashes):
+        path = store / DATA / name
         metadata = pq.read_metadata(path)
         counts = {"rows": metadata.num_rows, "faces": sum(pictures_by_group(metadata))}
-        shards.append({"name": path.name, **counts, "bytes": path.stat().st_size, "hash": hashes[path.name]})
+        shards.append({"name": name, **counts, "bytes": path.stat().st_size, "hash": hashes[name]})
     write_header(
         store,
         HEADER,

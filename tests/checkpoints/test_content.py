@@ -38,12 +38,37 @@ def test_a_file_is_hashed_once_per_change(tmp_path, monkeypatch):
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a.bin": 3}', "{"])
-def test_a_damaged_memory_is_made_again(tmp_path, text):
+@pytest.mark.parametrize("text", ["", "[]\n", '["a.bin", 3]\n', '["a.bin", 3', "[" * 99_999, b"\xff\n"])
+def test_a_damaged_memory_is_no_obstacle(tmp_path, text):
     (tmp_path / "a.bin").write_bytes(b"one")
     memory_of(tmp_path).parent.mkdir(parents=True)
-    memory_of(tmp_path).write_text(text)
-    assert content_hash(tmp_path / "a.bin") == file_hash(tmp_path / "a.bin")
+    memory_of(tmp_path).write_bytes(text if isinstance(text, bytes) else text.encode())
+    for _ in range(3):
+        assert content_hash(tmp_path / "a.bin") == file_hash(tmp_path / "a.bin")
+        content._known.clear()
+
+
+def test_processes_that_hash_at_the_same_time_forget_nothing_and_write_each_hash_once(tmp_path, monkeypatch):
+    names = [f"{number:02d}.bin" for number in range(20)]
+    processes = [{}, {}]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(name.encode())
+        monkeypatch.setattr(content, "_known", processes[number % 2])
+        content_hash(tmp_path / name)
+    assert len(memory_of(tmp_path).read_text().splitlines()) == len(names)
+    monkeypatch.setattr(content, "file_hash", lambda path: pytest.fail(f"{path} is hashed again"))
+    for known in (*processes, {}):
+        monkeypatch.setattr(content, "_known", known)
+        assert content_hashes(tmp_path, names) == {name: file_hash(tmp_path / name) for name in names}
+
+
+def test_a_memory_that_was_removed_is_begun_again(tmp_path):
+    for name in ("a.bin", "b.bin"):
+        content_hash_of(tmp_path / name, name.encode())
+    memory_of(tmp_path).unlink()
+    content_hash_of(tmp_path / "c.bin", b"three")
+    content._known.clear()
+    assert list(content._recalled(tmp_path)) == ["c.bin"]
 
 
 def test_a_whole_file_is_not_refused_for_a_damaged_memory(tmp_path):

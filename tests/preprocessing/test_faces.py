@@ -7,6 +7,7 @@ import pytest
 from datasets.exceptions import DatasetGenerationError
 
 from checkpoints.errors import UserError
+from preprocessing import write_faces
 from preprocessing.faces import DATA, FEATURES, HEADER, FacesStore
 from preprocessing.write_faces import arrow_schema, finish_store, write_shard
 
@@ -57,6 +58,19 @@ def test_round_trip(store):
     assert faces.time_s[1] == 2 / 25
 
 
+def test_hashes_that_are_known_are_believed_until_the_store_is_opened(store, monkeypatch):
+    header = (store / HEADER).read_bytes()
+    hashes = {shard["name"]: shard["hash"] for shard in json.loads(header)["shards"]}
+    (store / HEADER).unlink()
+    monkeypatch.setattr(write_faces, "content_hashes", lambda folder, names: pytest.fail("hashed again"))
+    finish(store, hashes=hashes)
+    assert (store / HEADER).read_bytes() == header and len(FacesStore(store)) == 603
+    write_shard(store, "b", [row("b", "", 1, b"another")])  # after it was logged
+    finish(store, hashes=hashes)
+    with pytest.raises(UserError, match=r"b\.parquet was changed"):
+        FacesStore(store)
+
+
 def test_a_pickled_store_reads(store):
     faces = FacesStore(store)
     faces.jpeg(0)
@@ -73,6 +87,20 @@ def test_pictures_in_order_need_no_copy(store):
         for row, (jpeg, points) in enumerate(faces.pictures(start, length), start):
             assert jpeg == faces.jpeg(row)
             np.testing.assert_array_equal(points, faces.picture_landmarks(row))
+
+
+def test_only_the_shards_that_hold_the_wanted_rows_are_opened(store):
+    write_shard(store, "c", [row("c", "", k, b"c") for k in (1, 2)])
+    finish(store)
+    faces = FacesStore(store)
+    parts = {(start, length): list(faces.parts(start, length)) for start in range(606) for length in (0, 1, 3, 605)}
+    shards = [faces.path / DATA / f"{name}.parquet" for name in "abc"]
+    assert parts[601, 3] == [(shards[0], 601, 1), (shards[1], 0, 1), (shards[2], 0, 1)]
+    assert parts[602, 1] == [(shards[1], 0, 1)] and parts[603, 605] == [(shards[2], 0, 2)]
+    assert all(sum(count for *_, count in found) == min(n, 605 - k) for (k, n), found in parts.items() if k < 605)
+    shards[0].unlink()
+    shards[2].unlink()
+    assert [jpeg for jpeg, _ in faces.pictures(602, 1)] == [b"b1"]
 
 
 def test_datasets_reads_the_shards_with_their_features(store):

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from checkpoints.errors import UserError
 from preprocessing.align import encode_jpeg
@@ -71,7 +72,17 @@ def test_a_node_that_dies_changes_no_byte(source, cluster, tmp_path):
     assert content(store) == content(tmp_path / "one" / "store")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_the_machine_that_works_checks_its_gpu(source, cluster, tmp_path):
+    pytest.importorskip("facenet_pytorch")
+    cluster.add_node(num_cpus=1, num_gpus=1)  # it says so
+    with pytest.raises(UserError, match="--device cuda cannot be used"):
+        run(Config(source=[str(source)], out=tmp_path / "store", ray=cluster.address, device="cuda"))
+
+
 def test_refusals(source, tmp_path):
+    with pytest.raises(UserError, match="--device cuda:1: with --ray, give cpu or cuda"):
+        run(Config(source=[str(source)], out=tmp_path / "store", ray="auto", device="cuda:1"))
     with pytest.raises(UserError, match="--workers"):
         run(Config(source=[str(source)], out=tmp_path / "store", crops=True, ray="auto", workers=2))
     with pytest.raises(UserError, match="--ray auto: no cluster answers"):

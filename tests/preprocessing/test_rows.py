@@ -1,8 +1,11 @@
 import io
 from array import array
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from checkpoints.errors import UserError
 from preprocessing.align import decode_jpeg, encode_jpeg
 from preprocessing.items import Item
 from preprocessing.rows import Found, found_rows, numbered, ready_rows
@@ -47,3 +50,13 @@ def test_every_listed_subject_has_its_rows(tmp_path):
     assert [(row["subject"], row["frame"]) for row in rows] == [(s, k) for s in ("left", "right") for k in (1, 2, 3)]
     assert all(row["image"] is None for row in rows)
     assert found.problems == ["no face found of subject 'left'", "no face found of subject 'right'"]
+
+
+def test_a_crop_is_read_once_and_a_path_that_cannot_be_one_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(jpeg := encode_jpeg(np.zeros((112, 112, 3), np.uint8)))
+    read, reads = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read(path))
+    assert [row["image"] for row in ready_rows(Item("a", tmp_path / "a.jpg", "a", "picture"), 112, [])] == [jpeg]
+    assert reads == ["a.jpg"]
+    with pytest.raises(UserError, match="cannot be read as a picture: embedded null byte"):
+        list(ready_rows(Item("a", tmp_path / "a\0.jpg", "a", "picture"), 112, []))

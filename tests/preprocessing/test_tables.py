@@ -165,3 +165,17 @@ def test_a_data_set_is_called_without_its_place(tmp_path, monkeypatch):
     pq.write_table(table(2), tmp_path / "set" / "train.parquet")
     items, _ = find_items([f"hf:{tmp_path / 'set'}"], crops=True)
     assert [item.name for item in items] == ["set/train/set-train.arrow"]
+
+
+def test_a_large_row_group_is_read_page_by_page(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = [{"bytes": rng.bytes(8000), "path": None} for _ in range(3 * TABLE_ROWS)]
+    whole = pa.table({"image": pictures})
+    pq.write_table(whole, tmp_path / "t.parquet", row_group_size=len(pictures), write_batch_size=64)
+    item = next(table_items(tmp_path / "t.parquet", "t.parquet"))
+    before = pa.total_allocated_bytes()
+    rows = table_pictures(item)
+    first = next(rows)
+    held = pa.total_allocated_bytes() - before
+    assert held < 16e6  # of 49 MB
+    assert [first.data, *(row.data for row in rows)] == [picture["bytes"] for picture in pictures[:TABLE_ROWS]]

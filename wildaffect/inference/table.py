@@ -147,9 +147,11 @@ def subject_name(subject: str) -> str:
 
 def _face_columns(store: FacesStore, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Box `[N, 4]`, score and interpolated flag of some rows; NaN if there is none."""
-    shards = [store.path / "data" / shard["name"] for shard in store.header["shards"]]
     names = ["box", "score", "interpolated"]
-    table = pa.concat_tables(parquet.read_table(path, columns=names, partitioning=None) for path in shards).take(rows)
+    table = pa.concat_tables(
+        parquet.read_table(path, columns=names, partitioning=None).slice(first, count)
+        for path, first, count in store.parts(int(rows[0]), int(rows[-1] - rows[0]) + 1)
+    ).take(rows - rows[0])
     box = np.array([value or [np.nan] * 4 for value in table["box"].to_pylist()], np.float64).reshape(-1, 4)
     return {
         "box": box,
