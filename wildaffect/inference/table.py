@@ -59,7 +59,8 @@ def make_table(
         decoded: Task name to `[N, label_width]`.
         withheld: AUs that get no columns.
     """
-    rows = np.flatnonzero(store.video == video)
+    people = [np.arange(s.start, s.start + s.length) for s in store.sequences() if s.video == video]
+    rows = np.concatenate(people)
     face = store.valid[rows]
     found = _face_columns(store, rows)
     columns: dict[str, Any] = {
