@@ -52,11 +52,12 @@ def main(config: Starter) -> dict[str, Any]:
         UserError: The folder lacks one of the data sets.
     """
     check_ranges(config)
-    from starter_scores import check_data, score, score_lines
+    from starter_scores import check_data, check_labels, score, score_lines
     from starter_steps import LICENCES, extract, find_faces, train_encoder, train_heads, write_labels
     from wildaffect.inference.bundle import write_bundle
 
     check_data(config.data)
+    check_labels(config.data)
     stages = Stages(config.out, MINUTES)
     stages.run("faces", lambda: find_faces(config))
     stages.run("labels", lambda: write_labels(config))

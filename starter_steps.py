@@ -26,13 +26,7 @@ from finetune.labels import read_split
 from preprocessing.faces import FacesStore
 from pretrain.duplicates import duplicates_of, store_hashes
 from starter import Starter
-from starter_scores import (
-    answers,
-    expression_head,
-    muxspace,
-    scores_of,
-    unique_votes,
-)
+from starter_scores import answers, expression_head, muxspace, named, scores_of, unique_votes
 from temporal.heads import load_head, read_head_header, save_head
 from temporal.predict import predict_cached
 from wildaffect.tasks import AUS
@@ -160,15 +154,19 @@ def train_heads(config: Starter) -> dict[str, float]:
     head, prior = expression_head(out / "as_trained")
     split = read_split(FacesStore(out / "faces" / "ferplus"), out / "train.parquet")
     sets = [
-        answers(head, out / "features" / "ferplus", unique_votes(out / "train.parquet", set(split.validation.ids))),
-        answers(head, out / "features" / "muxspace", muxspace(config.data, "train")),
+        (*answers(head, out / "features" / name, truth), np.array([*truth.values()]))
+        for name, truth in (
+            ("ferplus", unique_votes(out / "train.parquet", set(split.validation.ids))),
+            ("muxspace", muxspace(config.data, "train")),
+        )
     ]
     tried = {}
     for tau in TEMPERS:
         wanted = tempered(prior, tau)
-        parts = [scores_of(np.argmax(under_prior(values, prior, wanted), 1), truth) for values, truth in sets]
+        parts = [scores_of(named(under_prior(values, prior, wanted), found), truth) for values, found, truth in sets]
         # Balanced accuracy too: in somebody else's pictures other expressions may be common.
-        tried[f"{tau:g}"] = float(np.mean([[part[key] for key in CHOSEN_BY] for part in parts]))
+        known = [part[key] for part in parts for key in CHOSEN_BY if part[key] is not None]
+        tried[f"{tau:g}"] = float(np.mean(known))
     run_head(config, "expr", "expr", temper_prior=float(max(tried, key=lambda tau: tried[tau])))
     if config.model is not None:
         withheld = tuple(name for name in AUS if name not in SHOWN)
