@@ -1,11 +1,14 @@
 """The command that makes the starter weights, on drawn faces in place of the data sets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import starter
+import starter_card
 import starter_scores
 import starter_steps
 from checkpoints.artifact import read_json
@@ -99,7 +102,7 @@ def test_calibrated_thresholds_leave_no_score_of_the_old_ones(tmp_path):
     features = cache.FeatureCache(tmp_path / "f")
     values = np.concatenate([predict_cached([made], [features], id, smooth=False)[0]["au"] for id in ids])
     share = (values[:, AUS.index("AU12")] >= made.thresholds[AUS.index("AU12")]).mean()
-    assert share == pytest.approx(starter_steps.SHOWN["AU12"], abs=0.011)
+    assert share == pytest.approx(starter_card.SHOWN["AU12"], abs=0.011)
 
 
 def test_a_missing_data_set_is_named(tmp_path):
@@ -164,21 +167,33 @@ def test_portraits_that_were_not_found_are_left_out(tmp_path):
 def test_from_pictures_to_a_bundle_that_predicts(tmp_path, capsys):
     """Learns nothing in so few steps; every stage runs and says what it is."""
     write_data(tmp_path)
-    config = starter.Starter(data=tmp_path, out=tmp_path / "out", bundle=tmp_path / "bundle", workers=1, epochs=1.0)
+    config = starter.Starter(data=tmp_path, out=tmp_path / "out", workers=1, epochs=1.0)
+    bundle = config.out / "bundle"
     summary = starter.main(config)
-    assert "near-duplicates of a validation face: left out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "near-duplicates of a validation face: left out" in said
+    assert f"wildaffect predict CLIP --heads {bundle}" in said
     scores = summary["scores"]
     assert scores["FER+ validation"]["faces"] == 8
     assert scores["muxspace val"]["faces"] == 4
     assert 0 <= scores["London"]["auc_valence"] <= 1
-    assert sum(file.stat().st_size for file in config.bundle.rglob("*.safetensors")) < 12e6
+    assert sum(file.stat().st_size for file in bundle.rglob("*.safetensors")) < 12e6
 
-    header = read_json(config.bundle / "bundle.json")
+    header = read_json(bundle / "bundle.json")
     assert header["kinds"] == {"va": "derived", "expr": "real"}
-    card = (config.bundle / "README.md").read_text()
+    card = (bundle / "README.md").read_text()
     assert "Russell and Mehrabian" in card and "FER+ validation (8 faces" in card
+    assert "Action units are learnt" not in card and "Withheld" not in card
     face(70, 160).save(tmp_path / "face.png")
-    table = Predictor(config.bundle).predict(tmp_path / "face.png", progress=False).table
+    table = Predictor(bundle).predict(tmp_path / "face.png", progress=False).table
     assert table["face"].to_pylist() == [True]
     assert sum(table[f"p_{name}"][0].as_py() for name in EXPRESSIONS) == pytest.approx(1, abs=1e-3)
     assert str(starter.main(config)["scores"]) == str(scores)  # nothing is trained again; NaN is as NaN
+    with pytest.raises(UserError, match="has no head for action units"):
+        starter_card.main(starter_card.Card(bundle, config.out / "summary.json", tmp_path / "n", units=tmp_path / "u"))
+    starter_card.main(starter_card.Card(bundle, config.out / "summary.json", tmp_path / "new"))
+    again = read_json(tmp_path / "new" / "bundle.json")
+    assert (again["data"], again["scores"]) == (header["data"], header["scores"])
+
+    with pytest.raises(UserError, match="new holds other weights: name a folder"):
+        starter.main(replace(config, bundle=tmp_path / "new"))
