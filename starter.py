@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from checkpoints.artifact import write_json
-from checkpoints.errors import guarded
+from checkpoints.errors import UserError, guarded
 from checkpoints.lock import sole_writer
 from checkpoints.ranges import check_ranges
 from demo import Stages
@@ -30,8 +30,8 @@ class Starter:
     """Folder for all results."""
     model: Path | None = None
     """The morphable face model of synthwild/morphable.py, to learn action units from rendered faces; none: do not."""
-    bundle: Path = Path("checkpoints/starter")
-    """Where the bundle goes."""
+    bundle: Path | None = None
+    """Where the bundle goes: a new folder. None: `bundle` in `out`."""
     workers: int = 2
     """Number of processes for face detection."""
     epochs: float = 24.0
@@ -49,14 +49,18 @@ def main(config: Starter) -> dict[str, Any]:
     """Run all stages and return the summary.
 
     Raises:
-        UserError: The folder lacks one of the data sets.
+        UserError: The folder lacks a data set or labels, or `bundle` holds something else.
     """
     check_ranges(config)
-    from starter_scores import check_data, score, score_lines
-    from starter_steps import LICENCES, extract, find_faces, train_encoder, train_heads, write_labels
+    from starter_card import data_lines
+    from starter_scores import check_data, check_labels, score, score_lines
+    from starter_steps import extract, find_faces, train_encoder, train_heads, write_labels
     from wildaffect.inference.bundle import write_bundle
 
     check_data(config.data)
+    check_labels(config.data)
+    bundle = config.bundle or config.out / "bundle"
+    is_written(bundle, heads_of(config.out))
     stages = Stages(config.out, MINUTES)
     stages.run("faces", lambda: find_faces(config))
     stages.run("labels", lambda: write_labels(config))
@@ -70,12 +74,34 @@ def main(config: Starter) -> dict[str, Any]:
         "scores": scores,
     }
     write_json(config.out / "summary.json", summary)
-    if not config.bundle.exists():
-        heads = [config.out / name for name in ("expr", "va", "au") if (config.out / name).exists()]
-        write_bundle(heads, config.bundle, data=[*LICENCES], scores=score_lines(scores))
+    heads = heads_of(config.out)
+    if not is_written(bundle, heads):
+        write_bundle(heads, bundle, data=data_lines((config.out / "au").exists()), scores=score_lines(scores))
     for line in score_lines(scores):
         print(line)
+    print(f"\nThe weights: wildaffect predict CLIP --heads {bundle}")
     return summary
+
+
+def heads_of(out: Path) -> list[Path]:
+    """The heads that are there to be bundled."""
+    return [out / name for name in ("expr", "va", "au") if (out / name / "head" / "config.json").exists()]
+
+
+def is_written(bundle: Path, heads: list[Path]) -> bool:
+    """Whether a bundle holds these heads already.
+
+    Raises:
+        UserError: It holds others.
+    """
+    from wildaffect.inference.bundle import made_from
+    from wildaffect.inference.models import load_models
+
+    if not bundle.exists() or not any(bundle.iterdir()):
+        return False
+    if not heads or made_from(bundle) != load_models(heads).fingerprint:
+        raise UserError(f"--bundle {bundle} holds other weights: name a folder that does not exist")
+    return True
 
 
 if __name__ == "__main__":

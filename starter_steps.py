@@ -26,13 +26,8 @@ from finetune.labels import read_split
 from preprocessing.faces import FacesStore
 from pretrain.duplicates import duplicates_of, store_hashes
 from starter import Starter
-from starter_scores import (
-    answers,
-    expression_head,
-    muxspace,
-    scores_of,
-    unique_votes,
-)
+from starter_card import SHOWN
+from starter_scores import answers, expression_head, muxspace, named, scores_of, unique_votes
 from temporal.heads import load_head, read_head_header, save_head
 from temporal.predict import predict_cached
 from wildaffect.tasks import AUS
@@ -46,22 +41,8 @@ LIGHT_EPOCHS = 16
 UNITS = LIGHT | {"lr": 5e-4}
 """How the third pass, which learns action units beside the votes, differs from the first."""
 UNIT_EPOCHS = 5
-SHOWN = {"AU1": 0.15, "AU4": 0.2, "AU10": 0.12, "AU12": 0.3, "AU25": 0.5, "AU26": 0.17}
-"""The action units that are reported: at least 20 hand-labelled real faces show them, and the head tells them apart
-(benchmarks/action_units.py). The numbers are the shares of FER+'s training faces that are taken to show them, which set
-the thresholds."""
 TEMPERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 CHOSEN_BY = ("accuracy", "macro_f1", "balanced_accuracy")
-LICENCES = (
-    "FER+ train: votes MIT (Barsoum et al. 2016), pixels of FER2013 without a formal licence, for research. The "
-    "weights are therefore for research.",
-    "Contempt counts as Other, and Other is learnt from nothing else: other kinds of Other cannot be predicted.",
-    "Valence and arousal are derived from the votes by the norms of Russell and Mehrabian (1977): no one rated them.",
-    "Action units are learnt from rendered faces (ICT-FaceKit, MIT) alone: no one labelled them on a real face. Their "
-    "thresholds suppose how common each is among FER+'s faces. The encoder learnt from votes too: without them the AUC "
-    "on hand-labelled faces falls from .87 to .67 for AU1, from .87 to .59 for AU4, from .93 to .74 for AU10 and from "
-    ".97 to .88 for AU12, and not for AU25 and AU26 (benchmarks/renders_only.py).",
-)
 
 
 def save_untrained(directory: Path, config: EncoderConfig, *, made_by: str, synthetic: bool = False) -> None:
@@ -160,15 +141,19 @@ def train_heads(config: Starter) -> dict[str, float]:
     head, prior = expression_head(out / "as_trained")
     split = read_split(FacesStore(out / "faces" / "ferplus"), out / "train.parquet")
     sets = [
-        answers(head, out / "features" / "ferplus", unique_votes(out / "train.parquet", set(split.validation.ids))),
-        answers(head, out / "features" / "muxspace", muxspace(config.data, "train")),
+        (*answers(head, out / "features" / name, truth), np.array([*truth.values()]))
+        for name, truth in (
+            ("ferplus", unique_votes(out / "train.parquet", set(split.validation.ids))),
+            ("muxspace", muxspace(config.data, "train")),
+        )
     ]
     tried = {}
     for tau in TEMPERS:
         wanted = tempered(prior, tau)
-        parts = [scores_of(np.argmax(under_prior(values, prior, wanted), 1), truth) for values, truth in sets]
+        parts = [scores_of(named(under_prior(values, prior, wanted), found), truth) for values, found, truth in sets]
         # Balanced accuracy too: in somebody else's pictures other expressions may be common.
-        tried[f"{tau:g}"] = float(np.mean([[part[key] for key in CHOSEN_BY] for part in parts]))
+        known = [part[key] for part in parts for key in CHOSEN_BY if part[key] is not None]
+        tried[f"{tau:g}"] = float(np.mean(known))
     run_head(config, "expr", "expr", temper_prior=float(max(tried, key=lambda tau: tried[tau])))
     if config.model is not None:
         withheld = tuple(name for name in AUS if name not in SHOWN)

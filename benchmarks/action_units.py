@@ -19,7 +19,7 @@ from benchmarks.au_labels import HandLabels, read_hand_labels
 from benchmarks.peers import Faces, ferplus_validation, find_faces, muxspace_val, predict_faces
 from checkpoints.artifact import write_json
 from checkpoints.errors import UserError, guarded
-from starter_scores import DRAWS, VOTES, auc, check_data, manifest
+from starter_scores import DRAWS, VOTES, auc, check_data, digits, interval, manifest
 from synthwild.process import PROTOTYPES
 from wildaffect.inference.models import DEFAULT
 from wildaffect.inference.predictor import Predictor
@@ -229,10 +229,17 @@ def check_hand_labels(answers: Answers, labels: HandLabels) -> dict[str, dict[st
             "f1_95": interval(f1[1:]),
             "f1_always": known(always[0]),
         }
-        few, low = part["present"] < LEAST_PRESENT, not areas[0] >= LEAST_AUC
-        part["fails"] = [f"fewer than {LEAST_PRESENT} present"] * few + [f"AUC below {LEAST_AUC}"] * low
+        part["fails"] = reasons(part["present"], part["auc"])
         result[name] = part
     return result
+
+
+def reasons(present: int, area: float | None) -> list[str]:
+    """Why an action unit is not to be shipped, by the faces that show it and its AUC."""
+    few = [f"fewer than {LEAST_PRESENT} present"] if present < LEAST_PRESENT else []
+    if area is None:
+        return [*few, "AUC not defined: all faces have it, or none"]
+    return [*few, f"AUC below {LEAST_AUC}"] if area < LEAST_AUC else few
 
 
 def auc_of(value: np.ndarray, present: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -258,11 +265,6 @@ def known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def interval(values: np.ndarray) -> list[float] | None:
-    """95 % of the values that are defined; None if none is."""
-    return None if np.isnan(values).all() else np.nanpercentile(values, [2.5, 97.5]).tolist()
-
-
 def by_unit(shares: np.ndarray) -> dict[str, float]:
     """Twelve numbers with their names."""
     return dict(zip(AUS, shares.tolist(), strict=True))
@@ -277,8 +279,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         row = {
             "present": f"{part['present']}/{part['judged']}",
             "kappa": digits(kappa),
-            "AUC": digits(part["auc"], part["auc_95"]),
-            "F1": digits(part["f1"], part["f1_95"]),
+            "AUC": digits(part["auc"], 2, part["auc_95"]),
+            "F1": digits(part["f1"], 2, part["f1_95"]),
             "always": digits(part["f1_always"]),
         }
         for who, of in smiles.items():
@@ -311,12 +313,6 @@ def lines(result: dict[str, Any]) -> list[str]:
     failing = [f"{name} ({', '.join(part['fails'])})" for name, part in hand.items() if part["fails"]]
     out.append(f"Not to be shipped: {'; '.join(failing) or 'none'}")
     return out
-
-
-def digits(value: float | None, between: list[float] | None = None) -> str:
-    """A number and its interval in two decimals; a dash for what is not known."""
-    text = "-" if value is None else f"{value:.2f}".lstrip("0")
-    return text + (f" [{between[0]:.2f}, {between[1]:.2f}]" if between else "")
 
 
 if __name__ == "__main__":

@@ -128,9 +128,9 @@ def labelled_faces(folder: Path) -> list[Faces]:
     """
     if (folder / "manifest.csv").exists() and (folder / "ferplus" / "validation.parquet").exists():
         return [ferplus_validation(folder), muxspace_val(folder)]
-    classes, pictures, truth = ClassMap(), [], []
+    pictures, truth = [], []
     for kind in sorted(path for path in folder.glob("*") if path.is_dir()):
-        number = classes(kind.name, kind)
+        number = class_of(kind)
         for path in sorted(kind.rglob("*")) if number is not None else ():
             if path.suffix.lower() in PICTURE_SUFFIXES:
                 pictures.append(path.read_bytes())
@@ -138,6 +138,21 @@ def labelled_faces(folder: Path) -> list[Faces]:
     if not pictures:
         raise UserError(f"{folder} holds no labelled faces: expected a folder of pictures for each class")
     return [Faces(folder.name, pictures, np.array(truth))]
+
+
+def class_of(folder: Path) -> int | None:
+    """The class that a folder of pictures is named for; None for `unknown`.
+
+    Raises:
+        UserError: It is named for none.
+    """
+    try:
+        return ClassMap()(folder.name, folder)
+    except UserError as error:
+        known = ", ".join(EXPRESSIONS)
+        raise UserError(
+            f"{folder}: the name is no expression: rename the folder to one of {known}, or unknown"
+        ) from error
 
 
 def ferplus_validation(folder: Path) -> Faces:

@@ -31,7 +31,8 @@ from finetune.augment import picture_augmentation
 from finetune.labels import read_units
 from preprocessing.faces import FacesStore
 from preprocessing.views import row_views
-from starter_steps import ENCODER, SHOWN
+from starter_card import SHOWN
+from starter_steps import ENCODER
 from wildaffect.tasks import AU, AUS
 from wildaffect.training.images import RandomCrop, resize
 from wildaffect.training.schedule import warmup_cosine

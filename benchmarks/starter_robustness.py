@@ -13,7 +13,8 @@ import numpy as np
 import tyro
 
 from checkpoints.artifact import write_json
-from checkpoints.errors import guarded
+from checkpoints.errors import UserError, guarded
+from preprocessing.faces import PICTURE_SUFFIXES
 from preprocessing.pictures import read_picture
 from wildaffect import Predictor
 from wildaffect.tasks import EXPRESSIONS
@@ -36,6 +37,8 @@ class Robustness:
     """Pictures to take, at even distances in the order of names."""
     large: int = 40
     """How many of them to enlarge to 4,000 px as well, which takes seconds each."""
+    out: Path = RESULT
+    """Where to record the results as JSON."""
 
 
 def variants(picture: np.ndarray, box: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,9 +60,15 @@ def variants(picture: np.ndarray, box: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def main(config: Robustness) -> dict[str, Any]:
-    """Measure, print and record."""
+    """Measure, print and record.
+
+    Raises:
+        UserError: The folder has no pictures, or a face was found in none of them.
+    """
+    paths = sorted(path for path in config.pictures.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise UserError(f"--pictures {config.pictures} has no pictures")
     predictor = Predictor(config.bundle)
-    paths = sorted(path for path in config.pictures.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
     paths = [paths[k] for k in np.unique(np.linspace(0, len(paths) - 1, config.count).round().astype(int))]
     moved: dict[str, list[float]] = {}
 
@@ -79,6 +88,8 @@ def main(config: Robustness) -> dict[str, Any]:
             if name != "4000 px" or number % max(1, len(paths) // config.large) == 0:
                 answer = ask(other)
                 moved.setdefault(name, []).append(1.0 if answer is None else np.abs(answer[0] - first[0]).max())
+    if not moved:
+        raise UserError(f"--pictures {config.pictures}: no face was found in any of {len(paths)} pictures")
     result = {
         name: {
             "faces": len(values),
@@ -92,7 +103,7 @@ def main(config: Robustness) -> dict[str, Any]:
         print(
             f"{name:12}{part['faces']:5} faces, within .1: {part['within_0.1']:.2f}, median {part['median_change']:.3f}"
         )
-    write_json(RESULT, {"pictures": config.pictures.name, **result})
+    write_json(config.out, {"pictures": config.pictures.name, **result})
     return result
 
 

@@ -87,9 +87,10 @@ def test_scores_are_over_the_faces_on_which_the_passes_agree():
         low, high = smile[f"{key}_95"]
         assert low < smile[key] < high
     assert smile["fails"] == []
-    assert result["AU4"]["auc"] is None and result["AU4"]["fails"] == ["AUC below 0.75"]
+    assert result["AU4"]["auc"] is None and result["AU4"]["fails"] == ["AUC not defined: all faces have it, or none"]
     assert result["AU1"]["f1"] is None
-    assert result["AU1"]["fails"] == ["fewer than 20 present", "AUC below 0.75"]
+    assert result["AU1"]["fails"] == ["fewer than 20 present", "AUC not defined: all faces have it, or none"]
+    assert action_units.reasons(20, 0.74) == ["AUC below 0.75"]
 
 
 def test_many_frames_of_one_person_do_not_narrow_an_interval():

@@ -103,8 +103,9 @@ def test_folders_that_say_no_class_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no labelled faces"):
         peers.labelled_faces(tmp_path)
     (tmp_path / "holiday").mkdir()
-    with pytest.raises(UserError, match="holiday"):
+    with pytest.raises(UserError, match="holiday: the name is no expression: rename the folder") as raised:
         peers.labelled_faces(tmp_path)
+    assert "--class-map" not in str(raised.value)
 
 
 def program(path, text):

@@ -24,7 +24,7 @@ from features.speech_model import PREPARATION
 from wildaffect.inference.clip_facts import describe_kinds, describe_models
 from wildaffect.inference.models import BUNDLE, BundleHeader, Models, load_models
 from wildaffect.inference.onnx_export import export_bundle
-from wildaffect.report.card import CARD, withheld_line, write_card, write_product_card
+from wildaffect.report.card import CARD, failures, withheld_line, write_card, write_product_card
 
 KIND = "bundle"
 SCHEMA = 1
@@ -37,6 +37,7 @@ def write_bundle(
     onnx: bool = False,
     data: Sequence[str] = (),
     scores: Sequence[str] = (),
+    keep: bool = True,
 ) -> None:
     """Write a bundle.
 
@@ -44,10 +45,10 @@ def write_bundle(
         heads: Stage-3 runs, head directories or bundles; empty for the default ones.
         out: The directory to write.
         onnx: Also write ONNX graphs, and compare them with PyTorch on random inputs.
-        data: Lines about the data besides what the heads record, for every card. What the bundles say that heads or
-            encoders come from is kept.
-        scores: Lines about scores besides those of the heads, for the bundle's card. What the heads' bundles say is
-            kept.
+        data: Lines about the data besides what the heads record, for every card.
+        scores: Lines about scores besides those of the heads, for the bundle's card: text or Markdown tables.
+        keep: Keep such lines of the bundles that heads or encoders come from; otherwise `data` and `scores` take their
+            place.
 
     Raises:
         UserError: The heads cannot be loaded, `out` is in use, or an exported graph disagrees with PyTorch.
@@ -61,11 +62,16 @@ def write_bundle(
                 raise UserError(f"{out} is not empty: choose another --out")
             remove_leftovers(out.parent.glob(f".{escape(out.name[:50])}{TEMPORARY[2:]}"))
             models = load_models(heads)
-            kept_data, kept_scores = kept_lines(models)
+            kept_data, kept_scores = kept_lines(models) if keep else ([], [])
             _write(models, made, out, onnx=onnx, data=[*kept_data, *data], scores=[*kept_scores, *scores])
         made.replace(out)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def made_from(bundle: Path) -> str:
+    """The fingerprint of the heads that a bundle was made from; see :attr:`Models.fingerprint`."""
+    return read_header(bundle, BUNDLE, kind=KIND, schema=SCHEMA, form=BundleHeader)["parents"]["heads"]
 
 
 def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence[str], scores: Sequence[str]) -> None:
@@ -176,4 +182,9 @@ def write_card_of(models: Models, path: Path, data: Sequence[str], scores: Seque
         remarks=scores,
         scores=[(f"{row[0]} ({row[1]})", row[4], row[5], row[6]) for row in rows if row[4] is not None],
         warnings=[models.caution] if models.synthetic else [],
+        failures=failures(
+            [task.name for task in models.tasks],
+            withheld=models.withheld,
+            window=max(head.architecture.window for head in models.heads),
+        ),
     )

@@ -1,6 +1,6 @@
 """The model card of every trained model: data, scores, known failures, and what it must not be used for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,13 @@ RENDERED = (
     "real faces say, where this model's card or its bundle's gives any."
 )
 
-FAILURES = (
+HARD = (
     "Faces turned away by more than about 60 degrees, covered, tiny (under 40 pixels) or strongly lit from one side: "
-    "the detector misses them, or the crop shows too little.",
-    "Rare expressions (fear, disgust) and rare action units (AU15, AU23, AU24): few training frames and many misses.",
-    "Neutral faces whose resting shape looks like an expression; make-up, beards, glasses, masks.",
-    "Frame rates far from those of the training videos: the length of a window is a number of frames.",
+    "the detector misses them, or the crop shows too little."
 )
-
+LOOKS = "Neutral faces whose resting shape looks like an expression; make-up, beards, glasses, masks."
+UNKNOWN = "Not known: how the scores differ by skin tone, age and gender, of which the labels say nothing."
+RARE_UNITS = ("AU15", "AU23", "AU24")
 PRETRAINED_FAILURES = (
     "It was trained on faces as the detector aligns them; other crops, margins or rotations look different to it.",
     "Its features are less reliable for ages, skin tones, poses and cameras that were rare in its training pictures.",
@@ -43,6 +42,28 @@ PRETRAINED_FAILURES = (
 CLEAN = "videos used neither for training nor for selection"
 UNSCORED = "no videos kept out of training and selection"
 TITLES = {"va": "valence and arousal", "expr": "expression", "au": "action units"}
+
+
+def failures(tasks: Collection[str], *, withheld: Collection[str] = (), window: int = 1) -> list[str]:
+    """Known failures of heads.
+
+    Args:
+        tasks: Names of the tasks that they predict.
+        withheld: Action units that they do not report.
+        window: Frames that they see at once.
+    """
+    units = [name for name in RARE_UNITS if name not in withheld] if "au" in tasks else []
+    rare = ["expressions (fear, disgust)"] if "expr" in tasks else []
+    rare += [f"action units ({', '.join(units)})"] if units else []
+    return [
+        HARD,
+        *([f"Rare {' and rare '.join(rare)}: few training faces and many misses."] if rare else []),
+        LOOKS,
+        "Frame rates far from those of the training videos: the length of a window is a number of frames."
+        if window > 1
+        else "What only movement tells: every frame is judged by itself, and its values are only smoothed over time.",
+        UNKNOWN,
+    ]
 
 
 def labels_are(record: Mapping[str, Any]) -> str:
@@ -104,7 +125,7 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
         "data": data,
         "scores": [],
         "warnings": [SYNTHETIC] if origin.get("synthetic") else [],
-        "failures": FAILURES[:3] if header.get("scores") else PRETRAINED_FAILURES,
+        "failures": [HARD, LOOKS, UNKNOWN] if header.get("scores") else PRETRAINED_FAILURES,
     }
 
 
@@ -124,7 +145,7 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
         "what": (
             f"A temporal head: from the features of a video's frames (view: {views}) to "
             f"{', '.join(TITLES[task] for task in tasks)} for every frame, in windows of "
-            f"{header['architecture']['window']} frames. It needs the encoder whose features it was trained on, and "
+            f"{header['architecture']['window']} frame(s). It needs the encoder whose features it was trained on, and "
             "refuses others."
         ),
         "data": [
@@ -143,6 +164,7 @@ def _head_card(header: Mapping[str, Any]) -> dict[str, Any]:
             if task in part
         ],
         "warnings": [caution([record.get("faces")])] if kind == "synthetic" else [],
+        "failures": failures(tasks, withheld=withheld, window=header["architecture"]["window"]),
     }
 
 
@@ -160,8 +182,8 @@ def write_card(
     pipeline: str = "video-classification",
     data: Sequence[str],
     scores: Sequence[tuple[str, float | None, float | None, str]],
+    failures: Sequence[str],
     warnings: Sequence[str] = (),
-    failures: Sequence[str] = FAILURES,
     remarks: Sequence[str] = (),
 ) -> None:
     """Fill in the template of a model card.
@@ -176,7 +198,7 @@ def write_card(
         scores: Tuples (task, score, chance, data that it was scored on).
         warnings: Shown first, for example that the data are synthetic.
         failures: Known failures.
-        remarks: Further scores, one line each.
+        remarks: Further scores, one line or Markdown table each.
     """
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(

@@ -101,7 +101,7 @@ def test_the_action_units_alone_say_what_they_learnt_from():
 
 def test_an_export_keeps_the_terms(tmp_path):
     """Of the whole bundle, of one head, and of somebody's own head on its encoder."""
-    terms, real = "The weights are therefore for research.", "Action units on hand-labelled real faces (264"
+    terms, real = "The weights are therefore for research.", "Action units on real faces (benchmarks"
     shipped = json.loads((models.DEFAULT / "bundle.json").read_text())
     Export(out=tmp_path / "whole").run()
     assert json.loads((tmp_path / "whole" / "bundle.json").read_text())["data"] == shipped["data"]

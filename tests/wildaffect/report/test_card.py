@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from wildaffect.report.card import CARD, RENDERED, SYNTHETIC, write_card, write_product_card
+from wildaffect.report.card import CARD, RENDERED, SYNTHETIC, failures, write_card, write_product_card
 
 ENCODER = {
     "kind": "encoder",
@@ -62,7 +62,7 @@ def test_an_encoder_without_labels_has_no_scores(tmp_path, stage, word):
 def test_a_heads_card_names_every_task_it_was_scored_on(tmp_path):
     text = card_of(tmp_path, HEAD)
     assert "valence and arousal and expression and action units, recipe ours" in text
-    assert "view: full and eyes_mouth" in text and "windows of 256 frames" in text and SYNTHETIC in text
+    assert "view: full and eyes_mouth" in text and "windows of 256 frame" in text and SYNTHETIC in text
     assert "| va | 0.510 | 0.000 | 7 videos used neither for training" in text and "| expr | 0.300 | 0.050 |" in text
     assert "| au |" not in text and "Labels of 2 videos taught or chose its encoder: expression" in text
 
@@ -85,9 +85,9 @@ def test_a_heads_card_says_what_it_learnt_from_and_withholds(tmp_path):
 
 
 def test_further_lines_are_no_empty_scores(tmp_path):
-    write_card(tmp_path / CARD, name="n", what="w", data=[], scores=[], remarks=["AUC .9"])
+    write_card(tmp_path / CARD, name="n", what="w", data=[], scores=[], failures=[], remarks=["AUC .9", "| a |\n|---|"])
     text = (tmp_path / CARD).read_text()
-    assert "- AUC .9" in text and "None on videos" not in text
+    assert "- AUC .9\n\n| a |\n|---|\n\n" in text and "None on videos" not in text
 
 
 @pytest.mark.parametrize("scored", [[], ["b"], ["a_left", "d"], ["c", "d"], ["video45_2"]])
@@ -102,3 +102,14 @@ def test_the_template_takes_what_it_is_given(tmp_path):
     write_card(tmp_path / CARD, name="n", what="w", data=["d"], scores=[("au", None, None, "s")], failures=["f"])
     text = (tmp_path / CARD).read_text()
     assert "| au | – | – | s |" in text and "- d" in text and "- f" in text
+
+
+def test_failures_are_those_of_the_heads():
+    stills = failures(["expr", "au"], withheld=["AU15", "AU23", "AU24"], window=1)
+    assert stills[1] == "Rare expressions (fear, disgust): few training faces and many misses."
+    assert "frame is judged by itself" in stills[3] and "window" not in " ".join(stills)
+    assert "Not known: how the scores differ by skin tone" in stills[-1]
+    video = failures(["expr", "au"], withheld=["AU15"], window=64)
+    assert "expressions (fear, disgust) and rare action units (AU23, AU24)" in video[1]
+    assert "length of a window" in video[3]
+    assert not any("Rare" in line for line in failures(["va"]))
