@@ -300,13 +300,13 @@ def test_a_source_that_kills_its_process_does_not_stop_the_others(tmp_path, clip
         for k in range(3):
             (tmp_path / "in" / name / f"{k + 1:05d}.jpg").write_bytes(encode_jpeg(np.zeros((112, 112, 3), np.uint8)))
     script = (
-        "import os, sys; from preprocessing import rows, run, sources; real = rows.read_picture\n"
+        "import os, sys; from preprocessing import rows, run, sources; real = rows.picture_bytes\n"
         "sources.SHARD_VIDEOS = 1\n"
         f"{FORKED}"
         "def kills(source):\n"
         "    if 'b' in str(source.parent.name): os._exit(9)\n"
         "    return real(source)\n"
-        "rows.read_picture = kills\n"
+        "rows.picture_bytes = kills\n"
         "if __name__ == '__main__': run.guarded(run.main)\n"
     )
     (tmp_path / "kills.py").write_text(script)
