@@ -62,8 +62,8 @@ def write_bundle(
                 raise UserError(f"{out} is not empty: choose another --out")
             remove_leftovers(out.parent.glob(f".{escape(out.name[:50])}{TEMPORARY[2:]}"))
             models = load_models(heads)
-            kept_data, kept_scores = kept_lines(models) if keep else ([], [])
-            _write(models, made, out, onnx=onnx, data=[*kept_data, *data], scores=[*kept_scores, *scores])
+            kept = (models.data, models.scores) if keep else ([], [])
+            _write(models, made, out, onnx=onnx, data=[*kept[0], *data], scores=[*kept[1], *scores])
         made.replace(out)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -101,28 +101,6 @@ def _write(models: Models, out: Path, final: Path, *, onnx: bool, data: Sequence
     )
     size = sum(path.stat().st_size for path in files) / 2**20
     print(f"{final}: {len(models.heads)} heads, {len(models.embedders) + len(models.sounds)} inputs, {size:.1f} MiB")
-
-
-def kept_lines(models: Models) -> tuple[list[str], list[str]]:
-    """The lines on data and on scores of the bundles that heads come from; on data also of those of the encoders.
-
-    Otherwise the terms of the weights would get lost when they are exported again.
-    """
-    data: list[str] = []
-    scores: list[str] = []
-    homes = [directory.resolve().parents[1] for directory in models.directories]
-    for home in dict.fromkeys([*homes, *(place.parents[1] for place in models.places.values())]):
-        if not (home / BUNDLE).is_file():
-            continue
-        header = read_header(home, BUNDLE, kind=KIND, schema=SCHEMA, form=BundleHeader)
-        names = [source["name"] for source in header["heads"]]
-        whole = homes == [home] * len(names)
-        origin = [] if whole else [f"Of the bundle {' + '.join(names)}, from which part of this comes:"]
-        if said := header.get("data"):
-            data += [*origin, *said]
-        if home in homes and (said := header.get("scores")):
-            scores += [*origin, *said]
-    return data, scores
 
 
 def copy_models(models: Models, out: Path, data: Sequence[str] = ()) -> None:

@@ -244,7 +244,10 @@ def load_models(paths: Sequence[Path | str] = (), device: torch.device | str = "
 
 
 def _read_lines(models: Models) -> None:
-    """Read what the bundles that heads and encoders come from say about data and scores."""
+    """Read what the bundles that heads and encoders come from say about data and scores; of encoders on data alone.
+
+    Otherwise the terms of the weights would get lost when they are used or exported again.
+    """
     homes = [directory.resolve().parents[1] for directory in models.directories]
     for home in dict.fromkeys([*homes, *(place.parents[1] for place in models.places.values())]):
         if not (home / BUNDLE).is_file():

@@ -95,6 +95,11 @@ def write_product_card(directory: Path, data: Sequence[str] = ()) -> None:
     write_card(directory / CARD, **card | {"data": [*card["data"], *data]})
 
 
+def of_synthetic(task: str, origin: Mapping[str, Any]) -> str:
+    """Words after the number of a task's labelled videos, if these are synthetic."""
+    return " of synthetic faces" if task in origin.get("synthetic_labels", ()) else ""
+
+
 def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
     encoder, origin = header["encoder"], header["provenance"]
     stage = {"pretrain": "masked autoencoder", "finetune": "fine-tuned on labels"}.get(
@@ -106,7 +111,7 @@ def _encoder_card(header: Mapping[str, Any]) -> dict[str, Any]:
     if seen := origin.get("pictures_seen"):
         data.append(f"{seen:,} pictures seen in all passes over the data.")
     data += [
-        f"Labels of {len(videos):,} videos or pictures: {TITLES.get(task, task)}."
+        f"Labels of {len(videos):,} videos or pictures{of_synthetic(task, origin)}: {TITLES.get(task, task)}."
         for task, videos in (origin.get("labelled_videos") or {}).items()
     ]
     data += [

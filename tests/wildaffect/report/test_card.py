@@ -49,6 +49,9 @@ def test_an_encoders_card_says_what_its_header_records(tmp_path):
     assert "Labels of 2 videos or pictures chose which state of it was kept: expression." in text
     assert "0.457" not in text and "None on videos used neither for training nor for" in text
     assert "Must not be used for" in text and "Known failures" in text and SYNTHETIC not in text
+    origin = {**ENCODER["provenance"], "synthetic_labels": ["expr"]}
+    text = card_of(tmp_path, {**ENCODER, "provenance": origin})
+    assert "Labels of 3 videos or pictures of synthetic faces: expression." in text
 
 
 @pytest.mark.parametrize("stage, word", [("pretrain", "masked autoencoder"), ("timm", "imported")])
