@@ -218,9 +218,9 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
 
 
 def score_lines(scores: dict[str, Any]) -> list[str]:
-    """The scores in words, one line per set."""
+    """The scores in words, one line per set, London last."""
     lines = []
-    for name, part in scores.items():
+    for name, part in sorted(scores.items(), key=lambda item: item[0] == "London"):
         if name == "London":
             lines.append(
                 f"London ({part['faces']} portraits, {part['found']:.1%} found, smiling against neutral): AUC "
