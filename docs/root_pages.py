@@ -1,4 +1,4 @@
-"""Puts the pages of the repository's root, and the card of the starter weights, on the documentation site, with links that hold there."""
+"""Puts pages of the repository, such as its README, on the documentation site, with links that hold there."""
 
 import re
 from pathlib import Path

@@ -42,7 +42,7 @@ def test_every_page_is_in_the_readme():
 
 def test_the_readme_is_short_and_in_the_order_of_a_new_user():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    steps = ["![", "pip install", "from wildaffect import", "predict clip.mp4", "95 % intervals", "make demo"]
+    steps = ["$ wildaffect predict", "![", "pip install", "from wildaffect import", "95 % intervals", "make demo"]
     steps += ["## Training on Aff-Wild2", "## On a cluster", "## Citation"]
     places = [text.index(step) for step in steps]
     assert places == sorted(places)
